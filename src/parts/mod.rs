@@ -1,0 +1,3 @@
+//! Parts that know neither keys nor values nor policies: plain data structures over slot numbers and hashes.
+
+pub(crate) mod lists;

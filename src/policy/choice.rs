@@ -1,0 +1,149 @@
+use super::{Policy, fifo, lfu, lru, s3_fifo, sieve, tiny_lfu};
+use crate::error::ParseError;
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+/// Which eviction policy a cache uses.
+///
+/// A value, so that a service can read it from its configuration: it parses from a name, prints as that name and, with
+/// the feature `serde`, is one in any format. The [default](Self::default) is [`tiny_lfu`](Self::tiny_lfu).
+///
+/// ```
+/// use larder::EvictionPolicy;
+///
+/// let policy: EvictionPolicy = "s3_fifo".parse()?;
+/// assert_eq!(policy, EvictionPolicy::s3_fifo());
+/// assert_eq!(policy.to_string(), "s3_fifo");
+/// assert_eq!(
+///     "lfru".parse::<EvictionPolicy>().unwrap_err().to_string(),
+///     "unknown eviction policy \"lfru\": expected one of tiny_lfu, s3_fifo, sieve, lru, lfu, fifo",
+/// );
+/// # Ok::<(), larder::ParseError>(())
+/// ```
+#[derive(Clone)]
+pub struct EvictionPolicy(Kind);
+
+type Factory = dyn Fn(u64) -> Box<dyn Policy> + Send + Sync;
+
+#[derive(Clone)]
+enum Kind {
+    Named(&'static Named),
+    Custom(Arc<Factory>),
+}
+
+struct Named {
+    name: &'static str,
+    make: fn(u64) -> Box<dyn Policy>,
+}
+
+static TINY_LFU: Named = Named { name: "tiny_lfu", make: |capacity| Box::new(tiny_lfu::TinyLfu::new(capacity)) };
+static S3_FIFO: Named = Named { name: "s3_fifo", make: |capacity| Box::new(s3_fifo::S3Fifo::new(capacity)) };
+static SIEVE: Named = Named { name: "sieve", make: |_| Box::new(sieve::Sieve::new()) };
+static LRU: Named = Named { name: "lru", make: |_| Box::new(lru::Lru::new()) };
+static LFU: Named = Named { name: "lfu", make: |_| Box::new(lfu::Lfu::new()) };
+static FIFO: Named = Named { name: "fifo", make: |_| Box::new(fifo::Fifo::new()) };
+static ALL: [&Named; 6] = [&TINY_LFU, &S3_FIFO, &SIEVE, &LRU, &LFU, &FIFO];
+
+impl EvictionPolicy {
+    /// W-TinyLFU: a small window for newcomers, and a main part that is entered by being used more often than its
+    /// victim. Strong on skewed popularity and on scans. See the paper by Einziger, Friedman and Manes (ACM TOS 2017).
+    #[must_use]
+    pub const fn tiny_lfu() -> Self {
+        Self(Kind::Named(&TINY_LFU))
+    }
+
+    /// S3-FIFO: three queues and no order among hits. Strong on web and key-value traffic with many keys that are
+    /// asked for once. See the paper by Yang, Zhang, Qiu, Yue and Rashmi (SOSP 2023).
+    #[must_use]
+    pub const fn s3_fifo() -> Self {
+        Self(Kind::Named(&S3_FIFO))
+    }
+
+    /// SIEVE: one queue, one bit and a hand. Simple and good on web traffic, poor on scans and loops. See the paper by
+    /// Zhang, Yang, Yue, Vigfusson and Rashmi (NSDI 2024).
+    #[must_use]
+    pub const fn sieve() -> Self {
+        Self(Kind::Named(&SIEVE))
+    }
+
+    /// Least recently used, exactly so while one thread drives the cache.
+    #[must_use]
+    pub const fn lru() -> Self {
+        Self(Kind::Named(&LRU))
+    }
+
+    /// Least frequently used, with ageing: a newcomer starts one above the count at which the last victim left.
+    #[must_use]
+    pub const fn lfu() -> Self {
+        Self(Kind::Named(&LFU))
+    }
+
+    /// First in, first out: reads change nothing.
+    #[must_use]
+    pub const fn fifo() -> Self {
+        Self(Kind::Named(&FIFO))
+    }
+
+    /// A policy of one's own: `make` is called once for each segment with the weight that the segment may hold.
+    ///
+    /// See the [module](crate::policy) for an example.
+    #[must_use]
+    pub fn custom<P: Policy>(make: impl Fn(u64) -> P + Send + Sync + 'static) -> Self {
+        Self(Kind::Custom(Arc::new(move |capacity| Box::new(make(capacity)))))
+    }
+
+    pub(crate) fn make(&self, capacity: u64) -> Box<dyn Policy> {
+        match &self.0 {
+            Kind::Named(named) => (named.make)(capacity),
+            Kind::Custom(make) => make(capacity),
+        }
+    }
+
+    fn name(&self) -> &'static str {
+        match &self.0 {
+            Kind::Named(named) => named.name,
+            Kind::Custom(_) => "custom",
+        }
+    }
+}
+
+impl Default for EvictionPolicy {
+    fn default() -> Self {
+        Self::tiny_lfu()
+    }
+}
+
+/// Two custom policies are equal only when one is a clone of the other.
+impl PartialEq for EvictionPolicy {
+    fn eq(&self, other: &Self) -> bool {
+        match (&self.0, &other.0) {
+            (Kind::Named(a), Kind::Named(b)) => a.name == b.name,
+            (Kind::Custom(a), Kind::Custom(b)) => Arc::ptr_eq(a, b),
+            _ => false,
+        }
+    }
+}
+
+impl Eq for EvictionPolicy {}
+
+impl fmt::Debug for EvictionPolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "EvictionPolicy({})", self.name())
+    }
+}
+
+impl fmt::Display for EvictionPolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl FromStr for EvictionPolicy {
+    type Err = ParseError;
+
+    fn from_str(name: &str) -> Result<Self, ParseError> {
+        let named = ALL.iter().find(|named| named.name == name);
+        named.map(|named| Self(Kind::Named(named))).ok_or_else(|| ParseError { name: name.to_owned() })
+    }
+}

@@ -1,0 +1,208 @@
+//! Eviction policies: the ones that come with the crate, and the trait to write another.
+//!
+//! Each segment of a cache has a policy of its own, behind the segment's lock. A policy orders *slots*: small numbers
+//! that stand for entries. It sees an entry's hash and weight, and what its reads left behind, through [`Entries`]; it
+//! never sees a key or a value. So a policy needs no unsafe code and no locks, and can be tested without a cache.
+//!
+//! # What the cache calls, and when
+//!
+//! | what happens | calls |
+//! | --- | --- |
+//! | a new key | [`admit`](Policy::admit); [`victim`](Policy::victim) and [`remove`](Policy::remove) until it fits; [`insert`](Policy::insert) |
+//! | a new value for a key | [`moved`](Policy::moved), then what a read does |
+//! | a read | nothing, a mark on the entry, or [`hit`](Policy::hit), as [`reads`](Policy::reads) asks for |
+//! | an entry leaves, whatever the cause | [`remove`](Policy::remove) |
+//!
+//! Pinned entries are not shown to the policy: they leave it with `remove` when pinned and come back with `insert`.
+//! The capacity that the policy is told is what remains beside them.
+//!
+//! # A policy of one's own
+//!
+//! MRU, which evicts what came last: right for one loop over more than the cache holds, wrong for all else.
+//!
+//! ```
+//! use larder::policy::{End, Entries, Policy, Reads, Slot};
+//! use larder::{Cache, EvictionPolicy, RemovalCause};
+//! use std::ops::ControlFlow;
+//!
+//! #[derive(Default)]
+//! struct Mru(Vec<Slot>);
+//!
+//! impl Policy for Mru {
+//!     fn reads(&self) -> Reads {
+//!         Reads::Ignored
+//!     }
+//!     fn insert(&mut self, slot: Slot, _: &dyn Entries) {
+//!         self.0.push(slot);
+//!     }
+//!     fn moved(&mut self, old: Slot, new: Slot, _: &dyn Entries) {
+//!         for slot in self.0.iter_mut().filter(|slot| **slot == old) {
+//!             *slot = new;
+//!         }
+//!     }
+//!     fn victim(&mut self, _: &dyn Entries) -> Option<Slot> {
+//!         self.0.last().copied()
+//!     }
+//!     fn remove(&mut self, slot: Slot, _: RemovalCause, _: &dyn Entries) {
+//!         self.0.retain(|&other| other != slot);
+//!     }
+//!     fn walk(&self, from: End, visit: &mut dyn FnMut(Slot) -> ControlFlow<()>) {
+//!         let _ = match from {
+//!             End::Coldest => self.0.iter().rev().copied().try_for_each(visit),
+//!             End::Hottest => self.0.iter().copied().try_for_each(visit),
+//!         };
+//!     }
+//! }
+//!
+//! let cache = Cache::builder()
+//!     .max_capacity(2)
+//!     .eviction_policy(EvictionPolicy::custom(|_capacity| Mru::default()))
+//!     .build()?;
+//! for key in 0..4 {
+//!     cache.insert(key, key);
+//! }
+//! assert_eq!(cache.get(&0), Some(0));
+//! assert_eq!(cache.get(&3), Some(3));
+//! assert_eq!(cache.len(), 2);
+//! # Ok::<(), larder::BuildError>(())
+//! ```
+
+mod choice;
+
+pub use choice::EvictionPolicy;
+
+use crate::removal::RemovalCause;
+use std::ops::ControlFlow;
+
+/// An entry's place in its segment: what a policy orders.
+///
+/// Numbers are small and dense: at most a few more than the segment ever held entries at once. A number is used again
+/// after its entry has left, and an entry moves to another number when its value is replaced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Slot(u32);
+
+impl Slot {
+    /// A slot by its number: for tests of a policy without a cache.
+    #[must_use]
+    pub const fn new(number: u32) -> Self {
+        Self(number)
+    }
+
+    /// The slot's number.
+    #[must_use]
+    pub const fn number(self) -> u32 {
+        self.0
+    }
+
+    /// The slot's number, to index with.
+    #[must_use]
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// What a read of an entry leaves behind for its policy: a constant of the policy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Reads {
+    /// Nothing.
+    Ignored,
+    /// A counter in the entry, from 0 up to this number, where it stays until the policy sets it back.
+    ///
+    /// The cheapest that tells anything: a read writes one byte, and nothing once the counter is full. Reads at the same
+    /// moment may count as one.
+    Marked(u8),
+    /// An event in a small buffer, given to [`Policy::hit`] before the policy is asked or told anything else.
+    ///
+    /// For policies that need the order of reads. Driven by one thread no event is lost; under contention some are.
+    Recorded,
+}
+
+/// From which end [`Policy::walk`] starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// With the entry that would be evicted first, as far as the policy can tell without deciding.
+    Coldest,
+    /// With the entry that would be evicted last.
+    Hottest,
+}
+
+/// What a policy can ask of the entries in its segment.
+///
+/// The cache implements it; a test of a policy can, too. Asked for a slot that no entry has, it gives whatever stands
+/// there, or panics when there never was such a slot.
+pub trait Entries {
+    /// The hash of the entry's key: its low 48 bits, well mixed, the rest 0. Seeds differ from cache to cache.
+    fn hash(&self, slot: Slot) -> u64;
+
+    /// The entry's weight; 1 where nothing else was said.
+    fn weight(&self, slot: Slot) -> u64;
+
+    /// The counter that [`Reads::Marked`] asked for; 0 when the entry is new.
+    fn mark(&self, slot: Slot) -> u8;
+
+    /// Sets that counter back. A read at the same moment may be lost.
+    fn set_mark(&self, slot: Slot, mark: u8);
+}
+
+/// An eviction policy over the slots of one segment.
+///
+/// See the [module](self) for which call comes when, and for an example. A policy should answer in O(1), amortised: it
+/// runs under the segment's lock. It may be wrong without harm to memory or to the capacity: a victim that is no entry
+/// counts as none, and without a victim the new entry is refused. A policy that panics lets the panic reach the caller
+/// whose operation it was; the cache then stays usable, but entries may linger that the policy does not know of.
+pub trait Policy: Send + 'static {
+    /// What reads leave behind. Asked once.
+    fn reads(&self) -> Reads;
+
+    /// The weight that the entries together may have has changed.
+    fn set_capacity(&mut self, capacity: u64) {
+        let _ = capacity;
+    }
+
+    /// Slots below `slots` may come from now on: the moment to grow tables indexed by slot. It never shrinks.
+    fn reserve(&mut self, slots: usize) {
+        let _ = slots;
+    }
+
+    /// A key that is not in the cache wants to enter; `false` refuses it.
+    ///
+    /// Room is made after this, and [`insert`](Self::insert) follows when there is enough. The cache may ask again for
+    /// the same entry, when room must come from other segments.
+    fn admit(&mut self, hash: u64, weight: u64, entries: &dyn Entries) -> bool {
+        let _ = (hash, weight, entries);
+        true
+    }
+
+    /// A new entry stands in `slot`.
+    fn insert(&mut self, slot: Slot, entries: &dyn Entries);
+
+    /// An entry was read: only for [`Reads::Recorded`]. The slot may be one that has left since; then it means nothing.
+    fn hit(&mut self, slot: Slot, entries: &dyn Entries) {
+        let _ = (slot, entries);
+    }
+
+    /// An entry's value was replaced: it stands in `new` from now on, perhaps with another weight.
+    ///
+    /// Nothing else of it changed: its mark has come along. `entries` still knows `old`. That the entry was used is told
+    /// afterwards, as a read is.
+    fn moved(&mut self, old: Slot, new: Slot, entries: &dyn Entries);
+
+    /// The entry that should leave next, or none if there is no entry.
+    ///
+    /// [`remove`](Self::remove) follows for the slot that was answered.
+    fn victim(&mut self, entries: &dyn Entries) -> Option<Slot>;
+
+    /// An entry leaves, for any cause; [`RemovalCause::Size`] when the policy chose it.
+    ///
+    /// `Replaced` never comes here (see [`moved`](Self::moved)). A pin takes the entry out as `Explicit`.
+    fn remove(&mut self, slot: Slot, cause: RemovalCause, entries: &dyn Entries);
+
+    /// Visits the slots in the order in which they would leave, or in the opposite one, until told to stop.
+    fn walk(&self, from: End, visit: &mut dyn FnMut(Slot) -> ControlFlow<()>);
+
+    /// Checks the policy's own books and panics if they are wrong. `len` is how many entries it should have.
+    fn validate(&self, len: usize, entries: &dyn Entries) {
+        let _ = (len, entries);
+    }
+}
