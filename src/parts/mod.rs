@@ -1,3 +1,5 @@
 //! Parts that know neither keys nor values nor policies: plain data structures over slot numbers and hashes.
 
 pub(crate) mod lists;
+pub(crate) mod read_buffer;
+pub(crate) mod striped;

@@ -68,6 +68,9 @@
 //! ```
 
 mod choice;
+mod fifo;
+mod lru;
+mod sieve;
 
 pub use choice::EvictionPolicy;
 

@@ -1,0 +1,222 @@
+//! How a cache is set up.
+
+use crate::cache::{Cache, Weigher};
+use crate::error::BuildError;
+use crate::parts::lists::MAX_SLOTS;
+use crate::policy::EvictionPolicy;
+use crate::removal::RemovalCause;
+use crate::segment::{Listener, Plan, Segment, share};
+use crate::table::Sizing;
+use std::fmt;
+use std::hash::{BuildHasher, Hash};
+use std::sync::Arc;
+
+/// Entries that a segment has at least, unless the user says how many segments there are: below that a policy sees
+/// too little of the traffic.
+const LEAST_SHARE: u64 = 1024;
+const MOST_SEGMENTS: usize = 1 << 14;
+
+/// Builds a [`Cache`]. Made by [`Cache::builder`].
+///
+/// ```
+/// use larder::{Cache, EvictionPolicy, RemovalCause};
+///
+/// let cache: Cache<String, Vec<u8>> = Cache::builder()
+///     .name("thumbnails")
+///     .max_capacity(64 << 20)
+///     .weigher(|key: &String, value: &Vec<u8>| (key.len() + value.len()) as u64)
+///     .max_entries(100_000)
+///     .eviction_policy(EvictionPolicy::s3_fifo())
+///     .eviction_listener(|key, _value, cause| {
+///         if cause == RemovalCause::Size {
+///             println!("{key} had to go");
+///         }
+///     })
+///     .record_stats()
+///     .build()?;
+/// # Ok::<(), larder::BuildError>(())
+/// ```
+#[must_use = "a builder does nothing until `build`"]
+pub struct Builder<K, V> {
+    pub(crate) name: Option<String>,
+    pub(crate) max_capacity: Option<u64>,
+    pub(crate) max_entries: Option<u64>,
+    initial_capacity: usize,
+    segments: Option<usize>,
+    pub(crate) weigher: Option<Weigher<K, V>>,
+    pub(crate) policy: EvictionPolicy,
+    pub(crate) listener: Option<Listener<K, V>>,
+    pub(crate) record_stats: bool,
+}
+
+impl<K, V> Default for Builder<K, V> {
+    fn default() -> Self {
+        Self {
+            name: None,
+            max_capacity: None,
+            max_entries: None,
+            initial_capacity: 0,
+            segments: None,
+            weigher: None,
+            policy: EvictionPolicy::default(),
+            listener: None,
+            record_stats: false,
+        }
+    }
+}
+
+impl<K, V> Builder<K, V>
+where
+    K: Hash + Eq + Send + Sync + 'static,
+    V: Send + Sync + 'static,
+{
+    /// A name for logs and metrics: [`Cache::name`].
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// How much the cache holds at most: entries or, once there is a [`weigher`](Self::weigher), their total weight.
+    ///
+    /// The bound holds at every moment, across all threads. With 0 the cache keeps nothing.
+    pub fn max_capacity(mut self, capacity: u64) -> Self {
+        self.max_capacity = Some(capacity);
+        self
+    }
+
+    /// How many entries the cache holds at most, beside the bound on weight.
+    ///
+    /// Each segment keeps to its part of this number, so with many segments and few entries the last of them may not
+    /// all be usable.
+    pub fn max_entries(mut self, entries: u64) -> Self {
+        self.max_entries = Some(entries);
+        self
+    }
+
+    /// Entries for which the index has room from the start; it grows without pauses as needed, so this rarely matters.
+    pub fn initial_capacity(mut self, entries: usize) -> Self {
+        self.initial_capacity = entries;
+        self
+    }
+
+    /// Into how many parts the cache is divided, each with a lock for its writers and a policy of its own.
+    ///
+    /// Readers need no lock, so this is about writers only. By default there are eight for each core, and none below
+    /// some thousand entries.
+    pub fn segments(mut self, segments: usize) -> Self {
+        self.segments = Some(segments);
+        self
+    }
+
+    /// What an entry weighs. Asked once for each insert, before any lock is taken; a panic leaves the cache as it was.
+    ///
+    /// A weight may be 0: the entry then counts only for [`max_entries`](Self::max_entries).
+    pub fn weigher(mut self, weigher: impl Fn(&K, &V) -> u64 + Send + Sync + 'static) -> Self {
+        self.weigher = Some(Arc::new(weigher));
+        self
+    }
+
+    /// Which entries go first. See [`EvictionPolicy`].
+    pub fn eviction_policy(mut self, policy: EvictionPolicy) -> Self {
+        self.policy = policy;
+        self
+    }
+
+    /// Called once for each entry that leaves, with the cause.
+    ///
+    /// It runs in the thread whose operation made the entry leave, after the entry is out of sight and with no lock
+    /// held, so it may use the cache. If it panics, the panic reaches the caller of that operation once everything else
+    /// has been done. Dropping the cache does not call it.
+    pub fn eviction_listener(mut self, listener: impl Fn(&K, &V, RemovalCause) + Send + Sync + 'static) -> Self {
+        self.listener = Some(Arc::new(listener));
+        self
+    }
+
+    /// Counts hits and misses: see [`Cache::stats`].
+    pub fn record_stats(mut self) -> Self {
+        self.record_stats = true;
+        self
+    }
+
+    /// Builds the cache with the default hasher, seeded at random.
+    ///
+    /// # Errors
+    ///
+    /// [`BuildError`] says which option is wrong and why.
+    pub fn build(self) -> Result<Cache<K, V>, BuildError> {
+        self.build_with_hasher(ahash::RandomState::new())
+    }
+
+    /// Builds the cache with another hasher.
+    ///
+    /// It need not be a strong one: larder mixes what it gives. With a hasher that is known to attackers they can choose
+    /// keys that collide, and make the cache slow.
+    ///
+    /// # Errors
+    ///
+    /// [`BuildError`] says which option is wrong and why.
+    pub fn build_with_hasher<S: BuildHasher>(self, hasher: S) -> Result<Cache<K, V, S>, BuildError> {
+        if self.max_capacity.is_none() && self.max_entries.is_none() {
+            return Err(BuildError::NoBound);
+        }
+        let segments = self.segment_count()?;
+        let most = MAX_SLOTS / 2 * segments;
+        if self.initial_capacity > most {
+            return Err(BuildError::InitialCapacity { given: self.initial_capacity, most });
+        }
+        let segments = (0..segments)
+            .map(|index| {
+                let plan = self.plan(index, segments);
+                let policy = self.policy.make(plan.share);
+                Segment::new(&plan, policy, self.listener.clone())
+            })
+            .collect();
+        Ok(Cache::from_parts(self, hasher, segments))
+    }
+
+    /// The most entries that there can be, if that is known.
+    fn entries(&self) -> Option<u64> {
+        let by_weight = if self.weigher.is_none() { self.max_capacity } else { None };
+        let entries = by_weight.unwrap_or(u64::MAX).min(self.max_entries.unwrap_or(u64::MAX));
+        (entries < u64::MAX).then_some(entries)
+    }
+
+    fn segment_count(&self) -> Result<usize, BuildError> {
+        let entries = self.entries().unwrap_or(u64::MAX);
+        if let Some(given) = self.segments {
+            return match given {
+                1..=MOST_SEGMENTS => Ok(given),
+                _ => Err(BuildError::Segments { given, most: MOST_SEGMENTS }),
+            };
+        }
+        let cores = std::thread::available_parallelism().map_or(4, usize::from);
+        let weight = self.max_capacity.unwrap_or(u64::MAX);
+        let by_size = (entries.min(weight) / LEAST_SHARE).max(1);
+        Ok((8 * cores as u64).min(by_size).min(1024) as usize)
+    }
+
+    fn plan(&self, index: usize, segments: usize) -> Plan {
+        let capacity = self.max_capacity.unwrap_or(u64::MAX);
+        let max_len = share(self.max_entries.unwrap_or(u64::MAX), index, segments);
+        let expected = self.entries().map(|entries| share(entries, index, segments));
+        // Beyond this the number says "no bound" rather than what to prepare for.
+        let expected = expected.filter(|&entries| entries <= MAX_SLOTS as u64 / 2).unwrap_or(0) as usize;
+        let initial = self.initial_capacity.div_ceil(segments);
+        Plan {
+            share: share(capacity, index, segments),
+            max_len: usize::try_from(max_len).unwrap_or(usize::MAX),
+            sizing: Sizing { initial: if expected > 0 { initial.min(expected) } else { initial }, expected },
+        }
+    }
+}
+
+impl<K, V> fmt::Debug for Builder<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder")
+            .field("name", &self.name)
+            .field("max_capacity", &self.max_capacity)
+            .field("max_entries", &self.max_entries)
+            .field("policy", &self.policy)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,635 @@
+//! The cache: hashes once, chooses the segment, and calls the user's code where no lock is held.
+
+use crate::builder::Builder;
+use crate::policy::{End, EvictionPolicy};
+use crate::removal::RemovalCause;
+use crate::segment::{Arrival, Bank, Leaving, Outcome, Seen, Segment, share};
+use crate::stats::{Reads, Stats};
+use crate::table::{Found, Guard, pin};
+use equivalent::Equivalent;
+use std::fmt;
+use std::hash::{BuildHasher, Hash};
+use std::panic::resume_unwind;
+use std::sync::Arc;
+
+pub(crate) type Weigher<K, V> = Arc<dyn Fn(&K, &V) -> u64 + Send + Sync>;
+
+/// A bounded map that many threads share, from which the least useful entries are evicted.
+///
+/// See the [crate](crate) for what it guarantees. A `Cache` is a handle: clones of it are the same cache, and the last
+/// of them drops the entries. Methods that give a value clone it; store an `Arc` where that is expensive, or use
+/// [`with`](Self::with), which does not clone.
+///
+/// Keys are looked up by anything that is [`Equivalent`] to them: a `Cache<String, V>` by `&str`.
+///
+/// ```
+/// use larder::Cache;
+///
+/// let cache: Cache<String, u32> = Cache::new(10_000);
+/// cache.insert("apples".to_owned(), 3);
+/// assert_eq!(cache.get("apples"), Some(3));
+/// assert_eq!(cache.remove("apples"), Some(3));
+/// assert_eq!(cache.get("apples"), None);
+/// ```
+pub struct Cache<K, V, S = ahash::RandomState> {
+    pub(crate) inner: Arc<Inner<K, V, S>>,
+}
+
+pub(crate) struct Inner<K, V, S> {
+    segments: Box<[Segment<K, V>]>,
+    hasher: S,
+    reads: Option<Reads>,
+    bank: Bank,
+    weigher: Option<Weigher<K, V>>,
+    policy: EvictionPolicy,
+    name: Option<String>,
+}
+
+/// How an entry is inserted, beside its key and value: [`Cache::insert_with`].
+///
+/// ```
+/// use larder::{Cache, InsertOptions};
+///
+/// let cache = Cache::new(100);
+/// cache.insert_with("model", 7, InsertOptions::new().weight(20).pinned(true));
+/// assert_eq!(cache.weighted_size(), 20);
+/// ```
+#[derive(Clone, Copy, Debug, Default)]
+pub struct InsertOptions {
+    weight: Option<u64>,
+    pinned: Option<bool>,
+}
+
+impl InsertOptions {
+    /// No options: as [`Cache::insert`].
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { weight: None, pinned: None }
+    }
+
+    /// What the entry weighs, whatever the weigher says. In a cache without a weigher other entries weigh 1.
+    #[must_use]
+    pub const fn weight(mut self, weight: u64) -> Self {
+        self.weight = Some(weight);
+        self
+    }
+
+    /// Whether the entry is pinned: see [`Cache::pin`]. Left out, an entry that is replaced keeps its pin.
+    #[must_use]
+    pub const fn pinned(mut self, pinned: bool) -> Self {
+        self.pinned = Some(pinned);
+        self
+    }
+}
+
+/// What came of trying to store an entry.
+pub(crate) enum Stored<K> {
+    Yes,
+    Refused,
+    /// Not as it was seen; here is the key again.
+    Changed(K),
+}
+
+impl<K, V> Cache<K, V>
+where
+    K: Hash + Eq + Send + Sync + 'static,
+    V: Send + Sync + 'static,
+{
+    /// A cache of at most `capacity` entries with the default policy.
+    #[must_use]
+    pub fn new(capacity: u64) -> Self {
+        Self::builder().max_capacity(capacity).build().expect("a capacity is all that a cache needs")
+    }
+
+    /// Options for a cache.
+    pub fn builder() -> Builder<K, V> {
+        Builder::default()
+    }
+}
+
+impl<K, V, S> Cache<K, V, S> {
+    pub(crate) fn from_parts(builder: Builder<K, V>, hasher: S, segments: Box<[Segment<K, V>]>) -> Self {
+        let inner = Inner {
+            segments,
+            hasher,
+            reads: builder.record_stats.then(Reads::new),
+            bank: Bank::new(builder.max_capacity.unwrap_or(u64::MAX)),
+            weigher: builder.weigher,
+            policy: builder.policy,
+            name: builder.name,
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// How many entries there are: exact if no other thread is writing. Takes each segment's lock in turn.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.inner.segments.iter().map(Segment::len).sum()
+    }
+
+    /// Whether there is no entry.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// What the entries weigh together: exact if no other thread is writing. Takes each segment's lock in turn.
+    #[must_use]
+    pub fn weighted_size(&self) -> u64 {
+        self.inner.segments.iter().map(Segment::weight).sum()
+    }
+
+    /// The bound on [`weighted_size`](Self::weighted_size).
+    #[must_use]
+    pub fn capacity(&self) -> u64 {
+        self.inner.bank.capacity()
+    }
+
+    /// The eviction policy.
+    #[must_use]
+    pub fn policy(&self) -> &EvictionPolicy {
+        &self.inner.policy
+    }
+
+    /// The name given to the builder.
+    #[must_use]
+    pub fn name(&self) -> Option<&str> {
+        self.inner.name.as_deref()
+    }
+
+    /// What has been counted so far.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        Stats::new(self.inner.reads.as_ref(), self.inner.segments.iter().map(Segment::counts))
+    }
+
+    /// Does now what otherwise waits for later operations: tells the policy of recent reads, and drops removed values
+    /// that no reader holds any more.
+    ///
+    /// A cache needs no such call; it serves one that is idle and should let go of what it removed last.
+    pub fn run_pending_tasks(&self) {
+        self.inner.segments.iter().for_each(Segment::run_pending_tasks);
+    }
+
+    /// Changes the capacity. Entries that do not fit any more have been evicted when it returns.
+    ///
+    /// Pinned entries go last, but they go if they alone are over the capacity.
+    pub fn set_capacity(&self, capacity: u64) {
+        self.inner.set_capacity(capacity);
+    }
+
+    /// Checks everything that the cache keeps twice, and panics if it does not agree.
+    ///
+    /// For tests. No other thread may be using the cache.
+    #[doc(hidden)]
+    pub fn validate(&self) {
+        let budgets: u64 = self.inner.segments.iter().map(Segment::validate).sum();
+        assert_eq!(budgets + self.inner.bank.spare(), self.capacity(), "budgets and spare");
+    }
+}
+
+impl<K, V, S> Cache<K, V, S>
+where
+    K: Hash + Eq + Send + Sync + 'static,
+    V: Send + Sync + 'static,
+    S: BuildHasher,
+{
+    /// The value of `key`, cloned.
+    ///
+    /// Takes no lock and does not wait for writers. Counts a hit or a miss and tells the policy.
+    #[inline]
+    pub fn get<Q>(&self, key: &Q) -> Option<V>
+    where
+        Q: Hash + Equivalent<K> + ?Sized,
+        V: Clone,
+    {
+        self.with(key, V::clone)
+    }
+
+    /// What `read` makes of the value of `key`, without a clone of it.
+    ///
+    /// Otherwise as [`get`](Self::get). While `read` runs no memory of removed entries is freed, so it should not take
+    /// long; it may use the cache.
+    #[inline]
+    pub fn with<Q, R>(&self, key: &Q, read: impl FnOnce(&V) -> R) -> Option<R>
+    where
+        Q: Hash + Equivalent<K> + ?Sized,
+    {
+        self.read(&pin(), key, read)
+    }
+
+    /// The values of many keys, in their order.
+    ///
+    /// The same as a [`get`](Self::get) for each, but cheaper.
+    pub fn get_many<'q, Q>(&self, keys: impl IntoIterator<Item = &'q Q>) -> Vec<Option<V>>
+    where
+        Q: Hash + Equivalent<K> + ?Sized + 'q,
+        V: Clone,
+    {
+        let guard = pin();
+        keys.into_iter().map(|key| self.read(&guard, key, V::clone)).collect()
+    }
+
+    #[inline]
+    fn read<Q, R>(&self, guard: &Guard, key: &Q, read: impl FnOnce(&V) -> R) -> Option<R>
+    where
+        Q: Hash + Equivalent<K> + ?Sized,
+    {
+        let hash = self.inner.hash(key);
+        let segment = self.inner.segment(hash);
+        let found = segment.find(guard, hash, |other| key.equivalent(other));
+        if let Some(reads) = &self.inner.reads {
+            reads.count(found.is_some());
+        }
+        let found = found?;
+        segment.touch(&found);
+        Some(read(&found.entry().1))
+    }
+
+    /// The value of `key`, cloned, leaving no trace: neither the policy nor the statistics notice.
+    pub fn peek<Q>(&self, key: &Q) -> Option<V>
+    where
+        Q: Hash + Equivalent<K> + ?Sized,
+        V: Clone,
+    {
+        self.find(&pin(), key).map(|found| found.entry().1.clone())
+    }
+
+    /// Whether there is an entry for `key`, leaving no trace.
+    pub fn contains_key<Q>(&self, key: &Q) -> bool
+    where
+        Q: Hash + Equivalent<K> + ?Sized,
+    {
+        self.find(&pin(), key).is_some()
+    }
+
+    /// Puts an entry in, in place of the one with this key, if there is one. Evicts what does not fit any more.
+    ///
+    /// An entry that is heavier than the whole capacity is refused: the listener gets it as
+    /// [`Rejected`](RemovalCause::Rejected), and the key is absent afterwards. An entry may be evicted at any time, even
+    /// the one just inserted.
+    pub fn insert(&self, key: K, value: V) {
+        self.insert_with(key, value, InsertOptions::new());
+    }
+
+    /// As [`insert`](Self::insert), with options for this entry.
+    pub fn insert_with(&self, key: K, value: V, options: InsertOptions) {
+        let arrival = self.arrival(key, value, options);
+        self.store(arrival, Seen::Whatever);
+    }
+
+    /// Removes the entry of `key` and gives its value, cloned.
+    pub fn remove<Q>(&self, key: &Q) -> Option<V>
+    where
+        Q: Hash + Equivalent<K> + ?Sized,
+        V: Clone,
+    {
+        let mut value = None;
+        self.take_out(key, |_, current| {
+            value = Some(current.clone());
+            true
+        });
+        value
+    }
+
+    /// Removes the entry of `key` and says whether there was one.
+    pub fn invalidate<Q>(&self, key: &Q) -> bool
+    where
+        Q: Hash + Equivalent<K> + ?Sized,
+    {
+        self.take_out(key, |_, _| true)
+    }
+
+    /// Removes the entry of `key` if `predicate` says so, and gives its value, cloned.
+    ///
+    /// The entry removed is the one that the predicate last saw. The predicate runs without a lock, and again when
+    /// another thread has replaced the entry meanwhile.
+    pub fn remove_if<Q>(&self, key: &Q, mut predicate: impl FnMut(&K, &V) -> bool) -> Option<V>
+    where
+        Q: Hash + Equivalent<K> + ?Sized,
+        V: Clone,
+    {
+        let mut value = None;
+        let removed = self.take_out(key, |key, current| {
+            let goes = predicate(key, current);
+            value = goes.then(|| current.clone());
+            goes
+        });
+        value.filter(|_| removed)
+    }
+
+    /// Keeps the entry of `key` from being evicted, and says whether there is one.
+    ///
+    /// A pinned entry leaves only when it is removed or replaced, or when the capacity shrinks below what is pinned. Its
+    /// weight counts; when pinned entries leave no room, new ones are [`Rejected`](RemovalCause::Rejected).
+    pub fn pin<Q>(&self, key: &Q) -> bool
+    where
+        Q: Hash + Equivalent<K> + ?Sized,
+    {
+        self.set_pinned(key, true)
+    }
+
+    /// Lets the entry of `key` be evicted again, and says whether there is one.
+    pub fn unpin<Q>(&self, key: &Q) -> bool
+    where
+        Q: Hash + Equivalent<K> + ?Sized,
+    {
+        self.set_pinned(key, false)
+    }
+
+    fn set_pinned<Q>(&self, key: &Q, pinned: bool) -> bool
+    where
+        Q: Hash + Equivalent<K> + ?Sized,
+    {
+        let guard = pin();
+        while let Some(found) = self.find(&guard, key) {
+            if self.inner.segment(self.inner.hash(key)).set_pinned(found.slot, pinned) {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Removes all entries that were there when it was called. Those inserted meanwhile may stay or go.
+    pub fn invalidate_all(&self) {
+        for segment in &self.inner.segments {
+            let mut cursor = Some(0);
+            while let Some(at) = cursor {
+                let (next, leaving) = segment.remove_from(&self.inner.bank, at);
+                cursor = next;
+                leaving.settle();
+            }
+        }
+    }
+
+    /// Up to `n` entries that the policy would keep longest, cloned, the hottest first.
+    ///
+    /// Each segment has an order of its own: their entries are given in turns. Pinned entries are not among them. Takes
+    /// O(`n`) for each segment under its lock.
+    #[must_use]
+    pub fn hottest(&self, n: usize) -> Vec<(K, V)>
+    where
+        K: Clone,
+        V: Clone,
+    {
+        self.inner.walk(End::Hottest, n)
+    }
+
+    /// Up to `n` entries that the policy would evict first, cloned, the coldest first. See [`hottest`](Self::hottest).
+    #[must_use]
+    pub fn coldest(&self, n: usize) -> Vec<(K, V)>
+    where
+        K: Clone,
+        V: Clone,
+    {
+        self.inner.walk(End::Coldest, n)
+    }
+
+    #[inline]
+    pub(crate) fn find<'g, Q>(&'g self, guard: &'g Guard, key: &Q) -> Option<Found<'g, K, V>>
+    where
+        Q: Hash + Equivalent<K> + ?Sized,
+    {
+        let hash = self.inner.hash(key);
+        self.inner.segment(hash).find(guard, hash, |other| key.equivalent(other))
+    }
+
+    pub(crate) fn arrival(&self, key: K, value: V, options: InsertOptions) -> Arrival<K, V> {
+        let by_weigher = || self.inner.weigher.as_ref().map_or(1, |weigher| weigher(&key, &value));
+        let weight = options.weight.unwrap_or_else(by_weigher);
+        Arrival { hash: self.inner.hash(&key), key, value, weight, pin: options.pinned }
+    }
+
+    /// Stores an entry if its key is still as `seen`.
+    #[inline]
+    pub(crate) fn store(&self, arrival: Arrival<K, V>, seen: Seen) -> Stored<K> {
+        let segment = self.inner.segment(arrival.hash);
+        let (outcome, leaving) = segment.insert(&self.inner.bank, arrival, seen, 0);
+        if let Outcome::Stored = outcome {
+            leaving.settle();
+            return Stored::Yes;
+        }
+        self.store_otherwise(outcome, leaving, seen)
+    }
+
+    #[cold]
+    fn store_otherwise(&self, outcome: Outcome<K, V>, leaving: Leaving<'_, K, V>, seen: Seen) -> Stored<K> {
+        let (outcome, left) = match outcome {
+            Outcome::NoRoom(arrival, missing) => {
+                leaving.settle();
+                self.inner.store_with_more_room(arrival, missing, seen)
+            }
+            outcome => (outcome, vec![leaving]),
+        };
+        let (stored, panic) = match outcome {
+            Outcome::Stored => (Stored::Yes, None),
+            Outcome::Changed(arrival) => (Stored::Changed(arrival.key), None),
+            Outcome::Refused(Arrival { hash, key, value, .. }) | Outcome::NoRoom(Arrival { hash, key, value, .. }, _) => {
+                (Stored::Refused, self.inner.segment(hash).notify(&key, &value, RemovalCause::Rejected))
+            }
+        };
+        left.into_iter().for_each(Leaving::settle);
+        if let Some(panic) = panic {
+            resume_unwind(panic);
+        }
+        stored
+    }
+
+    /// Removes the entry of `key` that `goes` says yes to; asks again when it has changed meanwhile.
+    fn take_out<Q>(&self, key: &Q, mut goes: impl FnMut(&K, &V) -> bool) -> bool
+    where
+        Q: Hash + Equivalent<K> + ?Sized,
+    {
+        let guard = pin();
+        while let Some(found) = self.find(&guard, key) {
+            let (current, value) = found.entry();
+            if !goes(current, value) {
+                return false;
+            }
+            let segment = self.inner.segment(self.inner.hash(key));
+            if let Some(leaving) = segment.remove(&self.inner.bank, found.slot) {
+                drop(guard);
+                leaving.settle();
+                return true;
+            }
+        }
+        false
+    }
+}
+
+impl<K, V, S> Inner<K, V, S> {
+    /// The hash of a key, mixed so that a weak hasher does no harm: each bit of it depends on all that it gives.
+    #[inline]
+    pub(crate) fn hash<Q: Hash + ?Sized>(&self, key: &Q) -> u64
+    where
+        S: BuildHasher,
+    {
+        // Folded multiplication, by the constant of Knuth's multiplicative hashing.
+        let product = u128::from(self.hasher.hash_one(key)) * 0x9e37_79b9_7f4a_7c15;
+        product as u64 ^ (product >> 64) as u64
+    }
+
+    /// The segment is chosen by the hash's highest 16 bits, which nothing else uses.
+    #[inline]
+    pub(crate) fn segment(&self, hash: u64) -> &Segment<K, V> {
+        &self.segments[self.segment_index(hash)]
+    }
+
+    #[inline]
+    fn segment_index(&self, hash: u64) -> usize {
+        ((hash >> 48) * self.segments.len() as u64 >> 16) as usize
+    }
+
+    /// Moves budget to the segment until the entry fits or nothing can be had.
+    fn store_with_more_room(
+        &self,
+        mut arrival: Arrival<K, V>,
+        mut missing: u64,
+        seen: Seen,
+    ) -> (Outcome<K, V>, Vec<Leaving<'_, K, V>>)
+    where
+        K: Eq,
+    {
+        let index = self.segment_index(arrival.hash);
+        let mut left = Vec::new();
+        let _moving = self.bank.moving.lock();
+        loop {
+            let granted = self.gather(index, missing, &mut left);
+            if granted == 0 {
+                self.segments[index].count_rejected();
+                return (Outcome::Refused(arrival), left);
+            }
+            let (outcome, leaving) = self.segments[index].insert(&self.bank, arrival, seen, granted);
+            left.push(leaving);
+            (arrival, missing) = match outcome {
+                Outcome::NoRoom(arrival, missing) => (arrival, missing),
+                done => return (done, left),
+            };
+        }
+    }
+
+    /// Takes up to `wanted` of budget from the spare and from all segments but one: first evenly, then what is left.
+    fn gather<'a>(&'a self, but: usize, wanted: u64, left: &mut Vec<Leaving<'a, K, V>>) -> u64 {
+        let mut gathered = self.bank.take(wanted);
+        let others = self.segments.len() as u64;
+        for at_most in [wanted / others + 1, wanted] {
+            for (_, segment) in self.segments.iter().enumerate().filter(|&(index, _)| index != but) {
+                if gathered < wanted {
+                    let (given, leaving) = segment.give(&self.bank, at_most.min(wanted - gathered));
+                    gathered += given;
+                    left.push(leaving);
+                }
+            }
+        }
+        gathered
+    }
+
+    fn set_capacity(&self, capacity: u64) {
+        let mut left = Vec::new();
+        {
+            let _moving = self.bank.moving.lock();
+            let before = self.bank.set_capacity(capacity);
+            let shares = (0..).map(|index| share(capacity, index, self.segments.len()));
+            if capacity >= before {
+                self.segments.iter().zip(shares).for_each(|(segment, share)| segment.widen(share));
+            } else {
+                let mut excess = before - capacity;
+                for (segment, share) in self.segments.iter().zip(shares) {
+                    let (given, leaving) = segment.shrink(&self.bank, share, excess);
+                    excess -= given;
+                    left.push(leaving);
+                }
+                self.withdraw(excess, &mut left);
+            }
+        }
+        left.into_iter().for_each(Leaving::settle);
+    }
+
+    /// Takes `excess` out of the budgets, wherever it is. Terminates: together they have more than that.
+    fn withdraw<'a>(&'a self, mut excess: u64, left: &mut Vec<Leaving<'a, K, V>>) {
+        loop {
+            excess -= self.bank.take(excess);
+            for segment in &self.segments {
+                if excess == 0 {
+                    return;
+                }
+                let (given, leaving) = segment.unpin_and_give(&self.bank, excess);
+                excess -= given;
+                left.push(leaving);
+            }
+        }
+    }
+
+    fn walk(&self, from: End, n: usize) -> Vec<(K, V)>
+    where
+        K: Clone,
+        V: Clone,
+    {
+        let guard = pin();
+        let mut orders: Vec<_> =
+            self.segments.iter().map(|segment| segment.walk(&guard, from, n).into_iter()).collect();
+        let mut entries = Vec::new();
+        loop {
+            let before = entries.len();
+            for found in orders.iter_mut().filter_map(Iterator::next) {
+                if entries.len() == n {
+                    return entries;
+                }
+                let (key, value) = found.entry();
+                entries.push((key.clone(), value.clone()));
+            }
+            if entries.len() == before {
+                return entries;
+            }
+        }
+    }
+}
+
+impl<K, V, S> Inner<K, V, S> {
+    /// The entries at `place`, which moves on; `None` at the end. Following it from the start meets every entry that is
+    /// there all the while exactly once.
+    pub(crate) fn scan<'g>(
+        &'g self,
+        guard: &'g Guard,
+        place: &mut Place,
+    ) -> Option<(&'g Segment<K, V>, Vec<Found<'g, K, V>>)> {
+        let segment = self.segments.get(place.segment)?;
+        let mut found = Vec::new();
+        match segment.entries_from(guard, place.cursor, &mut found) {
+            Some(next) => place.cursor = next,
+            None => *place = Place { segment: place.segment + 1, cursor: 0 },
+        }
+        Some((segment, found))
+    }
+
+    pub(crate) fn bank(&self) -> &Bank {
+        &self.bank
+    }
+}
+
+/// How far a scan has come.
+#[derive(Default)]
+pub(crate) struct Place {
+    segment: usize,
+    cursor: u64,
+}
+
+/// Another handle on the same cache.
+impl<K, V, S> Clone for Cache<K, V, S> {
+    fn clone(&self) -> Self {
+        Self { inner: Arc::clone(&self.inner) }
+    }
+}
+
+impl<K, V, S> fmt::Debug for Cache<K, V, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cache")
+            .field("name", &self.name())
+            .field("policy", self.policy())
+            .field("len", &self.len())
+            .field("weighted_size", &self.weighted_size())
+            .field("capacity", &self.capacity())
+            .field("segments", &self.inner.segments.len())
+            .finish()
+    }
+}

@@ -1,0 +1,196 @@
+//! Read, decide and write as one step for a key: `compute` and `entry`.
+//!
+//! Optimistic: the user's code runs on what was read, without a lock, and its decision is carried out only if the key
+//! is still as it was read; otherwise it runs again on what is there now. While the guard lives a slot is not used for
+//! another entry, so "as it was read" means that the key's slot is the same.
+
+use crate::cache::{Cache, InsertOptions, Stored};
+use crate::segment::{Leaving, Seen};
+use crate::table::pin;
+use std::fmt;
+use std::hash::{BuildHasher, Hash};
+
+/// What [`Cache::compute`] is to do with the key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Op<V> {
+    /// Leave it as it is.
+    Keep,
+    /// Give it this value.
+    Insert(V),
+    /// Remove its entry.
+    Remove,
+}
+
+/// What [`Cache::compute`] has done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Computed<V> {
+    /// The key was absent and has this value now.
+    Inserted(V),
+    /// The key had a value and has this one now.
+    Replaced(V),
+    /// The key had this value and is absent now.
+    Removed(V),
+    /// The key has this value, as before.
+    Kept(V),
+    /// The key is absent, as before.
+    Absent,
+    /// This value was refused, see [`Cache::insert`], and the key is absent now.
+    Rejected(V),
+}
+
+impl<V> Computed<V> {
+    /// The value that the key has now.
+    #[must_use]
+    pub fn into_value(self) -> Option<V> {
+        match self {
+            Self::Inserted(value) | Self::Replaced(value) | Self::Kept(value) => Some(value),
+            Self::Removed(_) | Self::Absent | Self::Rejected(_) => None,
+        }
+    }
+}
+
+impl<K, V, S> Cache<K, V, S>
+where
+    K: Hash + Eq + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+    S: BuildHasher,
+{
+    /// Changes the value of `key` as `decide` says, atomically: between what `decide` was last given and its decision
+    /// being carried out, nobody else changes the key.
+    ///
+    /// `decide` runs without a lock, so it may use the cache; and it runs again when another thread was faster, so it
+    /// should have no other effects. Only its last answer counts. Does not count as a hit or a miss.
+    ///
+    /// ```
+    /// use larder::{Cache, Computed, Op};
+    ///
+    /// let events: Cache<u32, Vec<&str>> = Cache::new(1_000);
+    /// let append = |event| {
+    ///     events.compute(7, |seen| {
+    ///         let mut seen = seen.cloned().unwrap_or_default();
+    ///         seen.push(event);
+    ///         Op::Insert(seen)
+    ///     })
+    /// };
+    /// append("click");
+    /// assert_eq!(append("buy"), Computed::Replaced(vec!["click", "buy"]));
+    /// ```
+    pub fn compute(&self, key: K, mut decide: impl FnMut(Option<&V>) -> Op<V>) -> Computed<V> {
+        let mut key = key;
+        loop {
+            let guard = pin();
+            let found = self.find(&guard, &key);
+            let current = found.as_ref().map(|found| &found.entry().1);
+            let value = match (decide(current), current) {
+                (Op::Keep, Some(value)) => return Computed::Kept(value.clone()),
+                (Op::Keep | Op::Remove, None) => return Computed::Absent,
+                (Op::Remove, Some(value)) => {
+                    let value = value.clone();
+                    let slot = found.map_or(u32::MAX, |found| found.slot);
+                    match self.inner.segment(self.inner.hash(&key)).remove(self.inner.bank(), slot) {
+                        Some(leaving) => {
+                            Leaving::settle(leaving);
+                            return Computed::Removed(value);
+                        }
+                        None => continue,
+                    }
+                }
+                (Op::Insert(value), _) => value,
+            };
+            let seen = found.map_or(Seen::Nothing, |found| Seen::At(found.slot));
+            let arrival = self.arrival(key, value.clone(), InsertOptions::new());
+            match self.store(arrival, seen) {
+                Stored::Yes if seen == Seen::Nothing => return Computed::Inserted(value),
+                Stored::Yes => return Computed::Replaced(value),
+                Stored::Refused => return Computed::Rejected(value),
+                Stored::Changed(again) => key = again,
+            }
+        }
+    }
+
+    /// The key's entry, to look at and insert in one step.
+    ///
+    /// ```
+    /// use larder::Cache;
+    ///
+    /// let counts = Cache::new(100);
+    /// assert_eq!(counts.entry("a").or_insert(1), 1);
+    /// assert_eq!(counts.entry("a").or_insert(5), 1);
+    /// assert_eq!(counts.entry("a").and_upsert_with(|count| count.map_or(1, |n| n + 1)), 2);
+    /// ```
+    pub fn entry(&self, key: K) -> Entry<'_, K, V, S> {
+        Entry { cache: self, key }
+    }
+}
+
+/// A key of a cache, there or not: [`Cache::entry`].
+///
+/// Its methods are atomic for the key, and give the value that the key has afterwards; or the one that was to be
+/// inserted, if the cache refused it.
+#[must_use = "an entry does nothing until a method is called"]
+pub struct Entry<'a, K, V, S = ahash::RandomState> {
+    cache: &'a Cache<K, V, S>,
+    key: K,
+}
+
+impl<K, V, S> Entry<'_, K, V, S>
+where
+    K: Hash + Eq + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+    S: BuildHasher,
+{
+    /// The key's value, after inserting `value` if it had none.
+    pub fn or_insert(self, value: V) -> V {
+        self.or_insert_with(|| value)
+    }
+
+    /// The key's value, after inserting what `make` gives if it had none.
+    ///
+    /// `make` runs without a lock, at most once. Others may run theirs for the same key at the same time; one of the
+    /// values gets in, and all get that one.
+    pub fn or_insert_with(self, make: impl FnOnce() -> V) -> V {
+        let mut make = Some(make);
+        let mut made = None;
+        let computed = self.cache.compute(self.key, |current| match current {
+            Some(_) => Op::Keep,
+            None => {
+                if let Some(make) = make.take() {
+                    made = Some(make());
+                }
+                Op::Insert(made.clone().expect("made above, or the last time round"))
+            }
+        });
+        value_of(computed)
+    }
+
+    /// The key's value, after inserting the default if it had none.
+    pub fn or_default(self) -> V
+    where
+        V: Default,
+    {
+        self.or_insert_with(V::default)
+    }
+
+    /// The new value that `make` gives, from the one that the key has, if any.
+    ///
+    /// `make` runs without a lock, and again when another thread was faster.
+    pub fn and_upsert_with(self, mut make: impl FnMut(Option<&V>) -> V) -> V {
+        value_of(self.cache.compute(self.key, |current| Op::Insert(make(current))))
+    }
+}
+
+fn value_of<V>(computed: Computed<V>) -> V {
+    match computed {
+        Computed::Inserted(value) | Computed::Replaced(value) | Computed::Kept(value) | Computed::Rejected(value) => {
+            value
+        }
+        Computed::Removed(_) | Computed::Absent => unreachable!("only `Op::Remove`, or `Keep` of nothing, ends so"),
+    }
+}
+
+impl<K: fmt::Debug, V, S> fmt::Debug for Entry<'_, K, V, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Entry").field("key", &self.key).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,704 @@
+//! A segment: a table, a policy and the books of both, behind one lock; and the read path, which takes none.
+//!
+//! # Writes
+//!
+//! An operation locks the segment, tells the policy which reads it has missed, does its work and closes. What left
+//! the table meanwhile comes back as [`Leaving`], to be settled when the lock is gone: the listener runs, values are
+//! dropped. So no user code runs under the lock, but for `Eq` of the keys that a probe meets.
+//!
+//! Room is made before an entry is put in, so the bound holds at every moment.
+//!
+//! # One way out
+//!
+//! Entries leave through [`Write::take_out`], whatever the cause; only a replaced value leaves its place to another
+//! ([`Write::put_over`]). So index, policy, weight and listener cannot drift apart.
+
+mod room;
+
+pub(crate) use room::{Bank, share};
+
+use crate::parts::read_buffer::{ReadBuffer, Recorded};
+use crate::policy::{End, Entries, Policy, Reads, Slot};
+use crate::removal::RemovalCause;
+use crate::table::{Departures, Found, Guard, Headers, Sizing, Spent, Table, Unlinked, Writer};
+use room::Room;
+use std::any::Any;
+use std::ops::ControlFlow;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::Arc;
+
+pub(crate) type Listener<K, V> = Arc<dyn Fn(&K, &V, RemovalCause) + Send + Sync>;
+
+pub(crate) struct Segment<K, V> {
+    table: Table<K, V, Core>,
+    /// Up to where a read raises an entry's mark; 0 if the policy does not want marks.
+    mark_limit: u8,
+    /// Where reads are recorded, if the policy wants that.
+    reads: Option<ReadBuffer>,
+    listener: Option<Listener<K, V>>,
+}
+
+/// What the lock guards beside the table.
+struct Core {
+    policy: Box<dyn Policy>,
+    weights: Weights,
+    room: Room,
+    /// Slots for which the policy and the weights have places.
+    reserved: usize,
+    /// Entries expected in the end, 0 if that is not known.
+    expected: usize,
+    counts: Counts,
+}
+
+/// What a segment has counted under its lock.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Counts {
+    pub(crate) evicted: u64,
+    pub(crate) evicted_weight: u64,
+    pub(crate) rejected: u64,
+}
+
+/// What is needed to set up a segment.
+pub(crate) struct Plan {
+    pub(crate) share: u64,
+    pub(crate) max_len: usize,
+    pub(crate) sizing: Sizing,
+}
+
+/// An entry that wants to be in the cache.
+pub(crate) struct Arrival<K, V> {
+    pub(crate) hash: u64,
+    pub(crate) key: K,
+    pub(crate) value: V,
+    pub(crate) weight: u64,
+    /// Whether it is to be pinned; `None` keeps what the entry was that it replaces.
+    pub(crate) pin: Option<bool>,
+}
+
+/// What the caller of a write has seen before.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Seen {
+    /// It does not matter.
+    Whatever,
+    /// The key was absent.
+    Nothing,
+    /// The key's entry stood in this slot, found under a guard that still lives.
+    At(u32),
+}
+
+/// What came of a write.
+pub(crate) enum Outcome<K, V> {
+    Stored,
+    /// It is heavier than the whole capacity, the policy does not want it, or nothing may go to make room.
+    Refused(Arrival<K, V>),
+    /// More budget is needed than the segment has, by this much.
+    NoRoom(Arrival<K, V>, u64),
+    /// The key is not any more as it was seen.
+    Changed(Arrival<K, V>),
+}
+
+/// Weights by slot. Takes no memory while all are 1.
+#[derive(Default)]
+struct Weights(Vec<u64>);
+
+impl Weights {
+    fn get(&self, slot: u32) -> u64 {
+        self.0.get(slot as usize).copied().unwrap_or(1)
+    }
+
+    fn set(&mut self, slot: u32, weight: u64, slots: usize) {
+        if self.0.len() < slots && (weight != 1 || !self.0.is_empty()) {
+            self.0.reserve_exact(slots - self.0.len());
+            self.0.resize(slots, 1);
+        }
+        if let Some(place) = self.0.get_mut(slot as usize) {
+            *place = weight;
+        }
+    }
+}
+
+/// What a policy sees of the entries.
+struct View<'a, K, V> {
+    headers: Headers<'a, K, V>,
+    weights: &'a Weights,
+}
+
+impl<K, V> Entries for View<'_, K, V> {
+    fn hash(&self, slot: Slot) -> u64 {
+        self.headers.get(slot.number()).hash()
+    }
+
+    fn weight(&self, slot: Slot) -> u64 {
+        self.weights.get(slot.number())
+    }
+
+    fn mark(&self, slot: Slot) -> u8 {
+        self.headers.get(slot.number()).mark()
+    }
+
+    fn set_mark(&self, slot: Slot, mark: u8) {
+        self.headers.get(slot.number()).set_mark(mark);
+    }
+}
+
+impl<K, V> Segment<K, V> {
+    pub(crate) fn new(plan: &Plan, policy: Box<dyn Policy>, listener: Option<Listener<K, V>>) -> Self {
+        let (mark_limit, reads) = match policy.reads() {
+            Reads::Ignored => (0, None),
+            Reads::Marked(most) => (most, None),
+            Reads::Recorded => (0, Some(ReadBuffer::new())),
+        };
+        let core = Core {
+            policy,
+            weights: Weights::default(),
+            room: Room::new(plan.share, plan.max_len),
+            reserved: 0,
+            expected: plan.sizing.expected,
+            counts: Counts::default(),
+        };
+        Self { table: Table::new(plan.sizing, core), mark_limit, reads, listener }
+    }
+
+    /// The entry whose key `matches`, without a trace.
+    #[inline]
+    pub(crate) fn find<'g>(
+        &'g self,
+        guard: &'g Guard,
+        hash: u64,
+        matches: impl Fn(&K) -> bool,
+    ) -> Option<Found<'g, K, V>> {
+        self.table.find(guard, hash, matches)
+    }
+
+    /// Leaves behind what the policy wants to know of a read.
+    #[inline]
+    pub(crate) fn touch(&self, found: &Found<'_, K, V>) {
+        if self.mark_limit > 0 {
+            found.header().raise_mark(self.mark_limit);
+        } else if let Some(reads) = &self.reads {
+            if reads.record(found.slot) == Recorded::Full {
+                self.make_room_for_reads(reads, found.slot);
+            }
+        }
+    }
+
+    #[cold]
+    fn make_room_for_reads(&self, reads: &ReadBuffer, slot: u32) {
+        // When another has the lock it empties the buffer itself; until then reads are lost.
+        if let Some(mut writer) = self.table.try_lock() {
+            replay(reads, &mut writer);
+            drop(writer);
+            reads.record(slot);
+        }
+    }
+
+    fn write(&self) -> Write<'_, K, V> {
+        let mut writer = self.table.lock();
+        if let Some(reads) = &self.reads {
+            replay(reads, &mut writer);
+        }
+        let departures = writer.no_departures();
+        Write { segment: self, writer, departures }
+    }
+
+    /// Puts an entry in, over the key's current one or after making room. `granted` is budget from elsewhere.
+    pub(crate) fn insert(
+        &self,
+        bank: &Bank,
+        arrival: Arrival<K, V>,
+        seen: Seen,
+        granted: u64,
+    ) -> (Outcome<K, V>, Leaving<'_, K, V>)
+    where
+        K: Eq,
+    {
+        let mut write = self.write();
+        write.grant(granted);
+        let current = write.writer.find(arrival.hash, |key| *key == arrival.key);
+        let as_seen = match seen {
+            Seen::Whatever => true,
+            Seen::Nothing => current.is_none(),
+            Seen::At(slot) => current == Some(slot),
+        };
+        let outcome = match current {
+            _ if !as_seen => Outcome::Changed(arrival),
+            _ if arrival.weight > bank.capacity() || bank.capacity() == 0 => write.turn_away(bank, current, arrival),
+            Some(slot) => write.update(bank, slot, arrival),
+            None => write.add(bank, arrival),
+        };
+        (outcome, write.close())
+    }
+
+    /// Counts an entry that was refused because nowhere else was room for it.
+    pub(crate) fn count_rejected(&self) {
+        self.table.lock().counts.rejected += 1;
+    }
+
+    /// Removes an entry that was found under a guard that still lives; `None` if it has left since.
+    pub(crate) fn remove(&self, bank: &Bank, slot: u32) -> Option<Leaving<'_, K, V>> {
+        let mut write = self.write();
+        let live = write.writer.is_live(slot);
+        if live {
+            write.take_out(bank, slot, RemovalCause::Explicit);
+        }
+        let leaving = write.close();
+        if live {
+            return Some(leaving);
+        }
+        leaving.settle();
+        None
+    }
+
+    /// Removes the entries of some hashes from `cursor` on, and says where to go on.
+    pub(crate) fn remove_from(&self, bank: &Bank, cursor: u64) -> (Option<u64>, Leaving<'_, K, V>) {
+        let mut slots = Vec::new();
+        let mut write = self.write();
+        let next = write.writer.entries_from(cursor, &mut slots);
+        for slot in slots {
+            write.take_out(bank, slot, RemovalCause::Explicit);
+        }
+        (next, write.close())
+    }
+
+    /// Pins or unpins an entry that was found under a guard that still lives. Says whether it was still there.
+    pub(crate) fn set_pinned(&self, slot: u32, pinned: bool) -> bool {
+        let mut write = self.write();
+        let live = write.writer.is_live(slot);
+        if live {
+            write.set_pinned(slot, pinned);
+        }
+        write.close().settle();
+        live
+    }
+
+    /// The entries of some hashes from `cursor` on, added to `found`, and where to go on.
+    pub(crate) fn entries_from<'g>(
+        &'g self,
+        guard: &'g Guard,
+        cursor: u64,
+        found: &mut Vec<Found<'g, K, V>>,
+    ) -> Option<u64> {
+        let mut slots = Vec::new();
+        let writer = self.table.lock();
+        let next = writer.entries_from(cursor, &mut slots);
+        found.extend(slots.into_iter().filter_map(|slot| writer.found(guard, slot)));
+        next
+    }
+
+    /// The first `n` entries from one end of the policy's order.
+    pub(crate) fn walk<'g>(&'g self, guard: &'g Guard, from: End, n: usize) -> Vec<Found<'g, K, V>> {
+        let write = self.write();
+        let mut found = Vec::new();
+        if n > 0 {
+            write.writer.policy.walk(from, &mut |slot| {
+                found.extend(write.writer.found(guard, slot.number()));
+                if found.len() < n { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+            });
+        }
+        write.close().settle();
+        found
+    }
+
+    /// Changes the share to `share`. Gives up to `wanted` of its budget, above the new share, and says how much.
+    pub(crate) fn shrink(&self, bank: &Bank, share: u64, wanted: u64) -> (u64, Leaving<'_, K, V>) {
+        let mut write = self.write();
+        write.writer.room.share = share;
+        let given = write.give(bank, share, wanted);
+        (given, write.close())
+    }
+
+    /// Lets pinned entries go, too, until the budget is down by `wanted`, and says how much it could give.
+    pub(crate) fn unpin_and_give(&self, bank: &Bank, wanted: u64) -> (u64, Leaving<'_, K, V>) {
+        let mut write = self.write();
+        let mut given = write.give(bank, 0, wanted);
+        let slots = 0..write.writer.slots() as u32;
+        for slot in slots {
+            if given == wanted {
+                break;
+            }
+            if write.writer.is_live(slot) {
+                write.take_out(bank, slot, RemovalCause::Size);
+                given += write.give(bank, 0, wanted - given);
+            }
+        }
+        (given, write.close())
+    }
+
+    /// Changes the share to `share` and adds to the budget what that is more.
+    pub(crate) fn widen(&self, share: u64) {
+        let mut write = self.write();
+        let more = share - write.writer.room.share;
+        write.writer.room.share = share;
+        write.grant(more);
+        write.close().settle();
+    }
+
+    /// Gives up to `wanted` of its budget, evicting what does not fit any more, and says how much.
+    pub(crate) fn give(&self, bank: &Bank, wanted: u64) -> (u64, Leaving<'_, K, V>) {
+        let mut write = self.write();
+        let given = write.give(bank, 0, wanted);
+        (given, write.close())
+    }
+
+    /// Replays reads and frees what can be freed.
+    pub(crate) fn run_pending_tasks(&self) {
+        let mut write = self.write();
+        write.writer.seal();
+        write.close().settle();
+        crate::table::collect();
+        self.write().close().settle();
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.table.lock().room.len
+    }
+
+    pub(crate) fn weight(&self) -> u64 {
+        self.table.lock().room.weight
+    }
+
+    pub(crate) fn counts(&self) -> Counts {
+        self.table.lock().counts
+    }
+
+    /// Checks everything that is kept twice. No other thread may be using the segment; gives its budget.
+    pub(crate) fn validate(&self) -> u64 {
+        let mut write = self.write();
+        let len = write.writer.room.len;
+        write.writer.validate(len);
+        let (mut weight, mut pinned, mut pins) = (0, 0, 0);
+        for slot in (0..write.writer.slots() as u32).filter(|&slot| write.writer.is_live(slot)) {
+            weight += write.writer.weights.get(slot);
+            if write.writer.header(slot).is_pinned() {
+                pinned += write.writer.weights.get(slot);
+                pins += 1;
+            }
+        }
+        let room = &write.writer.room;
+        assert_eq!(room.weight, weight, "the weight of the entries");
+        assert_eq!(room.pinned, pinned, "the weight of the pinned entries");
+        assert!(room.weight <= room.budget, "{} of {} used", room.weight, room.budget);
+        assert!(room.len <= room.max_len, "{} of {} entries", room.len, room.max_len);
+        let budget = room.budget;
+        write.policy(|policy, view| policy.validate(len - pins, view));
+        write.close().settle();
+        budget
+    }
+}
+
+/// Tells the policy which entries were read.
+fn replay<K, V>(reads: &ReadBuffer, writer: &mut Writer<'_, K, V, Core>) {
+    let (core, headers) = writer.split();
+    let view = View { headers, weights: &core.weights };
+    reads.empty(|slot| core.policy.hit(Slot::new(slot), &view));
+}
+
+/// One write operation, with the lock held.
+struct Write<'a, K, V> {
+    segment: &'a Segment<K, V>,
+    writer: Writer<'a, K, V, Core>,
+    departures: Departures,
+}
+
+impl<'a, K, V> Write<'a, K, V> {
+    fn policy<R>(&mut self, ask: impl FnOnce(&mut dyn Policy, &dyn Entries) -> R) -> R {
+        let (core, headers) = self.writer.split();
+        ask(&mut *core.policy, &View { headers, weights: &core.weights })
+    }
+
+    /// Refuses an entry that can never fit. What stood there before must go all the same: it is out of date.
+    fn turn_away(&mut self, bank: &Bank, current: Option<u32>, arrival: Arrival<K, V>) -> Outcome<K, V> {
+        if let Some(slot) = current {
+            self.take_out(bank, slot, RemovalCause::Replaced);
+        }
+        self.refuse(arrival)
+    }
+
+    /// Puts a new key in.
+    fn add(&mut self, bank: &Bank, arrival: Arrival<K, V>) -> Outcome<K, V> {
+        let (hash, weight) = (arrival.hash, arrival.weight);
+        let pinned = arrival.pin == Some(true);
+        if !pinned && !self.policy(|policy, view| policy.admit(hash, weight, view)) {
+            return self.refuse(arrival);
+        }
+        while self.writer.room.lacking(weight) > 0 {
+            if !self.top_up(bank) {
+                let lacking = self.writer.room.lacking(weight);
+                return Outcome::NoRoom(arrival, lacking);
+            }
+        }
+        while self.writer.room.missing(weight) > 0 || self.writer.room.len >= self.writer.room.max_len {
+            if self.top_up(bank) {
+                continue;
+            }
+            let Some(victim) = self.victim() else {
+                // Pinned entries take all the places, or the policy keeps its entries to itself.
+                return self.refuse(arrival);
+            };
+            self.take_out(bank, victim, RemovalCause::Size);
+        }
+        let slot = self.writer.publish(hash, (arrival.key, arrival.value));
+        self.reserve(slot);
+        self.count_in(slot, weight);
+        if pinned {
+            self.writer.header(slot).set_pinned(true);
+            self.pin_weight(weight, 0);
+        } else {
+            self.policy(|policy, view| policy.insert(Slot::new(slot), view));
+        }
+        Outcome::Stored
+    }
+
+    /// Gives a key that is there another value, after making room where that is heavier.
+    fn update(&mut self, bank: &Bank, slot: u32, arrival: Arrival<K, V>) -> Outcome<K, V> {
+        let more = arrival.weight.saturating_sub(self.writer.weights.get(slot));
+        while self.writer.room.missing(more) > 0 {
+            if self.top_up(bank) {
+                continue;
+            }
+            match self.victim() {
+                Some(victim) if victim != slot => self.take_out(bank, victim, RemovalCause::Size),
+                // It would have to make room for itself: then it comes as a new one.
+                _ => {
+                    self.take_out(bank, slot, RemovalCause::Replaced);
+                    return self.add(bank, arrival);
+                }
+            }
+        }
+        self.put_over(slot, arrival);
+        Outcome::Stored
+    }
+
+    fn put_over(&mut self, old: u32, arrival: Arrival<K, V>) {
+        let before = self.writer.weights.get(old);
+        let (new, unlinked) = self.writer.replace(old, (arrival.key, arrival.value));
+        self.reserve(new);
+        let reserved = self.writer.reserved;
+        self.writer.weights.set(new, arrival.weight, reserved);
+        let room = &mut self.writer.room;
+        room.weight = room.weight - before + arrival.weight;
+        if self.writer.header(new).is_pinned() {
+            self.pin_weight(arrival.weight, before);
+        } else {
+            self.policy(|policy, view| policy.moved(Slot::new(old), Slot::new(new), view));
+            self.read_by_update(new);
+        }
+        self.depart(unlinked, before, RemovalCause::Replaced);
+        if let Some(pinned) = arrival.pin {
+            self.set_pinned(new, pinned);
+        }
+    }
+
+    /// An update counts as a read.
+    fn read_by_update(&mut self, slot: u32) {
+        if self.segment.mark_limit > 0 {
+            self.writer.header(slot).raise_mark(self.segment.mark_limit);
+        } else if self.segment.reads.is_some() {
+            self.policy(|policy, view| policy.hit(Slot::new(slot), view));
+        }
+    }
+
+    /// The one way out, whatever the cause.
+    fn take_out(&mut self, bank: &Bank, slot: u32, cause: RemovalCause) {
+        let weight = self.writer.weights.get(slot);
+        if self.writer.header(slot).is_pinned() {
+            self.writer.header(slot).set_pinned(false);
+            self.pin_weight(0, weight);
+        } else {
+            self.policy(|policy, view| policy.remove(Slot::new(slot), cause, view));
+        }
+        let unlinked = self.writer.unlink(slot);
+        self.depart(unlinked, weight, cause);
+        let Core { room, counts, .. } = &mut *self.writer;
+        room.len -= 1;
+        room.weight -= weight;
+        if cause.was_evicted() {
+            counts.evicted += 1;
+            counts.evicted_weight = counts.evicted_weight.saturating_add(weight);
+        }
+        if room.budget > room.share {
+            let surplus = (room.budget - room.share).min(room.budget - room.weight);
+            room.budget -= surplus;
+            bank.put(surplus);
+            self.tell_capacity();
+        }
+    }
+
+    fn depart(&mut self, unlinked: Unlinked, weight: u64, cause: RemovalCause) {
+        self.writer.depart(unlinked, cause, &mut self.departures);
+        self.departures.weight = self.departures.weight.saturating_add(weight);
+    }
+
+    fn refuse(&mut self, arrival: Arrival<K, V>) -> Outcome<K, V> {
+        self.writer.counts.rejected += 1;
+        Outcome::Refused(arrival)
+    }
+
+    /// The entry that the policy would have go. A policy that names none, or no entry, cannot make room.
+    fn victim(&mut self) -> Option<u32> {
+        let victim = self.policy(|policy, view| policy.victim(view))?.number();
+        (self.writer.is_live(victim) && !self.writer.header(victim).is_pinned()).then_some(victim)
+    }
+
+    fn set_pinned(&mut self, slot: u32, pinned: bool) {
+        if self.writer.header(slot).is_pinned() == pinned {
+            return;
+        }
+        let weight = self.writer.weights.get(slot);
+        if pinned {
+            self.policy(|policy, view| policy.remove(Slot::new(slot), RemovalCause::Explicit, view));
+            self.pin_weight(weight, 0);
+        } else {
+            self.pin_weight(0, weight);
+            self.policy(|policy, view| policy.insert(Slot::new(slot), view));
+        }
+        self.writer.header(slot).set_pinned(pinned);
+    }
+
+    fn pin_weight(&mut self, more: u64, less: u64) {
+        let room = &mut self.writer.room;
+        room.pinned = room.pinned - less + more;
+        self.tell_capacity();
+    }
+
+    fn tell_capacity(&mut self) {
+        let capacity = self.writer.room.for_policy();
+        self.writer.policy.set_capacity(capacity);
+    }
+
+    fn grant(&mut self, amount: u64) {
+        if amount > 0 {
+            self.writer.room.budget += amount;
+            self.tell_capacity();
+        }
+    }
+
+    /// Takes back from the spare what the segment has given away.
+    fn top_up(&mut self, bank: &Bank) -> bool {
+        let room = &self.writer.room;
+        if room.budget >= room.share {
+            return false;
+        }
+        let got = bank.take(room.share - room.budget);
+        self.grant(got);
+        got > 0
+    }
+
+    /// Gives up to `wanted` of the budget, but keeps at least `keep`.
+    fn give(&mut self, bank: &Bank, keep: u64, wanted: u64) -> u64 {
+        let target = self.writer.room.budget - wanted.min(self.writer.room.budget.saturating_sub(keep));
+        let mut given = 0;
+        loop {
+            let room = &mut self.writer.room;
+            let now = room.budget.saturating_sub(target.max(room.weight));
+            room.budget -= now;
+            given += now;
+            if room.budget <= target {
+                break;
+            }
+            let Some(victim) = self.victim() else { break };
+            self.take_out(bank, victim, RemovalCause::Size);
+        }
+        self.tell_capacity();
+        given
+    }
+
+    /// Lets policy and weights have places for `slot`.
+    fn reserve(&mut self, slot: u32) {
+        if slot as usize >= self.writer.reserved {
+            self.grow(slot as usize + 1);
+        }
+    }
+
+    #[cold]
+    fn grow(&mut self, least: usize) {
+        let room = self.writer.slots();
+        let core = &mut *self.writer;
+        // Doubling, on the way to what is expected; beyond that (a reader that holds things up) in small steps.
+        let doubled = (2 * core.reserved).max(64);
+        let expected = core.expected + core.expected / 64 + 64;
+        let next = if core.expected == 0 || doubled <= expected { doubled } else { expected };
+        core.reserved = next.max(least + least / 16).max(room.min(next));
+        core.policy.reserve(core.reserved);
+    }
+
+    fn count_in(&mut self, slot: u32, weight: u64) {
+        let reserved = self.writer.reserved;
+        let core = &mut *self.writer;
+        core.weights.set(slot, weight, reserved);
+        core.room.len += 1;
+        core.room.weight += weight;
+    }
+
+    /// Ends the operation and releases the lock.
+    fn close(mut self) -> Leaving<'a, K, V> {
+        let segment = self.segment;
+        let departures = if segment.listener.is_none() {
+            self.writer.retire_all(self.departures);
+            None
+        } else {
+            Some(self.departures)
+        };
+        let spent = self.writer.spent();
+        Leaving { segment, departures, spent }
+    }
+}
+
+/// What an operation has left behind for the time after the lock: entries to tell the listener of, values to drop.
+#[must_use = "entries must be settled, or their memory is kept until the cache is dropped"]
+pub(crate) struct Leaving<'a, K, V> {
+    segment: &'a Segment<K, V>,
+    departures: Option<Departures>,
+    spent: Option<Spent>,
+}
+
+impl<K, V> Leaving<'_, K, V> {
+    /// Runs the listener and drops what can be dropped. Call it with no lock held.
+    ///
+    /// # Panics
+    ///
+    /// With the first panic of the listener, after everything has been done.
+    #[inline]
+    pub(crate) fn settle(self) {
+        if self.departures.is_some() || self.spent.is_some() {
+            self.settle_all();
+        }
+    }
+
+    #[cold]
+    fn settle_all(self) {
+        let Self { segment, departures, spent } = self;
+        let table = &segment.table;
+        let mut panic = None;
+        if let Some(departures) = departures {
+            for (key, value, cause) in table.departed(&departures) {
+                panic = panic.or(segment.notify(key, value, cause));
+            }
+            let mut writer = table.lock();
+            writer.retire_all(departures);
+        }
+        if let Some(mut spent) = spent {
+            table.drop_spent(&mut spent);
+            table.lock().recycle(spent);
+        }
+        if let Some(panic) = panic {
+            resume_unwind(panic);
+        }
+    }
+}
+
+impl<K, V> Segment<K, V> {
+    /// Tells the listener, if there is one, and gives its panic.
+    pub(crate) fn notify(&self, key: &K, value: &V, cause: RemovalCause) -> Option<Box<dyn Any + Send>> {
+        let listener = self.listener.as_ref()?;
+        catch_unwind(AssertUnwindSafe(|| listener(key, value, cause))).err()
+    }
+}
+
+impl<K, V> Writer<'_, K, V, Core> {
+    /// Hands departures over to wait for their readers; not for long if they weigh much.
+    fn retire_all(&mut self, departures: Departures) {
+        let heavy = self.room.share / 64;
+        self.retire(departures, heavy);
+    }
+}

@@ -1,0 +1,97 @@
+//! How much a segment may hold, and how room moves between segments.
+//!
+//! The capacity is split into equal shares, so that a segment can keep its bound alone. Only what does not fit into a
+//! segment's share needs more: then other segments give up budget. Always:
+//!
+//! ```text
+//! sum of the segments' budgets + Bank::spare + what an operation is carrying = capacity
+//! ```
+//!
+//! A segment with more than its share gives the surplus back as entries leave it, and one with less takes from the
+//! spare before it evicts.
+
+use parking_lot::Mutex;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// The capacity, and the part of it that no segment has. Amounts only: nothing else is ordered by them, so relaxed.
+pub(crate) struct Bank {
+    capacity: AtomicU64,
+    spare: AtomicU64,
+    /// Held while budget moves between segments, so that two heavy entries do not take it from each other for ever. No
+    /// user code runs under it.
+    pub(crate) moving: Mutex<()>,
+}
+
+impl Bank {
+    pub(crate) fn new(capacity: u64) -> Self {
+        Self { capacity: AtomicU64::new(capacity), spare: AtomicU64::new(0), moving: Mutex::new(()) }
+    }
+
+    pub(crate) fn capacity(&self) -> u64 {
+        self.capacity.load(Relaxed)
+    }
+
+    /// Sets the capacity and gives the one before. Whoever does so holds `moving` and mends the budgets.
+    pub(crate) fn set_capacity(&self, capacity: u64) -> u64 {
+        self.capacity.swap(capacity, Relaxed)
+    }
+
+    pub(crate) fn put(&self, amount: u64) {
+        self.spare.fetch_add(amount, Relaxed);
+    }
+
+    /// Takes as much as there is, at most `amount`.
+    pub(crate) fn take(&self, amount: u64) -> u64 {
+        if self.spare.load(Relaxed) == 0 {
+            return 0;
+        }
+        let rest = |spare: u64| Some(spare.saturating_sub(amount));
+        let spare = self.spare.fetch_update(Relaxed, Relaxed, rest).unwrap_or_else(|spare| spare);
+        spare.min(amount)
+    }
+
+    pub(crate) fn spare(&self) -> u64 {
+        self.spare.load(Relaxed)
+    }
+}
+
+/// One segment's room, kept under its lock.
+pub(crate) struct Room {
+    /// What the segment is entitled to.
+    pub(crate) share: u64,
+    /// What its entries may weigh together now. Never less than `weight`.
+    pub(crate) budget: u64,
+    pub(crate) weight: u64,
+    /// The part of `weight` that is pinned.
+    pub(crate) pinned: u64,
+    pub(crate) len: usize,
+    pub(crate) max_len: usize,
+}
+
+impl Room {
+    pub(crate) fn new(share: u64, max_len: usize) -> Self {
+        Self { share, budget: share, weight: 0, pinned: 0, len: 0, max_len }
+    }
+
+    /// What is missing for `weight` more.
+    pub(crate) fn missing(&self, weight: u64) -> u64 {
+        weight.saturating_sub(self.budget - self.weight)
+    }
+
+    /// What is missing for an entry of `weight` even if all others left that may.
+    pub(crate) fn lacking(&self, weight: u64) -> u64 {
+        weight.saturating_sub(self.for_policy())
+    }
+
+    /// What the policy may fill.
+    pub(crate) fn for_policy(&self) -> u64 {
+        self.budget - self.pinned
+    }
+}
+
+/// The part of `total` for segment `index` of `segments`.
+pub(crate) fn share(total: u64, index: usize, segments: usize) -> u64 {
+    let (index, segments) = (index as u64, segments as u64);
+    total / segments + u64::from(index < total % segments)
+}

@@ -1,0 +1,144 @@
+//! What a cache has counted.
+
+use crate::parts::striped::Striped;
+use crate::segment::Counts;
+use std::fmt;
+use std::ops::Sub;
+
+const HITS: usize = 0;
+const MISSES: usize = 1;
+
+/// Hits and misses, counted by many threads at once.
+pub(crate) struct Reads(Striped<2>);
+
+impl Reads {
+    pub(crate) fn new() -> Self {
+        Self(Striped::new())
+    }
+
+    #[inline]
+    pub(crate) fn count(&self, hit: bool) {
+        self.0.add(if hit { HITS } else { MISSES }, 1);
+    }
+}
+
+/// A snapshot of a cache's counters, all since the cache was built.
+///
+/// Subtract an earlier snapshot to see a window. Counters are exact when no other thread is using the cache, and each
+/// only ever grows. Hits and misses are counted only if the builder was told to
+/// [`record_stats`](crate::Builder::record_stats); the others always are.
+///
+/// ```
+/// use larder::Cache;
+///
+/// let cache = Cache::builder().max_capacity(100).record_stats().build()?;
+/// cache.insert("a", 1);
+/// cache.get("a");
+/// let before = cache.stats();
+/// cache.get("a");
+/// cache.get("b");
+/// let window = cache.stats() - before;
+/// assert_eq!((window.hit_count(), window.miss_count()), (1, 1));
+/// assert_eq!(window.hit_rate(), 0.5);
+/// assert_eq!(window.to_string(), "1 hits, 1 misses (50.00 % hits), 0 evicted (weight 0), 0 rejected");
+/// # Ok::<(), larder::BuildError>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    hits: u64,
+    misses: u64,
+    evicted: u64,
+    evicted_weight: u64,
+    rejected: u64,
+}
+
+impl Stats {
+    pub(crate) fn new(reads: Option<&Reads>, segments: impl Iterator<Item = Counts>) -> Self {
+        let mut stats = Self::default();
+        if let Some(Reads(reads)) = reads {
+            stats.hits = reads.sum(HITS);
+            stats.misses = reads.sum(MISSES);
+        }
+        for counts in segments {
+            stats.evicted += counts.evicted;
+            stats.evicted_weight = stats.evicted_weight.saturating_add(counts.evicted_weight);
+            stats.rejected += counts.rejected;
+        }
+        stats
+    }
+
+    /// Reads that found their key.
+    #[must_use]
+    pub fn hit_count(&self) -> u64 {
+        self.hits
+    }
+
+    /// Reads that did not.
+    #[must_use]
+    pub fn miss_count(&self) -> u64 {
+        self.misses
+    }
+
+    /// Entries that the policy chose to go.
+    #[must_use]
+    pub fn eviction_count(&self) -> u64 {
+        self.evicted
+    }
+
+    /// What those entries weighed together, at most `u64::MAX`.
+    #[must_use]
+    pub fn eviction_weight(&self) -> u64 {
+        self.evicted_weight
+    }
+
+    /// Entries that were never let in: see [`RemovalCause::Rejected`](crate::RemovalCause::Rejected).
+    #[must_use]
+    pub fn rejected_count(&self) -> u64 {
+        self.rejected
+    }
+
+    /// The part of reads that were hits, from 0 to 1; 1 if there were none.
+    #[must_use]
+    pub fn hit_rate(&self) -> f64 {
+        1.0 - self.miss_rate()
+    }
+
+    /// The part of reads that were misses, from 0 to 1; 0 if there were none.
+    #[must_use]
+    pub fn miss_rate(&self) -> f64 {
+        match self.hits + self.misses {
+            0 => 0.0,
+            reads => self.misses as f64 / reads as f64,
+        }
+    }
+}
+
+/// What has been counted since `earlier`; 0 where `earlier` has more, as with snapshots of different caches.
+impl Sub for Stats {
+    type Output = Self;
+
+    fn sub(self, earlier: Self) -> Self {
+        Self {
+            hits: self.hits.saturating_sub(earlier.hits),
+            misses: self.misses.saturating_sub(earlier.misses),
+            evicted: self.evicted.saturating_sub(earlier.evicted),
+            evicted_weight: self.evicted_weight.saturating_sub(earlier.evicted_weight),
+            rejected: self.rejected.saturating_sub(earlier.rejected),
+        }
+    }
+}
+
+impl fmt::Display for Stats {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} hits, {} misses ({:.2} % hits), {} evicted (weight {}), {} rejected",
+            self.hits,
+            self.misses,
+            100.0 * self.hit_rate(),
+            self.evicted,
+            self.evicted_weight,
+            self.rejected
+        )
+    }
+}

@@ -1,0 +1,429 @@
+//! The table: entries that are found without a lock and written under one. The only room with unsafe code.
+//!
+//! # The pieces
+//!
+//! [`slots`] holds the entries in cells that never move, [`index`] leads from a hash to a cell, [`reclaim`] says when
+//! a cell that was taken out may be used again. This module puts a safe face on them.
+//!
+//! # The life of an entry
+//!
+//! ```text
+//! Writer::publish ──> in the index ──> Writer::unlink or replace ──> Departures ──> Writer::retire ──> batch
+//!                     readers find it                                the listener                      waits for readers
+//! free <── Writer::recycle <── Table::drop_spent <── Spent <── Writer::spent <──────────────────────────────┘
+//!          under the lock      outside the lock                under the lock
+//! ```
+//!
+//! Slots on their way out are owned by a token ([`Departures`], then a batch, then [`Spent`]). A token that is lost
+//! (a panic) leaks its slots until the table is dropped, which drops their entries: nothing is freed twice or unseen.
+//!
+//! # Why a reader is safe
+//!
+//! 1. It finds a slot's number in the index, under a guard. Whatever was written into the cell before the number was
+//!    stored is seen (`index`: orderings).
+//! 2. The cell's entry is neither moved nor written while its number is in the index.
+//! 3. Once the number is out of the index the slot waits in a batch, and a batch is spent only after all guards that
+//!    existed when it was sealed are gone. A guard made later cannot find the number.
+//!
+//! A batch is sealed with the next number, under the lock, and its guards are gone when the closure given to
+//! `Guard::after_readers` has raised `passed` to that number. Guards that existed at an earlier sealing are gone then,
+//! too: so one counter says it for all batches, in whatever order the closures run.
+
+#![allow(unsafe_code)]
+
+mod index;
+mod reclaim;
+mod slots;
+
+pub(crate) use reclaim::{Guard, collect, pin};
+pub(crate) use slots::Header;
+
+use crate::removal::RemovalCause;
+use crossbeam_utils::CachePadded;
+use index::{Index, IndexBooks};
+use parking_lot::{Mutex, MutexGuard};
+use slots::{Chain, SlotBooks, Slots};
+use std::collections::VecDeque;
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::{Acquire, Release};
+
+/// What a table is expected to hold, so that its memory can grow in fitting steps.
+#[derive(Clone, Copy)]
+pub(crate) struct Sizing {
+    /// Entries to have room for from the start.
+    pub(crate) initial: usize,
+    /// Entries in the end; 0 if that is not known.
+    pub(crate) expected: usize,
+}
+
+/// Entries with keys `K` and values `V`; `X` is what else the lock guards.
+pub(crate) struct Table<K, V, X> {
+    index: Index,
+    slots: Slots<K, V>,
+    /// The number of the latest sealed batch whose readers are gone.
+    passed: Arc<CachePadded<AtomicU64>>,
+    /// Slots in a batch.
+    batch: u32,
+    /// Slots to have before more are taken from fresh memory without looking hard for spent ones.
+    expected_slots: usize,
+    books: CachePadded<Mutex<Books<K, V, X>>>,
+}
+
+struct Books<K, V, X> {
+    index: IndexBooks,
+    slots: SlotBooks<K, V>,
+    /// The batch that is being filled, and the weight in it.
+    open: Chain,
+    open_weight: u64,
+    sealed: VecDeque<Batch>,
+    /// The number of the latest sealed batch.
+    seals: u64,
+    guarded: X,
+}
+
+struct Batch {
+    number: u64,
+    chain: Chain,
+}
+
+/// A slot that is not in the index any more.
+#[must_use]
+pub(crate) struct Unlinked {
+    slot: u32,
+    table: *const (),
+}
+
+/// Entries that have left the table and wait for the listener.
+#[must_use]
+pub(crate) struct Departures {
+    chain: Chain,
+    /// What they weigh together.
+    pub(crate) weight: u64,
+    table: *const (),
+}
+
+/// Entries that nobody can see any more and whose keys and values wait to be dropped, outside the lock.
+#[must_use]
+pub(crate) struct Spent {
+    chain: Chain,
+    table: *const (),
+}
+
+/// An entry found under a guard.
+pub(crate) struct Found<'g, K, V> {
+    pub(crate) slot: u32,
+    cell: &'g slots::Cell<K, V>,
+}
+
+// SAFETY: 1. `&Table` gives `&K` and `&V` to any thread, and drops in one thread what another has put in: both are
+// Send and Sync. 2. `X` is reached under the lock only: Send is enough. 3. The raw pointers inside lead to memory that
+// the table owns.
+unsafe impl<K: Send + Sync, V: Send + Sync, X: Send> Sync for Table<K, V, X> {}
+// SAFETY: as above; moving the table moves no cell.
+unsafe impl<K: Send + Sync, V: Send + Sync, X: Send> Send for Table<K, V, X> {}
+
+impl<K, V, X> Table<K, V, X> {
+    pub(crate) fn new(sizing: Sizing, guarded: X) -> Self {
+        let Sizing { initial, expected } = sizing;
+        // Small enough that what waits hardly counts beside what lives, large enough to share the price of a seal.
+        let batch = if expected == 0 { 32 } else { (expected / 128).clamp(4, 64) } as u32;
+        // A chunk is at most some 2 % of the table, so that memory follows the number of entries.
+        let chunk = if expected == 0 { 512 } else { (expected / 64).clamp(32, 4096) };
+        let (index, index_books) = Index::new(initial, expected);
+        let (slots, slot_books) = Slots::new(chunk.next_power_of_two().trailing_zeros());
+        let books = Books {
+            index: index_books,
+            slots: slot_books,
+            open: Chain::new(),
+            open_weight: 0,
+            sealed: VecDeque::new(),
+            seals: 0,
+            guarded,
+        };
+        Self {
+            index,
+            slots,
+            passed: Arc::default(),
+            batch,
+            expected_slots: expected + 4 * batch as usize,
+            books: CachePadded::new(Mutex::new(books)),
+        }
+    }
+
+    /// The entry whose key is `hash`ed so and `matches`.
+    #[inline]
+    pub(crate) fn find<'g>(
+        &'g self,
+        guard: &'g Guard,
+        hash: u64,
+        matches: impl Fn(&K) -> bool,
+    ) -> Option<Found<'g, K, V>> {
+        // SAFETY: of `cell`: found in the index. Of `entry`: 1. to 3. at the top of this module.
+        let is_match = |slot| matches(&unsafe { self.slots.cell(slot).entry() }.0);
+        let slot = self.index.find(guard, hash, is_match)?;
+        // SAFETY: found in the index.
+        Some(Found { slot, cell: unsafe { self.slots.cell(slot) } })
+    }
+
+    pub(crate) fn lock(&self) -> Writer<'_, K, V, X> {
+        Writer { table: self, books: self.books.lock() }
+    }
+
+    pub(crate) fn try_lock(&self) -> Option<Writer<'_, K, V, X>> {
+        Some(Writer { table: self, books: self.books.try_lock()? })
+    }
+
+    /// The entries that have left, for the listener.
+    pub(crate) fn departed<'a>(
+        &'a self,
+        departures: &'a Departures,
+    ) -> impl Iterator<Item = (&'a K, &'a V, RemovalCause)> {
+        self.check_owner(departures.table);
+        self.slots.departed(&departures.chain)
+    }
+
+    /// Drops keys and values. Panics of their `Drop` are contained.
+    pub(crate) fn drop_spent(&self, spent: &mut Spent) {
+        self.check_owner(spent.table);
+        // SAFETY: 1. A `Spent` is made by `Writer::spent` only, from batches whose readers have gone, 3. at the top of
+        // this module. 2. Its entries are dropped once: the chain is taken out here for that.
+        unsafe { self.slots.drop_entries(&mut spent.chain) };
+    }
+
+    fn check_owner(&self, owner: *const ()) {
+        assert!(std::ptr::eq(owner, self.id()), "a token of another table");
+    }
+
+    fn id(&self) -> *const () {
+        std::ptr::from_ref(self).cast()
+    }
+}
+
+impl<K, V, X> Drop for Table<K, V, X> {
+    fn drop(&mut self) {
+        // SAFETY: `&mut self`: no reader and no writer is left. Closures that still wait have only `passed`.
+        unsafe { self.slots.free_all(&mut self.books.get_mut().slots) };
+    }
+}
+
+impl<K, V> Found<'_, K, V> {
+    #[inline]
+    pub(crate) fn header(&self) -> &Header {
+        &self.cell.header
+    }
+}
+
+impl<'g, K, V> Found<'g, K, V> {
+    #[inline]
+    pub(crate) fn entry(&self) -> &'g (K, V) {
+        // SAFETY: found under a guard that outlives 'g: 1. to 3. at the top of this module.
+        unsafe { self.cell.entry() }
+    }
+}
+
+/// The one writer of a table, as long as it lives.
+pub(crate) struct Writer<'a, K, V, X> {
+    table: &'a Table<K, V, X>,
+    books: MutexGuard<'a, Books<K, V, X>>,
+}
+
+/// The headers of a table's slots, beside a mutable borrow of what the lock guards.
+pub(crate) struct Headers<'a, K, V> {
+    slots: &'a Slots<K, V>,
+    books: &'a SlotBooks<K, V>,
+}
+
+impl<K, V> Headers<'_, K, V> {
+    /// # Panics
+    ///
+    /// If there never was such a slot.
+    pub(crate) fn get(&self, slot: u32) -> &Header {
+        self.slots.header_of(self.books, slot)
+    }
+}
+
+impl<K, V, X> Deref for Writer<'_, K, V, X> {
+    type Target = X;
+
+    fn deref(&self) -> &X {
+        &self.books.guarded
+    }
+}
+
+impl<K, V, X> DerefMut for Writer<'_, K, V, X> {
+    fn deref_mut(&mut self) -> &mut X {
+        &mut self.books.guarded
+    }
+}
+
+impl<'a, K, V, X> Writer<'a, K, V, X> {
+    /// What the lock guards, and the headers.
+    pub(crate) fn split(&mut self) -> (&mut X, Headers<'_, K, V>) {
+        let books = &mut *self.books;
+        (&mut books.guarded, Headers { slots: &self.table.slots, books: &books.slots })
+    }
+
+    pub(crate) fn header(&self, slot: u32) -> &Header {
+        self.table.slots.header_of(&self.books.slots, slot)
+    }
+
+    /// Whether `slot` is that of an entry that can be found.
+    pub(crate) fn is_live(&self, slot: u32) -> bool {
+        self.table.slots.is_live(&self.books.slots, slot)
+    }
+
+    /// Slots are below this number.
+    pub(crate) fn slots(&self) -> usize {
+        self.table.slots.room(&self.books.slots)
+    }
+
+    pub(crate) fn find(&self, hash: u64, matches: impl Fn(&K) -> bool) -> Option<u32> {
+        let slots = &self.table.slots;
+        // SAFETY: of `cell`: the lock is held. Of `entry`: what is in the index is held, and leaves it under the lock.
+        let is_match = |slot| matches(&unsafe { slots.cell(slot).entry() }.0);
+        self.table.index.find_locked(&self.books.index, hash, is_match)
+    }
+
+    /// The key and the value of a live slot.
+    pub(crate) fn entry(&self, slot: u32) -> &(K, V) {
+        assert!(self.is_live(slot), "slot {slot} has no entry");
+        // SAFETY: live, and it cannot be taken out while the writer is borrowed.
+        unsafe { self.table.slots.cell(slot).entry() }
+    }
+
+    /// Adds an entry whose key is not in the table.
+    pub(crate) fn publish(&mut self, hash: u64, entry: (K, V)) -> u32 {
+        let slot = self.take(hash, entry);
+        let Books { index, slots, .. } = &mut *self.books;
+        self.table.index.insert(index, hash, slot, |slot| self.table.slots.header_of(slots, slot).hash());
+        slot
+    }
+
+    /// Puts a new entry in the place of the live `old`. The mark and the pin go with the place.
+    pub(crate) fn replace(&mut self, old: u32, entry: (K, V)) -> (u32, Unlinked) {
+        assert!(self.is_live(old), "slot {old} has no entry");
+        let (hash, mark, pinned) = {
+            let header = self.header(old);
+            (header.hash(), header.mark(), header.is_pinned())
+        };
+        let new = self.take(hash, entry);
+        self.header(new).set_mark(mark);
+        self.header(new).set_pinned(pinned);
+        self.table.index.replace(&self.books.index, hash, old, new);
+        (new, Unlinked { slot: old, table: self.table.id() })
+    }
+
+    /// Takes a live entry out of the index.
+    pub(crate) fn unlink(&mut self, slot: u32) -> Unlinked {
+        assert!(self.is_live(slot), "slot {slot} has no entry");
+        let hash = self.header(slot).hash();
+        self.table.index.remove(&mut self.books.index, hash, slot);
+        Unlinked { slot, table: self.table.id() }
+    }
+
+    /// Ends an entry that is not in the index any more. Its header's hash is lost.
+    pub(crate) fn depart(&mut self, unlinked: Unlinked, cause: RemovalCause, departures: &mut Departures) {
+        self.table.check_owner(unlinked.table);
+        self.table.check_owner(departures.table);
+        self.table.slots.depart(&self.books.slots, unlinked.slot, cause, &mut departures.chain);
+    }
+
+    /// The entry of a slot that is live. It can be read after the lock is released, as long as the guard lives.
+    pub(crate) fn found<'g>(&self, _pinned: &'g Guard, slot: u32) -> Option<Found<'g, K, V>>
+    where
+        'a: 'g,
+    {
+        // SAFETY: live, thus given out. For what `Found` promises: the slot is in the index while the guard exists.
+        self.is_live(slot).then(|| Found { slot, cell: unsafe { self.table.slots.cell(slot) } })
+    }
+
+    /// The slots of some hashes from `cursor` on, added to `out`, and where to go on. See [`Index::entries_from`].
+    pub(crate) fn entries_from(&self, cursor: u64, out: &mut Vec<u32>) -> Option<u64> {
+        let hash_of = |slot| self.header(slot).hash();
+        self.table.index.entries_from(&self.books.index, cursor, out, hash_of)
+    }
+
+    pub(crate) fn no_departures(&self) -> Departures {
+        Departures { chain: Chain::new(), weight: 0, table: self.table.id() }
+    }
+
+    /// Hands over entries that the listener has seen, to wait for their readers. `heavy` is a weight that should not
+    /// wait long.
+    pub(crate) fn retire(&mut self, departures: Departures, heavy: u64) {
+        self.table.check_owner(departures.table);
+        let books = &mut *self.books;
+        self.table.slots.append(&books.slots, &mut books.open, departures.chain);
+        books.open_weight = books.open_weight.saturating_add(departures.weight);
+        if books.open.len >= self.table.batch || books.open_weight > heavy {
+            self.seal();
+        }
+    }
+
+    /// Lets the open batch wait for its readers, if there is anything in it.
+    pub(crate) fn seal(&mut self) {
+        let books = &mut *self.books;
+        if books.open.len == 0 {
+            return;
+        }
+        books.seals += 1;
+        books.open_weight = 0;
+        let (number, passed) = (books.seals, Arc::clone(&self.table.passed));
+        books.sealed.push_back(Batch { number, chain: std::mem::replace(&mut books.open, Chain::new()) });
+        // Release pairs with the Acquire in `spent`: what readers did comes before the slot is used again.
+        pin().after_readers(move || {
+            passed.fetch_max(number, Release);
+        });
+    }
+
+    /// The batches whose readers have gone. Where nothing needs dropping they are recycled at once.
+    pub(crate) fn spent(&mut self) -> Option<Spent> {
+        let books = &mut *self.books;
+        books.sealed.front()?;
+        let passed = self.table.passed.load(Acquire);
+        let mut spent = Chain::new();
+        while books.sealed.front().is_some_and(|batch| batch.number <= passed) {
+            let batch = books.sealed.pop_front().expect("there is a front");
+            self.table.slots.append(&books.slots, &mut spent, batch.chain);
+        }
+        if spent.len == 0 {
+            return None;
+        }
+        if std::mem::needs_drop::<(K, V)>() {
+            return Some(Spent { chain: spent, table: self.table.id() });
+        }
+        self.table.slots.release(&mut books.slots, spent);
+        None
+    }
+
+    /// Makes slots free whose entries have been dropped.
+    pub(crate) fn recycle(&mut self, spent: Spent) {
+        self.table.check_owner(spent.table);
+        self.table.slots.release(&mut self.books.slots, spent.chain);
+    }
+
+    fn take(&mut self, hash: u64, entry: (K, V)) -> u32 {
+        if !self.table.slots.has_room(&self.books.slots) && self.slots() >= self.table.expected_slots {
+            self.press();
+        }
+        self.table.slots.take(&mut self.books.slots, hash, entry)
+    }
+
+    /// Tries to get spent slots rather than fresh memory.
+    #[cold]
+    fn press(&mut self) {
+        self.seal();
+        collect();
+        if !std::mem::needs_drop::<(K, V)>() {
+            self.spent();
+        }
+    }
+
+    /// Checks the index and the slots, of which `len` should be live. Nothing may be under way elsewhere.
+    pub(crate) fn validate(&self, len: usize) {
+        self.table.index.validate(&self.books.index, |slot| self.header(slot).hash());
+        let waiting = self.books.sealed.iter().map(|batch| batch.chain.len).sum::<u32>() + self.books.open.len;
+        self.table.slots.validate(&self.books.slots, len, waiting as usize);
+    }
+}

@@ -1,0 +1,374 @@
+//! The entries' memory: cells that never move, in chunks that are never freed while the table lives.
+//!
+//! ```text
+//! directory -> chunk 0: | cell | cell | ... |   2^shift cells each
+//!           -> chunk 1: | cell | cell | ... |
+//! cell:     | header: hash, mark, state (8 bytes) | key, value |
+//! ```
+//!
+//! # States of a cell
+//!
+//! | state | key and value | in the index | who may touch them |
+//! | --- | --- | --- | --- |
+//! | free | none | no | nobody |
+//! | held, live | there | yes | readers under a guard, shared |
+//! | held, not live | there | no | readers whose guard is older; then only who frees it |
+//!
+//! A cell that is not live is always in exactly one chain: the free list, the departures of an operation, or those
+//! that wait for their readers. Chains are linked through the header's hash, which nobody needs any more.
+
+use crate::removal::RemovalCause;
+use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::cell::UnsafeCell;
+use std::mem::MaybeUninit;
+use std::ptr;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicPtr, AtomicU8, AtomicU16, AtomicU32};
+
+const LIVE: u8 = 1;
+const HELD: u8 = 2;
+const PINNED: u8 = 4;
+const CAUSE_SHIFT: u32 = 4;
+/// By number, for a departing cell's state.
+const CAUSES: [RemovalCause; 5] = [
+    RemovalCause::Explicit,
+    RemovalCause::Replaced,
+    RemovalCause::Expired,
+    RemovalCause::Size,
+    RemovalCause::Rejected,
+];
+
+/// No slot: the end of a chain.
+const NONE: u32 = u32::MAX;
+
+/// What is known of an entry beside its key and value. All zero in memory that is fresh.
+///
+/// All but `mark` is written under the table's lock only, and read under it or, as for `state`, not at all by readers:
+/// thus relaxed. `mark` is a hint, and a lost write of it is harmless.
+#[repr(C)]
+pub(crate) struct Header {
+    hash_low: AtomicU32,
+    hash_high: AtomicU16,
+    mark: AtomicU8,
+    state: AtomicU8,
+}
+
+impl Header {
+    pub(crate) fn hash(&self) -> u64 {
+        u64::from(self.hash_low.load(Relaxed)) | u64::from(self.hash_high.load(Relaxed)) << 32
+    }
+
+    #[inline]
+    pub(crate) fn mark(&self) -> u8 {
+        self.mark.load(Relaxed)
+    }
+
+    #[inline]
+    pub(crate) fn set_mark(&self, mark: u8) {
+        self.mark.store(mark, Relaxed);
+    }
+
+    /// Counts a read, up to `most`. A full counter is not written, so that a hot entry's line stays shared.
+    #[inline]
+    pub(crate) fn raise_mark(&self, most: u8) {
+        let mark = self.mark();
+        if mark < most {
+            self.set_mark(mark + 1);
+        }
+    }
+
+    pub(crate) fn is_live(&self) -> bool {
+        self.state.load(Relaxed) & LIVE != 0
+    }
+
+    pub(crate) fn is_pinned(&self) -> bool {
+        self.state.load(Relaxed) & PINNED != 0
+    }
+
+    /// Only for a live entry, under the table's lock.
+    pub(crate) fn set_pinned(&self, pinned: bool) {
+        let state = self.state.load(Relaxed);
+        self.state.store(if pinned { state | PINNED } else { state & !PINNED }, Relaxed);
+    }
+
+    fn cause(&self) -> RemovalCause {
+        CAUSES[usize::from(self.state.load(Relaxed) >> CAUSE_SHIFT)]
+    }
+}
+
+#[repr(C)]
+pub(super) struct Cell<K, V> {
+    pub(super) header: Header,
+    entry: UnsafeCell<MaybeUninit<(K, V)>>,
+}
+
+impl<K, V> Cell<K, V> {
+    /// The key and the value.
+    ///
+    /// # Safety
+    ///
+    /// The cell is held, and stays so for the lifetime that the caller gives the reference.
+    #[inline]
+    pub(super) unsafe fn entry(&self) -> &(K, V) {
+        // SAFETY: a held cell is initialised and nobody writes to it: see the table of states.
+        unsafe { (*self.entry.get()).assume_init_ref() }
+    }
+}
+
+/// Slots that are not live, linked through their headers. Not `Clone`: a slot is in one chain.
+pub(super) struct Chain {
+    head: u32,
+    tail: u32,
+    pub(super) len: u32,
+}
+
+impl Chain {
+    pub(super) const fn new() -> Self {
+        Self { head: NONE, tail: NONE, len: 0 }
+    }
+}
+
+/// The readers' side: where the cells are.
+pub(super) struct Slots<K, V> {
+    /// The first of as many chunks as `SlotBooks::directories` says; the last one there.
+    directory: AtomicPtr<*mut Cell<K, V>>,
+    shift: u32,
+}
+
+/// The writer's side, kept under the table's lock.
+pub(super) struct SlotBooks<K, V> {
+    /// All directories that there ever were, the current one last, from `Box::into_raw`. Readers may look at older
+    /// ones, and together they are not larger than the current one, so they stay.
+    directories: Vec<*mut [*mut Cell<K, V>]>,
+    chunks: usize,
+    free: Chain,
+    /// Slots below this have been used.
+    fresh: u32,
+}
+
+impl<K, V> Slots<K, V> {
+    /// Memory for cells in chunks of `2^shift`.
+    pub(super) fn new(shift: u32) -> (Self, SlotBooks<K, V>) {
+        let books = SlotBooks { directories: Vec::new(), chunks: 0, free: Chain::new(), fresh: 0 };
+        (Self { directory: AtomicPtr::new(ptr::null_mut()), shift }, books)
+    }
+
+    /// # Safety
+    ///
+    /// `slot` was given out by [`take`](Self::take), and the caller has seen what happened before: it holds the lock,
+    /// or it found the number in the index.
+    #[inline]
+    pub(super) unsafe fn cell(&self, slot: u32) -> &Cell<K, V> {
+        let (chunk, offset) = (slot as usize >> self.shift, slot as usize & ((1 << self.shift) - 1));
+        // Acquire pairs with the Release in `add_chunk`.
+        // SAFETY: 1. Directories are not freed while the table lives, and only grow. 2. The one that has this slot's
+        // chunk was stored before the slot was given out, which the caller has seen. 3. Chunks are not freed while the
+        // table lives and have `2^shift` cells, whose headers are initialised from the start.
+        unsafe { &*(*self.directory.load(Acquire).add(chunk)).add(offset) }
+    }
+
+    pub(super) fn header_of(&self, books: &SlotBooks<K, V>, slot: u32) -> &Header {
+        assert!(slot < books.fresh, "slot {slot} was never given out: there are {}", books.fresh);
+        // SAFETY: given out, by the assertion; the books are under the lock.
+        unsafe { &self.cell(slot).header }
+    }
+
+    /// Slots that have memory: all below this number.
+    pub(super) fn room(&self, books: &SlotBooks<K, V>) -> usize {
+        books.chunks << self.shift
+    }
+
+    /// Whether [`take`](Self::take) can do without fresh memory.
+    pub(super) fn has_room(&self, books: &SlotBooks<K, V>) -> bool {
+        books.free.len > 0 || (books.fresh as usize) < self.room(books)
+    }
+
+    /// Puts an entry into a free cell and says which. It is held and live, but not yet in the index.
+    pub(super) fn take(&self, books: &mut SlotBooks<K, V>, hash: u64, entry: (K, V)) -> u32 {
+        let slot = self.pop(books).unwrap_or_else(|| {
+            if books.fresh as usize == self.room(books) {
+                self.add_chunk(books);
+            }
+            books.fresh += 1;
+            books.fresh - 1
+        });
+        // SAFETY: `slot` has just been given out, under the lock.
+        let cell = unsafe { self.cell(slot) };
+        // SAFETY: the cell is free and in no chain: by the table of states nobody else has access.
+        unsafe { (*cell.entry.get()).write(entry) };
+        cell.header.hash_low.store(hash as u32, Relaxed);
+        cell.header.hash_high.store((hash >> 32) as u16, Relaxed);
+        cell.header.set_mark(0);
+        cell.header.state.store(HELD | LIVE, Relaxed);
+        slot
+    }
+
+    fn pop(&self, books: &mut SlotBooks<K, V>) -> Option<u32> {
+        if books.free.len == 0 {
+            return None;
+        }
+        let slot = books.free.head;
+        books.free.head = self.next(books, slot);
+        books.free.len -= 1;
+        Some(slot)
+    }
+
+    fn next(&self, books: &SlotBooks<K, V>, slot: u32) -> u32 {
+        self.header_of(books, slot).hash_low.load(Relaxed)
+    }
+
+    /// Ends a live slot that has been taken out of the index, and adds it to `chain`.
+    pub(super) fn depart(&self, books: &SlotBooks<K, V>, slot: u32, cause: RemovalCause, chain: &mut Chain) {
+        let header = self.header_of(books, slot);
+        assert!(header.is_live(), "slot {slot} departs twice");
+        let number = CAUSES.iter().position(|&other| other == cause).expect("every cause has a number") as u8;
+        header.state.store(HELD | number << CAUSE_SHIFT, Relaxed);
+        self.append(books, chain, Chain { head: slot, tail: slot, len: 1 });
+    }
+
+    /// Moves all of `from` behind `to`.
+    pub(super) fn append(&self, books: &SlotBooks<K, V>, to: &mut Chain, from: Chain) {
+        if from.len == 0 {
+            return;
+        }
+        if to.len == 0 {
+            *to = from;
+        } else {
+            self.header_of(books, to.tail).hash_low.store(from.head, Relaxed);
+            to.tail = from.tail;
+            to.len += from.len;
+        }
+    }
+
+    /// Makes cells free whose entries have been dropped, or need no dropping.
+    pub(super) fn release(&self, books: &mut SlotBooks<K, V>, chain: Chain) {
+        // The latest goes first: its memory is the most likely to be in the processor's cache.
+        let mut free = chain;
+        let rest = std::mem::replace(&mut books.free, Chain::new());
+        self.append(books, &mut free, rest);
+        books.free = free;
+    }
+
+    /// The entries of a chain, with the causes of their departure.
+    pub(super) fn departed<'a>(
+        &'a self,
+        chain: &'a Chain,
+    ) -> impl Iterator<Item = (&'a K, &'a V, RemovalCause)> {
+        self.cells(chain).map(|cell| {
+            // SAFETY: a cell in a chain of departures is held until the chain has been dropped by `drop_entries`,
+            // which takes it mutably.
+            let (key, value) = unsafe { cell.entry() };
+            (key, value, cell.header.cause())
+        })
+    }
+
+    fn cells<'a>(&'a self, chain: &'a Chain) -> impl Iterator<Item = &'a Cell<K, V>> {
+        let mut slot = chain.head;
+        (0..chain.len).map(move |_| {
+            // SAFETY: slots in a chain have been given out, under a lock that whoever has the chain has held.
+            let cell = unsafe { self.cell(slot) };
+            slot = cell.header.hash_low.load(Relaxed);
+            cell
+        })
+    }
+
+    /// Drops the keys and values of a chain; a panic in one does not keep the others.
+    ///
+    /// # Safety
+    ///
+    /// No reader can see the chain's entries any more, and this is called once for it.
+    pub(super) unsafe fn drop_entries(&self, chain: &mut Chain) {
+        for cell in self.cells(chain) {
+            // SAFETY: the caller's promise.
+            unsafe { drop_entry(cell) };
+        }
+    }
+
+    fn add_chunk(&self, books: &mut SlotBooks<K, V>) {
+        let room = self.room(books) + (1 << self.shift);
+        assert!(room <= crate::parts::lists::MAX_SLOTS, "more than {room} entries in one segment: use more segments");
+        let places = books.directories.last().map_or(0, |directory| directory.len());
+        let mut first = self.directory.load(Relaxed);
+        if books.chunks == places {
+            let larger: Box<[_]> = (0..(places * 2).max(4))
+                // SAFETY: `first` is the start of the current directory, which has `places` places.
+                .map(|chunk| if chunk < places { unsafe { *first.add(chunk) } } else { ptr::null_mut() })
+                .collect();
+            let larger = Box::into_raw(larger);
+            books.directories.push(larger);
+            first = larger.cast();
+        }
+        let layout = Self::chunk_layout(self.shift);
+        // SAFETY: the layout is not empty: a cell has a header. All-zero bytes are a valid cell: the header consists of
+        // atomic integers and the entry may be uninitialised.
+        let chunk = unsafe { alloc_zeroed(layout) }.cast::<Cell<K, V>>();
+        if chunk.is_null() {
+            handle_alloc_error(layout);
+        }
+        // SAFETY: `first` is the start of a directory with more than `chunks` places. Readers of this very directory
+        // look at places of chunks whose slots they have found, never at this one.
+        unsafe { first.add(books.chunks).write(chunk) };
+        books.chunks += 1;
+        self.directory.store(first, Release);
+    }
+
+    fn chunk_layout(shift: u32) -> Layout {
+        Layout::array::<Cell<K, V>>(1 << shift).expect("a chunk larger than the address space")
+    }
+
+    /// Drops what is held and frees all memory.
+    ///
+    /// # Safety
+    ///
+    /// Nobody else uses the cells, now or later.
+    pub(super) unsafe fn free_all(&self, books: &mut SlotBooks<K, V>) {
+        for slot in 0..books.fresh {
+            // SAFETY: given out; and to ourselves alone, by the caller's promise.
+            unsafe {
+                let cell = self.cell(slot);
+                if cell.header.state.load(Relaxed) & HELD != 0 {
+                    drop_entry(cell);
+                }
+            }
+        }
+        let first = self.directory.load(Relaxed);
+        for chunk in 0..books.chunks {
+            // SAFETY: allocated by `add_chunk` with this layout, and freed only here.
+            unsafe { dealloc((*first.add(chunk)).cast(), Self::chunk_layout(self.shift)) };
+        }
+        for directory in books.directories.drain(..) {
+            // SAFETY: from `Box::into_raw`, freed only here.
+            drop(unsafe { Box::from_raw(directory) });
+        }
+        books.chunks = 0;
+        books.fresh = 0;
+    }
+
+    pub(super) fn is_live(&self, books: &SlotBooks<K, V>, slot: u32) -> bool {
+        slot < books.fresh && self.header_of(books, slot).is_live()
+    }
+
+    /// Checks that every slot is live, free or one of the `waiting`; nothing may be under way.
+    pub(super) fn validate(&self, books: &SlotBooks<K, V>, live: usize, waiting: usize) {
+        let found = (0..books.fresh).filter(|&slot| self.is_live(books, slot)).count();
+        assert_eq!(found, live, "live slots");
+        assert_eq!(books.fresh as usize, live + waiting + books.free.len as usize, "a slot is lost");
+        assert_eq!(self.cells(&books.free).filter(|cell| cell.header.is_live()).count(), 0, "a free slot is live");
+    }
+}
+
+/// Drops a held cell's entry. A panic goes no further than the panic hook: the caller whose value it was is long gone.
+///
+/// # Safety
+///
+/// The cell is held and nobody else has access to its entry.
+unsafe fn drop_entry<K, V>(cell: &Cell<K, V>) {
+    cell.header.state.store(0, Relaxed);
+    let entry = cell.entry.get();
+    // SAFETY: the caller's promise; and the state says from now on that it is gone, whatever `Drop` does.
+    let drop = || unsafe { (*entry).assume_init_drop() };
+    if let Err(payload) = std::panic::catch_unwind(std::panic::AssertUnwindSafe(drop)) {
+        // The payload's own `Drop` could panic again.
+        std::mem::forget(payload);
+    }
+}
