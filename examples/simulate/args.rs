@@ -95,7 +95,9 @@ mod tests {
 
     #[test]
     fn nonsense_is_refused() {
-        for args in [&["--policies", "nonesuch"], &["--segments", "0"], &["--limit", "0"], &["--capacities", "-1"]] {
+        for args in
+            [&["--policies", "nonesuch"], &["--segments", "0"], &["--limit", "0"], &["--capacities", "-1"]]
+        {
             assert!(parsed(args).is_err(), "{args:?}");
         }
         assert!(parsed(&["--field", "f", "--limit", "5"]).is_err());

@@ -147,7 +147,11 @@ mod tests {
             let span = 1 + random.below(6);
             let keys: Vec<u32> = (0..len).map(|_| random.below(span) as u32).collect();
             for capacity in 0..5 {
-                assert_eq!(hits(&keys, capacity as u64), best(&keys, capacity), "{keys:?}, capacity {capacity}");
+                assert_eq!(
+                    hits(&keys, capacity as u64),
+                    best(&keys, capacity),
+                    "{keys:?}, capacity {capacity}"
+                );
             }
         }
     }

@@ -80,7 +80,10 @@ fn header(cells: &[&str]) -> Result<Vec<String>, String> {
         ["trace", "capacity", "opt", peers @ ..] if !peers.is_empty() => {
             Ok(peers.iter().map(|&name| name.to_owned()).collect())
         }
-        _ => Err("expected the columns trace, capacity, opt and at least one peer, with tabs between".to_owned()),
+        _ => {
+            Err("expected the columns trace, capacity, opt and at least one peer, with tabs between"
+                .to_owned())
+        }
     }
 }
 

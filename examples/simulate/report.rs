@@ -9,7 +9,12 @@ use std::io::{self, Write};
 const ROUNDING: f64 = 0.01;
 
 /// The hit ratios of one trace; `*` marks the best policy of a row.
-pub(crate) fn trace(out: &mut dyn Write, trace: &Trace, contest: &Contest, rows: &[Ratios]) -> io::Result<()> {
+pub(crate) fn trace(
+    out: &mut dyn Write,
+    trace: &Trace,
+    contest: &Contest,
+    rows: &[Ratios],
+) -> io::Result<()> {
     let (requests, distinct) = (grouped(trace.keys().len() as u64), grouped(trace.distinct() as u64));
     writeln!(out, "{}: {requests} requests for {distinct} keys, hit ratios in percent", trace.name())?;
     let mut table = Table::new(["capacity", "opt "]);
@@ -55,7 +60,11 @@ pub(crate) fn field(out: &mut dyn Write, contest: &Contest, duels: &[Duel<'_>]) 
 }
 
 fn means(out: &mut dyn Write, contest: &Contest, duels: &[Duel<'_>]) -> io::Result<()> {
-    writeln!(out, "Best peer less ours over {} rows, in percentage points (below zero is ahead):", duels.len())?;
+    writeln!(
+        out,
+        "Best peer less ours over {} rows, in percentage points (below zero is ahead):",
+        duels.len()
+    )?;
     let mut table = Table::new(["", "mean", "worst", "level or ahead in"]);
     table.left = &[0];
     for (column, policy) in contest.policies.iter().enumerate() {
@@ -139,7 +148,11 @@ impl Table {
         for row in &self.rows {
             let mut line = String::new();
             for (column, (cell, &width)) in row.iter().zip(&widths).enumerate() {
-                let cell = if self.left.contains(&column) { format!("{cell:<width$}") } else { format!("{cell:>width$}") };
+                let cell = if self.left.contains(&column) {
+                    format!("{cell:<width$}")
+                } else {
+                    format!("{cell:>width$}")
+                };
                 line += &format!("  {cell}");
             }
             writeln!(out, "{}", line.trim_end())?;

@@ -52,6 +52,13 @@ impl Trace {
         requests.named(name.to_owned())
     }
 
+    /// The first `limit` requests.
+    pub(crate) fn cut(mut self, limit: usize) -> Self {
+        self.keys.truncate(limit);
+        self.distinct = self.keys.iter().max().map_or(0, |&key| key as usize + 1);
+        self
+    }
+
     pub(crate) fn name(&self) -> &str {
         &self.name
     }
@@ -188,11 +195,13 @@ fn read_lis(input: &mut Input, requests: &mut Requests) -> Result<(), Found> {
     each_line(input, requests, |line, requests| {
         let mut fields = Vec::with_capacity(4);
         for token in line.tokens() {
-            let number: u64 = token.parse().map_err(|error| line.fault(token, format!("{token:?}: {error}")))?;
+            let number: u64 =
+                token.parse().map_err(|error| line.fault(token, format!("{token:?}: {error}")))?;
             fields.push(number);
         }
         let [start, blocks, _, _] = fields[..] else {
-            let reason = format!("{} fields, expected first_block blocks ignored request_number", fields.len());
+            let reason =
+                format!("{} fields, expected first_block blocks ignored request_number", fields.len());
             return if fields.is_empty() { Ok(()) } else { Err(line.fault(line.text, reason)) };
         };
         let end = start.checked_add(blocks).filter(|_| blocks <= MOST_BLOCKS);

@@ -28,7 +28,9 @@ impl<R: BufRead> Zstd<R> {
     fn start_frame(&mut self) -> io::Result<()> {
         match self.decoder.reset(&mut self.source) {
             Ok(()) => self.state = State::InFrame,
-            Err(FrameDecoderError::ReadFrameHeaderError(ReadFrameHeaderError::SkipFrame { length, .. })) => {
+            Err(FrameDecoderError::ReadFrameHeaderError(ReadFrameHeaderError::SkipFrame {
+                length, ..
+            })) => {
                 self.skip(u64::from(length))?;
             }
             Err(error) => return Err(broken(&error)),
@@ -38,13 +40,18 @@ impl<R: BufRead> Zstd<R> {
 
     fn skip(&mut self, length: u64) -> io::Result<()> {
         let skipped = io::copy(&mut self.source.by_ref().take(length), &mut io::sink())?;
-        if skipped < length { Err(io::Error::other("broken zstd: the file ends in a skippable frame")) } else { Ok(()) }
+        if skipped < length {
+            Err(io::Error::other("broken zstd: the file ends in a skippable frame"))
+        } else {
+            Ok(())
+        }
     }
 
     fn read_frame(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         while self.decoder.can_collect() < buffer.len() && !self.decoder.is_finished() {
             let missing = buffer.len() - self.decoder.can_collect();
-            let decoded = self.decoder.decode_blocks(&mut self.source, BlockDecodingStrategy::UptoBytes(missing));
+            let decoded =
+                self.decoder.decode_blocks(&mut self.source, BlockDecodingStrategy::UptoBytes(missing));
             decoded.map_err(|error| broken(&error))?;
         }
         self.decoder.read(buffer)
