@@ -93,6 +93,13 @@ mod tests {
         assert_eq!(parsed(&[]).unwrap().contest().policies.len(), POLICIES.len());
     }
 
+    /// The crate's own list is in what it says of a wrong name.
+    #[test]
+    fn no_policy_is_forgotten() {
+        let error = "nonesuch".parse::<EvictionPolicy>().unwrap_err().to_string();
+        assert!(error.ends_with(&format!("expected one of {}", POLICIES.join(", "))), "{error}");
+    }
+
     #[test]
     fn nonsense_is_refused() {
         for args in

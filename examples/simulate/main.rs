@@ -177,7 +177,7 @@ impl Session {
         let names = std::iter::once(format!("{name}.svg")).chain((2..).map(|n| format!("{name}-{n}.svg")));
         let mut paths = names.map(|name| folder.join(name));
         let path = paths.find(|path| !self.plots.contains(path)).expect("endless");
-        plot::draw(&path, name, &self.contest, rows)
+        plot::draw(&path, trace, &self.contest, rows)
             .map_err(|error| format!("{}: {error}", path.display()))?;
         self.plots.insert(path);
         Ok(())

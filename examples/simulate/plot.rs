@@ -5,6 +5,8 @@
 
 use crate::args::POLICIES;
 use crate::replay::{Contest, Ratios};
+use crate::report::{grouped, heading};
+use crate::trace::Trace;
 use plotters::coord::Shift;
 use plotters::coord::ranged1d::{KeyPointHint, NoDefaultFormatting, Ranged, ValueFormatter};
 use plotters::prelude::*;
@@ -49,7 +51,7 @@ enum Line {
 }
 
 /// Writes the plot of one trace to `path`. An empty cache has no place on a logarithmic axis and is left out.
-pub(crate) fn draw(path: &Path, title: &str, contest: &Contest, rows: &[Ratios]) -> Drawn {
+pub(crate) fn draw(path: &Path, trace: &Trace, contest: &Contest, rows: &[Ratios]) -> Drawn {
     let rows: Vec<&Ratios> = rows.iter().filter(|row| row.capacity > 0).collect();
     let curves = curves(contest, &rows);
     let mut svg = String::new();
@@ -57,7 +59,7 @@ pub(crate) fn draw(path: &Path, title: &str, contest: &Contest, rows: &[Ratios])
         let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
         area.fill(&WHITE)?;
         let (plot, legend) = area.split_horizontally(SIZE.0 - LEGEND);
-        draw_curves(&plot, title, &rows, &curves)?;
+        draw_curves(&plot, &heading(trace), &rows, &curves)?;
         draw_legend(&legend, &curves)?;
         area.present()?;
     }
@@ -187,7 +189,7 @@ impl Ranged for Capacities {
 
 impl ValueFormatter<u64> for Capacities {
     fn format_ext(&self, capacity: &u64) -> String {
-        capacity.to_string()
+        grouped(*capacity)
     }
 }
 

@@ -15,8 +15,7 @@ pub(crate) fn trace(
     contest: &Contest,
     rows: &[Ratios],
 ) -> io::Result<()> {
-    let (requests, distinct) = (grouped(trace.keys().len() as u64), grouped(trace.distinct() as u64));
-    writeln!(out, "{}: {requests} requests for {distinct} keys, hit ratios in percent", trace.name())?;
+    writeln!(out, "{}, hit ratios in percent", heading(trace))?;
     let mut table = Table::new(["capacity", "opt "]);
     table.header(contest.policies.iter().map(|policy| format!("{policy} ")));
     for row in rows {
@@ -26,6 +25,12 @@ pub(crate) fn trace(
     }
     table.write(out)?;
     writeln!(out)
+}
+
+/// A trace's name and size.
+pub(crate) fn heading(trace: &Trace) -> String {
+    let (requests, distinct) = (grouped(trace.keys().len() as u64), grouped(trace.distinct() as u64));
+    format!("{}: {requests} requests for {distinct} keys", trace.name())
 }
 
 /// A row of a field's table and what ours reach there.
@@ -47,11 +52,12 @@ pub(crate) fn field(out: &mut dyn Write, contest: &Contest, duels: &[Duel<'_>]) 
     table.left = &[0, 4];
     table.header(contest.policies.iter().map(|policy| format!("{policy} ")));
     table.header(["behind".to_owned()]);
-    for Duel { theirs, ours } in duels {
+    for duel in duels {
+        let Duel { theirs, ours } = duel;
         let mut cells = vec![theirs.trace.clone(), grouped(theirs.capacity), figure(ours.optimum)];
         cells.extend([figure(theirs.best.ratio), theirs.best.name.clone()]);
         cells.extend(marked(ours));
-        cells.push(format!("{:+.2}", theirs.best.ratio - ours.best()));
+        cells.push(signed(duel.behind(ours.best())));
         table.rows.push(cells);
     }
     table.write(out)?;
@@ -81,7 +87,7 @@ fn summary(name: String, distances: Vec<f64>) -> Vec<String> {
     let worst = distances.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     // Level is what prints as level: the table has no more digits.
     let level = distances.iter().filter(|&&distance| distance < 0.005).count();
-    vec![name, format!("{mean:+.2}"), format!("{worst:+.2}"), format!("{level} rows")]
+    vec![name, signed(mean), signed(worst), format!("{level} rows")]
 }
 
 /// Says whether the optimum of this program is that of the table: if not, one of them measured something else.
@@ -113,8 +119,16 @@ fn figure(ratio: f64) -> String {
     format!("{ratio:.2} ")
 }
 
+/// A distance, with a sign unless it is nothing.
+fn signed(points: f64) -> String {
+    match format!("{points:+.2}").as_str() {
+        "+0.00" | "-0.00" => "0.00".to_owned(),
+        text => text.to_owned(),
+    }
+}
+
 /// A number with a comma at each third digit.
-fn grouped(number: u64) -> String {
+pub(crate) fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (index, digit) in digits.chars().enumerate() {
@@ -174,6 +188,11 @@ mod tests {
     fn all_that_print_as_the_best_are_marked() {
         let ratios = Ratios { capacity: 1, optimum: 9.0, policies: vec![5.001, 5.003, 4.0] };
         assert_eq!(marked(&ratios).collect::<Vec<_>>(), ["5.00*", "5.00*", "4.00 "]);
+    }
+
+    #[test]
+    fn nothing_has_no_sign() {
+        assert_eq!([0.004, -0.004, 0.5, -1.0].map(signed), ["0.00", "0.00", "+0.50", "-1.00"]);
     }
 
     #[test]
