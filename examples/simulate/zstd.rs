@@ -5,6 +5,7 @@
 
 use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
 use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
+use std::error::Error;
 use std::io::{self, BufRead, Read};
 
 /// The decompressed content of `source`.
@@ -86,16 +87,21 @@ impl<R: BufRead> Read for Zstd<R> {
     }
 }
 
-/// The decoder's own sentence about an outer step, and what lay beneath it.
+/// What is wrong, in a sentence: the decoder's own ones about a block print its insides.
 fn broken(error: &FrameDecoderError) -> io::Error {
-    let mut reason = format!("broken zstd: {error}");
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        let text = error.to_string();
-        if !reason.contains(&text) {
-            reason = format!("{reason}: {text}");
-        }
-        cause = error.source();
+    let mut cause: &(dyn Error + 'static) = error;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
     }
-    io::Error::other(reason)
+    let is_end = |error: &io::Error| error.kind() == io::ErrorKind::UnexpectedEof;
+    io::Error::other(match error {
+        _ if cause.downcast_ref().is_some_and(is_end) => {
+            "broken zstd: the file ends within a frame".to_owned()
+        }
+        // A block is read whole before it is decoded.
+        FrameDecoderError::FailedToReadBlockBody(_) => {
+            "broken zstd: the block that ends here does not decode".to_owned()
+        }
+        _ => format!("broken zstd: {cause}"),
+    })
 }
