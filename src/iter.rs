@@ -63,7 +63,7 @@ where
             for found in batch {
                 let (key, value) = found.entry();
                 if !keep(key, value) {
-                    if let Some(leaving) = segment.remove(self.inner.bank(), found.slot) {
+                    if let Some(leaving) = segment.remove(self.inner.bank(), found.slot()) {
                         leaving.settle();
                     }
                 }
@@ -117,7 +117,7 @@ impl<K, V, S, T> Scan<K, V, S, T> {
             for found in found {
                 let (key, value) = found.entry();
                 let picked = (self.pick)(key, value);
-                if take(segment, self.inner.bank(), found.slot) {
+                if take(segment, self.inner.bank(), found.slot()) {
                     batch.push(picked);
                 }
             }
@@ -162,7 +162,7 @@ impl<K, V, S> Drop for Drain<K, V, S> {
             let guard = pin();
             let Some((segment, found)) = inner.scan(&guard, place) else { return };
             found.iter().for_each(|found| {
-                remove(segment, inner.bank(), found.slot);
+                remove(segment, inner.bank(), found.slot());
             });
         }
     }

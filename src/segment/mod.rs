@@ -176,7 +176,7 @@ impl<K, V> Segment<K, V> {
         if self.mark_limit > 0 {
             found.header().raise_mark(self.mark_limit);
         } else if let Some(reads) = &self.reads {
-            self.record(reads, found.slot);
+            self.record(reads, found.slot());
         }
     }
 

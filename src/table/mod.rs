@@ -42,7 +42,7 @@ use crossbeam_utils::CachePadded;
 use index::{Index, IndexBooks};
 use parking_lot::{Mutex, MutexGuard};
 use reclaim::Ticket;
-use slots::{Chain, SlotBooks, Slots};
+use slots::{Chain, Code, SlotBooks, Slots, code_of, slot_of};
 use std::collections::VecDeque;
 use std::ops::{Deref, DerefMut};
 
@@ -127,7 +127,7 @@ pub(crate) struct Spent {
 
 /// An entry found under a guard.
 pub(crate) struct Found<'g, K, V> {
-    pub(crate) slot: u32,
+    code: Code,
     cell: &'g slots::Cell<K, V>,
 }
 
@@ -143,7 +143,7 @@ impl<K, V, X> Table<K, V, X> {
         let Sizing { initial, expected } = sizing;
         let waiting = Waiting::new(expected);
         let expected_slots = if expected == 0 { 0 } else { expected + (waiting.most + 2 * waiting.batch) as usize };
-        let (index, index_books) = Index::new(initial, expected);
+        let (index, index_books) = Index::new(initial);
         let (slots, slot_books) = Slots::new(expected_slots);
         let books = Books {
             index: index_books,
@@ -172,9 +172,9 @@ impl<K, V, X> Table<K, V, X> {
         hash: u64,
         matches: impl Fn(&K) -> bool,
     ) -> Option<Found<'g, K, V>> {
-        self.index.find(guard, hash, |slot| {
+        self.index.find(guard, hash, |code| {
             // SAFETY: found in the index.
-            let found = Found { slot, cell: unsafe { self.slots.cell(slot) } };
+            let found = Found { code, cell: unsafe { self.slots.cell(code) } };
             matches(&found.entry().0).then_some(found)
         })
     }
@@ -221,6 +221,10 @@ impl<K, V, X> Drop for Table<K, V, X> {
 }
 
 impl<K, V> Found<'_, K, V> {
+    pub(crate) fn slot(&self) -> u32 {
+        slot_of(self.code)
+    }
+
     #[inline]
     pub(crate) fn header(&self) -> &Header {
         &self.cell.header
@@ -294,22 +298,23 @@ impl<'a, K, V, X> Writer<'a, K, V, X> {
     pub(crate) fn find(&self, hash: u64, matches: impl Fn(&K) -> bool) -> Option<u32> {
         let slots = &self.table.slots;
         // SAFETY: of `cell`: the lock is held. Of `entry`: what is in the index is held, and leaves it under the lock.
-        let is_match = |slot| matches(&unsafe { slots.cell(slot).entry() }.0);
-        self.table.index.find_locked(&self.books.index, hash, |slot| is_match(slot).then_some(slot))
+        let is_match = |code| matches(&unsafe { slots.cell(code).entry() }.0);
+        self.table.index.find_locked(&self.books.index, hash, |code| is_match(code).then(|| slot_of(code)))
     }
 
     /// The key and the value of a live slot.
     pub(crate) fn entry(&self, slot: u32) -> &(K, V) {
         assert!(self.is_live(slot), "slot {slot} has no entry");
         // SAFETY: live, and it cannot be taken out while the writer is borrowed.
-        unsafe { self.table.slots.cell(slot).entry() }
+        unsafe { self.table.slots.cell(code_of(slot)).entry() }
     }
 
     /// Adds an entry whose key is not in the table.
     pub(crate) fn publish(&mut self, hash: u64, entry: (K, V)) -> u32 {
         let slot = self.take(hash, entry);
         let Books { index, slots, .. } = &mut *self.books;
-        self.table.index.insert(index, hash, slot, |slot| self.table.slots.header_of(slots, slot).hash());
+        let hash_of = |code| self.table.slots.header_of(slots, slot_of(code)).hash();
+        self.table.index.insert(index, hash, code_of(slot), hash_of);
         slot
     }
 
@@ -323,7 +328,7 @@ impl<'a, K, V, X> Writer<'a, K, V, X> {
         let new = self.take(hash, entry);
         self.header(new).set_mark(mark);
         self.header(new).set_pinned(pinned);
-        self.table.index.replace(&self.books.index, hash, old, new);
+        self.table.index.replace(&self.books.index, hash, code_of(old), code_of(new));
         (new, Unlinked { slot: old, table: self.table.id() })
     }
 
@@ -331,7 +336,7 @@ impl<'a, K, V, X> Writer<'a, K, V, X> {
     pub(crate) fn unlink(&mut self, slot: u32) -> Unlinked {
         assert!(self.is_live(slot), "slot {slot} has no entry");
         let hash = self.header(slot).hash();
-        self.table.index.remove(&mut self.books.index, hash, slot);
+        self.table.index.remove(&mut self.books.index, hash, code_of(slot));
         Unlinked { slot, table: self.table.id() }
     }
 
@@ -348,13 +353,15 @@ impl<'a, K, V, X> Writer<'a, K, V, X> {
         'a: 'g,
     {
         // SAFETY: live, thus given out. For what `Found` promises: the slot is in the index while the guard exists.
-        self.is_live(slot).then(|| Found { slot, cell: unsafe { self.table.slots.cell(slot) } })
+        self.is_live(slot).then(|| Found { code: code_of(slot), cell: unsafe { self.table.slots.cell(code_of(slot)) } })
     }
 
-    /// The slots of some hashes from `cursor` on, added to `out`, and where to go on. See [`Index::entries_from`].
+    /// The slots of some hashes from `cursor` on, in the empty `out`, and where to go on. See [`Index::entries_from`].
     pub(crate) fn entries_from(&self, cursor: u64, out: &mut Vec<u32>) -> Option<u64> {
-        let hash_of = |slot| self.header(slot).hash();
-        self.table.index.entries_from(&self.books.index, cursor, out, hash_of)
+        let hash_of = |code| self.header(slot_of(code)).hash();
+        let next = self.table.index.entries_from(&self.books.index, cursor, out, hash_of);
+        out.iter_mut().for_each(|code| *code = slot_of(*code));
+        next
     }
 
     pub(crate) fn no_departures(&self) -> Departures {
@@ -437,7 +444,7 @@ impl<'a, K, V, X> Writer<'a, K, V, X> {
 
     /// Checks the index and the slots, of which `len` should be live. Nothing may be under way elsewhere.
     pub(crate) fn validate(&self, len: usize) {
-        self.table.index.validate(&self.books.index, |slot| self.header(slot).hash());
+        self.table.index.validate(&self.books.index, |code| self.header(slot_of(code)).hash());
         let waiting = self.books.sealed.iter().map(|batch| batch.chain.len).sum::<u32>() + self.books.open.len;
         self.table.slots.validate(&self.books.slots, len, waiting as usize);
     }
