@@ -106,14 +106,16 @@ impl Weights {
         self.0.get(slot as usize).copied().unwrap_or(1)
     }
 
+    #[inline]
     fn set(&mut self, slot: u32, weight: u64, slots: usize) {
-        if self.0.len() < slots && (weight != 1 || !self.0.is_empty()) {
+        if weight == 1 && self.0.is_empty() {
+            return;
+        }
+        if self.0.len() < slots {
             self.0.reserve_exact(slots - self.0.len());
             self.0.resize(slots, 1);
         }
-        if let Some(place) = self.0.get_mut(slot as usize) {
-            *place = weight;
-        }
+        self.0[slot as usize] = weight;
     }
 }
 
@@ -138,6 +140,10 @@ impl<K, V> Entries for View<'_, K, V> {
 
     fn set_mark(&self, slot: Slot, mark: u8) {
         self.headers.get(slot.number()).set_mark(mark);
+    }
+
+    fn prefetch(&self, slot: Slot) {
+        self.headers.prefetch(slot.number());
     }
 }
 
@@ -212,6 +218,7 @@ impl<K, V> Segment<K, V> {
     where
         K: Eq,
     {
+        self.table.prefetch(arrival.hash);
         let mut write = self.write();
         write.grant(granted);
         let current = write.writer.find(arrival.hash, |key| *key == arrival.key);

@@ -91,6 +91,8 @@ pub(super) struct Index {
 pub(super) struct IndexBooks {
     /// Entries in the current and the old table together.
     len: usize,
+    /// Entries at which the current table grows.
+    limit: usize,
     /// Lines of the old table that have been moved.
     moved: usize,
     /// Old tables that readers may still be looking at.
@@ -247,10 +249,15 @@ impl Root {
     /// As for [`lines`](Self::lines).
     #[inline]
     unsafe fn home_line<'a>(self, hash: u64) -> &'a Line {
+        // SAFETY: `home` is below the number of lines; the rest as in `lines`.
+        unsafe { &*self.first().add(self.home(hash)) }
+    }
+
+    /// The number of the home line of a hash.
+    #[inline]
+    fn home(self, hash: u64) -> usize {
         // The shift takes only its low five bits from the address: the others do not matter to it.
-        let line = (position(hash) as u32 >> 1).wrapping_shr(self.0.addr() as u32);
-        // SAFETY: a 31-bit number shifted so is below the number of lines; the rest as in `lines`.
-        unsafe { &*self.first().add(line as usize) }
+        (position(hash) as u32 >> 1).wrapping_shr(self.0.addr() as u32) as usize
     }
 }
 
@@ -334,7 +341,7 @@ impl Index {
     /// An index with room for `initial` entries.
     pub(super) fn new(initial: usize) -> (Self, IndexBooks) {
         let root = Root::new(initial.div_ceil(LINE_LOAD).next_power_of_two());
-        let books = IndexBooks { len: 0, moved: 0, retired: Vec::new() };
+        let books = IndexBooks { len: 0, limit: root.len() * LINE_LOAD, moved: 0, retired: Vec::new() };
         (Self { current: AtomicPtr::new(root.0), old: AtomicPtr::new(ptr::null_mut()) }, books)
     }
 
@@ -360,6 +367,21 @@ impl Index {
             }
         }
         self.find_anywhere(pinned, hash, matches)
+    }
+
+    /// Lets the processor fetch the line that a search looks at first.
+    #[inline]
+    pub(super) fn prefetch(&self, hash: u64) {
+        let root = Root(self.current.load(Relaxed));
+        super::prefetch(root.first().wrapping_add(root.home(hash)));
+    }
+
+    /// The home line of a hash, and its words; `None` while there is an old table, too. For the holder of the lock.
+    #[inline]
+    fn home_line<'a>(&'a self, _books: &'a IndexBooks, hash: u64) -> Option<(&'a Line, Words)> {
+        let root = Root(self.current.load(Relaxed));
+        // SAFETY: as in `tables`.
+        (!root.is_moving()).then(|| unsafe { root.home_line(hash) }).map(|line| (line, line.load()))
     }
 
     #[cold]
@@ -409,17 +431,42 @@ impl Index {
         hash: u64,
         mut matches: impl FnMut(u32) -> Option<R>,
     ) -> Option<R> {
+        if let Some((line, words)) = self.home_line(books, hash) {
+            let mut places = words.places(tag(hash));
+            while places != 0 {
+                let found = matches(line.next_place(&mut places).1);
+                if found.is_some() {
+                    return found;
+                }
+            }
+            if !words.is_passed() {
+                return None;
+            }
+        }
         let (old, current) = self.tables(books);
         let found = old.and_then(|old| old.search(hash, |_, _, slot| matches(slot)));
         found.or_else(|| current.search(hash, |_, _, slot| matches(slot)))
     }
 
     /// Adds a slot. `hash_of` gives the hash of the slots that are in already.
+    #[inline]
     pub(super) fn insert(&self, books: &mut IndexBooks, hash: u64, slot: u32, hash_of: impl Fn(u32) -> u64) {
-        let (old, current) = self.tables(books);
-        if old.is_some() {
+        if let Some((line, words)) = self.home_line(books, hash) {
+            let empty = words.places(0);
+            if empty != 0 && books.len < books.limit {
+                line.fill(empty.trailing_zeros() as usize, tag(hash), slot);
+                books.len += 1;
+                return;
+            }
+        }
+        self.insert_anywhere(books, hash, slot, hash_of);
+    }
+
+    #[cold]
+    fn insert_anywhere(&self, books: &mut IndexBooks, hash: u64, slot: u32, hash_of: impl Fn(u32) -> u64) {
+        if self.tables(books).0.is_some() {
             self.move_lines(books, 1, &hash_of);
-        } else if books.len >= current.0.len() * LINE_LOAD {
+        } else if books.len >= books.limit {
             self.grow(books);
         }
         // While lines are being moved there is room: they are all moved when an eighth of the new places is taken.
@@ -437,7 +484,24 @@ impl Index {
     }
 
     /// Takes a slot out.
+    #[inline]
     pub(super) fn remove(&self, books: &mut IndexBooks, hash: u64, slot: u32) {
+        if let Some((line, words)) = self.home_line(books, hash) {
+            let mut places = words.places(tag(hash));
+            while places != 0 {
+                let (place, other) = line.next_place(&mut places);
+                if other == slot {
+                    line.clear(place);
+                    books.len -= 1;
+                    return;
+                }
+            }
+        }
+        self.remove_anywhere(books, hash, slot);
+    }
+
+    #[cold]
+    fn remove_anywhere(&self, books: &mut IndexBooks, hash: u64, slot: u32) {
         let (old, current) = self.tables(books);
         if old.is_some_and(|old| old.remove(hash, slot)) || current.remove(hash, slot) {
             books.len -= 1;
@@ -472,6 +536,7 @@ impl Index {
         let current = Root(self.current.load(Relaxed));
         let next = Root::new(current.len() * 2);
         books.moved = 0;
+        books.limit = next.len() * LINE_LOAD;
         self.old.store(current.0, Release);
         // Release: whoever sees that entries are moving sees from where.
         self.current.store(next.0.map_addr(|address| address | MOVING), Release);

@@ -42,7 +42,7 @@ use crossbeam_utils::CachePadded;
 use index::{Index, IndexBooks};
 use parking_lot::{Mutex, MutexGuard};
 use reclaim::Ticket;
-use slots::{Chain, Code, SlotBooks, Slots, code_of, slot_of};
+use slots::{Chain, SlotBooks, Slots};
 use std::collections::VecDeque;
 use std::ops::{Deref, DerefMut};
 
@@ -127,7 +127,7 @@ pub(crate) struct Spent {
 
 /// An entry found under a guard.
 pub(crate) struct Found<'g, K, V> {
-    code: Code,
+    slot: u32,
     cell: &'g slots::Cell<K, V>,
 }
 
@@ -172,11 +172,17 @@ impl<K, V, X> Table<K, V, X> {
         hash: u64,
         matches: impl Fn(&K) -> bool,
     ) -> Option<Found<'g, K, V>> {
-        self.index.find(guard, hash, |code| {
+        self.index.find(guard, hash, |slot| {
             // SAFETY: found in the index.
-            let found = Found { code, cell: unsafe { self.slots.cell(code) } };
+            let found = Found { slot, cell: unsafe { self.slots.cell(slot) } };
             matches(&found.entry().0).then_some(found)
         })
+    }
+
+    /// Lets the processor fetch what a search for this hash looks at first.
+    #[inline]
+    pub(crate) fn prefetch(&self, hash: u64) {
+        self.index.prefetch(hash);
     }
 
     pub(crate) fn lock(&self) -> Writer<'_, K, V, X> {
@@ -222,7 +228,7 @@ impl<K, V, X> Drop for Table<K, V, X> {
 
 impl<K, V> Found<'_, K, V> {
     pub(crate) fn slot(&self) -> u32 {
-        slot_of(self.code)
+        self.slot
     }
 
     #[inline]
@@ -237,6 +243,19 @@ impl<'g, K, V> Found<'g, K, V> {
         // SAFETY: found under a guard that outlives 'g: 1. to 3. at the top of this module.
         unsafe { self.cell.entry() }
     }
+}
+
+/// Lets the processor fetch the line that a pointer leads to. Does nothing else, whatever the pointer.
+#[inline]
+fn prefetch<T>(pointer: *const T) {
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    // SAFETY: it needs SSE, which every x86-64 processor has, and never faults.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(pointer.cast());
+    }
+    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+    let _ = pointer;
 }
 
 /// The one writer of a table, as long as it lives.
@@ -255,8 +274,17 @@ impl<K, V> Headers<'_, K, V> {
     /// # Panics
     ///
     /// If there never was such a slot.
+    #[inline]
     pub(crate) fn get(&self, slot: u32) -> &Header {
         self.slots.header_of(self.books, slot)
+    }
+
+    /// Lets the processor fetch a header.
+    #[inline]
+    pub(crate) fn prefetch(&self, slot: u32) {
+        if self.slots.was_given(self.books, slot) {
+            prefetch(self.slots.header_of(self.books, slot));
+        }
     }
 }
 
@@ -298,23 +326,23 @@ impl<'a, K, V, X> Writer<'a, K, V, X> {
     pub(crate) fn find(&self, hash: u64, matches: impl Fn(&K) -> bool) -> Option<u32> {
         let slots = &self.table.slots;
         // SAFETY: of `cell`: the lock is held. Of `entry`: what is in the index is held, and leaves it under the lock.
-        let is_match = |code| matches(&unsafe { slots.cell(code).entry() }.0);
-        self.table.index.find_locked(&self.books.index, hash, |code| is_match(code).then(|| slot_of(code)))
+        let is_match = |slot| matches(&unsafe { slots.cell(slot).entry() }.0);
+        self.table.index.find_locked(&self.books.index, hash, |slot| is_match(slot).then_some(slot))
     }
 
     /// The key and the value of a live slot.
     pub(crate) fn entry(&self, slot: u32) -> &(K, V) {
         assert!(self.is_live(slot), "slot {slot} has no entry");
         // SAFETY: live, and it cannot be taken out while the writer is borrowed.
-        unsafe { self.table.slots.cell(code_of(slot)).entry() }
+        unsafe { self.table.slots.cell(slot).entry() }
     }
 
     /// Adds an entry whose key is not in the table.
     pub(crate) fn publish(&mut self, hash: u64, entry: (K, V)) -> u32 {
         let slot = self.take(hash, entry);
         let Books { index, slots, .. } = &mut *self.books;
-        let hash_of = |code| self.table.slots.header_of(slots, slot_of(code)).hash();
-        self.table.index.insert(index, hash, code_of(slot), hash_of);
+        let hash_of = |slot| self.table.slots.header_of(slots, slot).hash();
+        self.table.index.insert(index, hash, slot, hash_of);
         slot
     }
 
@@ -328,19 +356,22 @@ impl<'a, K, V, X> Writer<'a, K, V, X> {
         let new = self.take(hash, entry);
         self.header(new).set_mark(mark);
         self.header(new).set_pinned(pinned);
-        self.table.index.replace(&self.books.index, hash, code_of(old), code_of(new));
+        self.table.index.replace(&self.books.index, hash, old, new);
         (new, Unlinked { slot: old, table: self.table.id() })
     }
 
     /// Takes a live entry out of the index.
+    #[inline]
     pub(crate) fn unlink(&mut self, slot: u32) -> Unlinked {
-        assert!(self.is_live(slot), "slot {slot} has no entry");
-        let hash = self.header(slot).hash();
-        self.table.index.remove(&mut self.books.index, hash, code_of(slot));
+        let header = self.header(slot);
+        assert!(header.is_live(), "slot {slot} has no entry");
+        let hash = header.hash();
+        self.table.index.remove(&mut self.books.index, hash, slot);
         Unlinked { slot, table: self.table.id() }
     }
 
     /// Ends an entry that is not in the index any more. Its header's hash is lost.
+    #[inline]
     pub(crate) fn depart(&mut self, unlinked: Unlinked, cause: RemovalCause, departures: &mut Departures) {
         self.table.check_owner(unlinked.table);
         self.table.check_owner(departures.table);
@@ -353,15 +384,14 @@ impl<'a, K, V, X> Writer<'a, K, V, X> {
         'a: 'g,
     {
         // SAFETY: live, thus given out. For what `Found` promises: the slot is in the index while the guard exists.
-        self.is_live(slot).then(|| Found { code: code_of(slot), cell: unsafe { self.table.slots.cell(code_of(slot)) } })
+        self.is_live(slot).then(|| Found { slot, cell: unsafe { self.table.slots.cell(slot) } })
     }
 
     /// The slots of some hashes from `cursor` on, in the empty `out`, and where to go on. See [`Index::entries_from`].
     pub(crate) fn entries_from(&self, cursor: u64, out: &mut Vec<u32>) -> Option<u64> {
-        let hash_of = |code| self.header(slot_of(code)).hash();
+        let hash_of = |slot| self.header(slot).hash();
         let next = self.table.index.entries_from(&self.books.index, cursor, out, hash_of);
-        out.iter_mut().for_each(|code| *code = slot_of(*code));
-        next
+                next
     }
 
     pub(crate) fn no_departures(&self) -> Departures {
@@ -399,7 +429,16 @@ impl<'a, K, V, X> Writer<'a, K, V, X> {
     }
 
     /// The batches whose readers have gone. Where nothing needs dropping they are recycled at once.
+    #[inline]
     pub(crate) fn spent(&mut self) -> Option<Spent> {
+        match self.books.sealed.front() {
+            Some(batch) if batch.ticket.has_passed() => self.passed_batches(),
+            _ => None,
+        }
+    }
+
+    #[cold]
+    fn passed_batches(&mut self) -> Option<Spent> {
         let books = &mut *self.books;
         self.table.index.free_retired(&mut books.index);
         let mut spent = Chain::new();
@@ -444,7 +483,7 @@ impl<'a, K, V, X> Writer<'a, K, V, X> {
 
     /// Checks the index and the slots, of which `len` should be live. Nothing may be under way elsewhere.
     pub(crate) fn validate(&self, len: usize) {
-        self.table.index.validate(&self.books.index, |code| self.header(slot_of(code)).hash());
+        self.table.index.validate(&self.books.index, |slot| self.header(slot).hash());
         let waiting = self.books.sealed.iter().map(|batch| batch.chain.len).sum::<u32>() + self.books.open.len;
         self.table.slots.validate(&self.books.slots, len, waiting as usize);
     }

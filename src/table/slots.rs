@@ -5,8 +5,8 @@
 //! cell:    | header: hash, mark, state (8 bytes) | key, value |
 //! ```
 //!
-//! Each chunk doubles what there is, so that the few pointers to chunks stay close to the processor. Readers know a cell
-//! by its [`Code`], which says the chunk and the place in it; everybody else by its slot, which is dense. The chunk in which the expected number of slots falls ends there: should more be
+//! Each chunk doubles what there is, so that a slot's chunk is known from its highest bit, and the few pointers to
+//! chunks stay close to the processor. The chunk in which the expected number of slots falls ends there: should more be
 //! needed after all, the numbers go on with the next chunk. Chunks come zeroed from the allocator: large ones take no
 //! memory until they are used.
 //!
@@ -35,7 +35,7 @@ const LIVE: u8 = 1;
 const HELD: u8 = 2;
 const PINNED: u8 = 4;
 const CAUSE_SHIFT: u32 = 4;
-/// By number, for a departing cell's state.
+/// In the order of their numbers.
 const CAUSES: [RemovalCause; 5] = [
     RemovalCause::Explicit,
     RemovalCause::Replaced,
@@ -140,15 +140,9 @@ const CHUNKS: usize = (MAX_SLOTS >> FIRST_SHIFT).ilog2() as usize + 2;
 
 /// The readers' side: where the cells are.
 pub(super) struct Slots<K, V> {
-    /// For each chunk, where its cells would start if they were counted by their whole code rather than by their place
-    /// in the chunk; null for a chunk that is not there.
+    /// For each chunk, where slot 0 would be if the chunk reached down to it; null for a chunk that is not there.
     chunks: [AtomicPtr<Cell<K, V>>; CHUNKS],
 }
-
-/// A cell for readers: `| chunk: 5 bits | place in the chunk: 27 bits |`.
-pub(super) type Code = u32;
-
-const PLACE_BITS: u32 = 27;
 
 /// The writer's side, kept under the table's lock.
 pub(super) struct SlotBooks {
@@ -177,15 +171,6 @@ fn slots_of(chunk: usize) -> Range<u32> {
     }
 }
 
-pub(super) fn code_of(slot: u32) -> Code {
-    let chunk = chunk_of(slot);
-    (chunk as u32) << PLACE_BITS | (slot - slots_of(chunk).start)
-}
-
-pub(super) fn slot_of(code: Code) -> u32 {
-    slots_of((code >> PLACE_BITS) as usize).start + (code & ((1 << PLACE_BITS) - 1))
-}
-
 impl<K, V> Slots<K, V> {
     /// Room for cells, of which some `expected` are enough, 0 if that is not known.
     pub(super) fn new(expected: usize) -> (Self, SlotBooks) {
@@ -194,32 +179,36 @@ impl<K, V> Slots<K, V> {
         (Self { chunks: std::array::from_fn(|_| AtomicPtr::new(ptr::null_mut())) }, books)
     }
 
-    /// The cell with this code.
-    ///
     /// # Safety
     ///
-    /// The code is that of a slot that was given out by [`take`](Self::take), and the caller has seen what happened
-    /// before: it holds the lock, or it found the code in the index.
+    /// `slot` was given out by [`take`](Self::take), and the caller has seen what happened before: it holds the lock,
+    /// or it found the number in the index.
     #[inline]
-    pub(super) unsafe fn cell(&self, code: Code) -> &Cell<K, V> {
-        // SAFETY: 1. There are `CHUNKS` chunks for which codes are made. 2. The chunk's pointer was stored before the slot
-        // was given out, which the caller has seen (thus relaxed), and never changes. 3. The pointer stands as far before
-        // the chunk as the code is larger than the place, so this is the cell at the place. 4. That lies within the
-        // chunk, which is not freed while the table lives and whose headers are initialised.
+    pub(super) unsafe fn cell(&self, slot: u32) -> &Cell<K, V> {
+        // SAFETY: 1. A slot is below `MAX_SLOTS`, so its chunk is below `CHUNKS`. 2. The chunk's pointer was stored
+        // before the slot was given out, which the caller has seen (thus relaxed), and never changes. 3. The slot lies
+        // within the chunk, which is not freed while the table lives and whose headers are initialised.
         unsafe {
-            let chunk = self.chunks.get_unchecked((code >> PLACE_BITS) as usize).load(Relaxed);
-            &*chunk.wrapping_add(code as usize)
+            let chunk = self.chunks.get_unchecked(chunk_of(slot)).load(Relaxed);
+            &*chunk.wrapping_add(slot as usize)
         }
     }
 
+    #[inline]
     pub(super) fn header_of(&self, books: &SlotBooks, slot: u32) -> &Header {
         assert!(self.was_given(books, slot), "there never was a slot {slot}");
         // SAFETY: by the assertion; the books are under the lock.
-        unsafe { &self.cell(code_of(slot)).header }
+        unsafe { &self.cell(slot).header }
     }
 
-    fn was_given(&self, books: &SlotBooks, slot: u32) -> bool {
-        slot < books.fresh && (books.skipped == 0 || Self::ends(chunk_of(slot), books.expected).contains(&slot))
+    #[inline]
+    pub(super) fn was_given(&self, books: &SlotBooks, slot: u32) -> bool {
+        slot < books.fresh && (books.skipped == 0 || Self::is_in_chunk(books, slot))
+    }
+
+    #[cold]
+    fn is_in_chunk(books: &SlotBooks, slot: u32) -> bool {
+        Self::ends(chunk_of(slot), books.expected).contains(&slot)
     }
 
     /// All slots that were ever given out are below this number.
@@ -242,7 +231,7 @@ impl<K, V> Slots<K, V> {
             books.fresh - 1
         });
         // SAFETY: `slot` has just been given out, under the lock.
-        let cell = unsafe { self.cell(code_of(slot)) };
+        let cell = unsafe { self.cell(slot) };
         // SAFETY: the cell is free and in no chain: by the table of states nobody else has access.
         unsafe { (*cell.entry.get()).write(entry) };
         cell.header.hash_low.store(hash as u32, Relaxed);
@@ -266,16 +255,22 @@ impl<K, V> Slots<K, V> {
         self.header_of(books, slot).hash_low.load(Relaxed)
     }
 
-    /// Ends a live slot that has been taken out of the index, and adds it to `chain`.
+    /// Ends a live slot that has been taken out of the index, and adds it to `chain`, in front.
+    #[inline]
     pub(super) fn depart(&self, books: &SlotBooks, slot: u32, cause: RemovalCause, chain: &mut Chain) {
         let header = self.header_of(books, slot);
         assert!(header.is_live(), "slot {slot} departs twice");
-        let number = CAUSES.iter().position(|&other| other == cause).expect("every cause has a number") as u8;
-        header.state.store(HELD | number << CAUSE_SHIFT, Relaxed);
-        self.append(books, chain, Chain { head: slot, tail: slot, len: 1 });
+        header.state.store(HELD | (cause as u8) << CAUSE_SHIFT, Relaxed);
+        header.hash_low.store(chain.head, Relaxed);
+        if chain.len == 0 {
+            chain.tail = slot;
+        }
+        chain.head = slot;
+        chain.len += 1;
     }
 
     /// Moves all of `from` behind `to`.
+    #[inline]
     pub(super) fn append(&self, books: &SlotBooks, to: &mut Chain, from: Chain) {
         if from.len == 0 {
             return;
@@ -315,7 +310,7 @@ impl<K, V> Slots<K, V> {
         let mut slot = chain.head;
         (0..chain.len).map(move |_| {
             // SAFETY: slots in a chain have been given out, under a lock that whoever has the chain has held.
-            let cell = unsafe { self.cell(code_of(slot)) };
+            let cell = unsafe { self.cell(slot) };
             slot = cell.header.hash_low.load(Relaxed);
             cell
         })
@@ -344,7 +339,7 @@ impl<K, V> Slots<K, V> {
         if memory.is_null() {
             handle_alloc_error(layout);
         }
-        self.chunks[chunk].store(memory.wrapping_sub(code_of(slots.start) as usize), Release);
+        self.chunks[chunk].store(memory.wrapping_sub(slots.start as usize), Release);
         books.skipped += slots.start - books.room;
         books.fresh = slots.start;
         books.room = slots.end;
@@ -376,13 +371,13 @@ impl<K, V> Slots<K, V> {
             for slot in slots.start..slots.end.min(books.fresh) {
                 // SAFETY: within the chunk, whose headers are initialised; to ourselves alone, by the caller's promise.
                 unsafe {
-                    let cell = &*memory.wrapping_add(code_of(slot) as usize);
+                    let cell = &*memory.wrapping_add(slot as usize);
                     if cell.header.state.load(Relaxed) & HELD != 0 {
                         drop_entry(cell);
                     }
                 }
             }
-            let start = memory.wrapping_add(code_of(slots.start) as usize);
+            let start = memory.wrapping_add(slots.start as usize);
             // SAFETY: allocated by `add_chunk` with this layout, and taken out of the only place that leads to it.
             unsafe { dealloc(start.cast(), Self::layout(&slots)) };
         }
