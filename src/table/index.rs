@@ -117,7 +117,9 @@ impl Bucket {
     /// The slots of the places that are taken.
     fn taken(&self) -> impl Iterator<Item = u32> {
         let word = self.word.load(Relaxed);
-        (0..PLACES).filter(move |place| word >> (8 * place) & 0xff != 0).map(|place| self.slots[place].load(Relaxed))
+        (0..PLACES)
+            .filter(move |place| word >> (8 * place) & 0xff != 0)
+            .map(|place| self.slots[place].load(Relaxed))
     }
 }
 
@@ -281,7 +283,12 @@ impl Index {
 
     /// The slot on the path of `hash` that `matches`, if there is one; asked only for slots with the hash's tag.
     #[inline]
-    pub(super) fn find(&self, _pinned: &Guard, hash: u64, mut matches: impl FnMut(u32) -> bool) -> Option<u32> {
+    pub(super) fn find(
+        &self,
+        _pinned: &Guard,
+        hash: u64,
+        mut matches: impl FnMut(u32) -> bool,
+    ) -> Option<u32> {
         loop {
             let current = self.current.load(Acquire);
             // SAFETY: 1. A table is freed by nobody but `finish_move`, after all guards of its time, and by `drop`,

@@ -286,7 +286,10 @@ impl<K, V> Slots<K, V> {
 
     fn add_chunk(&self, books: &mut SlotBooks<K, V>) {
         let room = self.room(books) + (1 << self.shift);
-        assert!(room <= crate::parts::lists::MAX_SLOTS, "more than {room} entries in one segment: use more segments");
+        assert!(
+            room <= crate::parts::lists::MAX_SLOTS,
+            "more than {room} entries in one segment: use more segments"
+        );
         let places = books.directories.last().map_or(0, |directory| directory.len());
         let mut first = self.directory.load(Relaxed);
         if books.chunks == places {
@@ -353,7 +356,11 @@ impl<K, V> Slots<K, V> {
         let found = (0..books.fresh).filter(|&slot| self.is_live(books, slot)).count();
         assert_eq!(found, live, "live slots");
         assert_eq!(books.fresh as usize, live + waiting + books.free.len as usize, "a slot is lost");
-        assert_eq!(self.cells(&books.free).filter(|cell| cell.header.is_live()).count(), 0, "a free slot is live");
+        assert_eq!(
+            self.cells(&books.free).filter(|cell| cell.header.is_live()).count(),
+            0,
+            "a free slot is live"
+        );
     }
 }
 
