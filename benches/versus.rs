@@ -93,7 +93,7 @@ impl Plan {
         }
         // As criterion does it: `cargo test --all-targets` runs benches, too, but has no time.
         quick |= !benched;
-        let (usual_rounds, warm, timed) = if quick { (3, 20_000, 50_000) } else { (21, 100_000, 250_000) };
+        let (usual_rounds, warm, timed) = if quick { (3, 20_000, 50_000) } else { (15, 100_000, 250_000) };
         Ok(Self { quick, only, policy, threads, rounds: rounds.unwrap_or(usual_rounds), warm, timed })
     }
 
@@ -366,7 +366,7 @@ impl Tail {
 }
 
 fn latency(plan: &Plan) -> Vec<Tail> {
-    let (repeats, most, each) = if plan.quick { (2, 100_000, 50_000) } else { (7, 1_000_000, 500_000) };
+    let (repeats, most, each) = if plan.quick { (2, 100_000, 50_000) } else { (5, 1_000_000, 500_000) };
     eprintln!("latency of inserts ...");
     let mut tails: Vec<_> = plan.threads.iter().flat_map(|&threads| Tail::all(threads)).collect();
     for turn in 0..repeats {
