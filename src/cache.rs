@@ -424,7 +424,8 @@ where
         let (stored, panic) = match outcome {
             Outcome::Stored => (Stored::Yes, None),
             Outcome::Changed(arrival) => (Stored::Changed(arrival.key), None),
-            Outcome::Refused(Arrival { hash, key, value, .. }) | Outcome::NoRoom(Arrival { hash, key, value, .. }, _) => {
+            Outcome::Refused(Arrival { hash, key, value, .. })
+            | Outcome::NoRoom(Arrival { hash, key, value, .. }, _) => {
                 (Stored::Refused, self.inner.segment(hash).notify(&key, &value, RemovalCause::Rejected))
             }
         };

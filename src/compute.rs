@@ -182,10 +182,13 @@ where
 
 fn value_of<V>(computed: Computed<V>) -> V {
     match computed {
-        Computed::Inserted(value) | Computed::Replaced(value) | Computed::Kept(value) | Computed::Rejected(value) => {
-            value
+        Computed::Inserted(value)
+        | Computed::Replaced(value)
+        | Computed::Kept(value)
+        | Computed::Rejected(value) => value,
+        Computed::Removed(_) | Computed::Absent => {
+            unreachable!("only `Op::Remove`, or `Keep` of nothing, ends so")
         }
-        Computed::Removed(_) | Computed::Absent => unreachable!("only `Op::Remove`, or `Keep` of nothing, ends so"),
     }
 }
 

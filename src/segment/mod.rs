@@ -229,7 +229,9 @@ impl<K, V> Segment<K, V> {
         };
         let outcome = match current {
             _ if !as_seen => Outcome::Changed(arrival),
-            _ if arrival.weight > bank.capacity() || bank.capacity() == 0 => write.turn_away(bank, current, arrival),
+            _ if arrival.weight > bank.capacity() || bank.capacity() == 0 => {
+                write.turn_away(bank, current, arrival)
+            }
             Some(slot) => write.update(bank, slot, arrival),
             None => write.add(bank, arrival),
         };

@@ -484,7 +484,8 @@ impl<'a, K, V, X> Writer<'a, K, V, X> {
     /// Checks the index and the slots, of which `len` should be live. Nothing may be under way elsewhere.
     pub(crate) fn validate(&self, len: usize) {
         self.table.index.validate(&self.books.index, |slot| self.header(slot).hash());
-        let waiting = self.books.sealed.iter().map(|batch| batch.chain.len).sum::<u32>() + self.books.open.len;
+        let waiting =
+            self.books.sealed.iter().map(|batch| batch.chain.len).sum::<u32>() + self.books.open.len;
         self.table.slots.validate(&self.books.slots, len, waiting as usize);
     }
 }
