@@ -86,7 +86,7 @@ impl Ghost {
 
     /// Which bucket a hash belongs to: its high 32 bits as a fraction of all buckets. None while there are none.
     fn bucket_of(&self, hash: u64) -> Option<usize> {
-        let bucket = ((hash >> 16) & 0xffff_ffff) * self.buckets.len() as u64 >> 32;
+        let bucket = (((hash >> 16) & 0xffff_ffff) * self.buckets.len() as u64) >> 32;
         (!self.buckets.is_empty()).then_some(bucket as usize)
     }
 }

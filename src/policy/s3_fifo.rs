@@ -203,7 +203,7 @@ mod tests {
     impl Naive {
         fn bucket(&mut self, key: u64) -> Option<&mut Vec<u64>> {
             let all = self.ghost.len() as u64;
-            self.ghost.get_mut(((hash_of(key) >> 16) * all >> 32) as usize)
+            self.ghost.get_mut((((hash_of(key) >> 16) * all) >> 32) as usize)
         }
         fn small_weight(&self) -> u64 {
             self.small.iter().map(|key| self.known[key].0).sum()
