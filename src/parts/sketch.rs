@@ -77,14 +77,18 @@ impl Sketch {
         self.sweep *= copies;
     }
 
-    /// Counts `hash` so many times, up to [`MAX`] in all. `entries` is how many there are now: it sets the pace of ageing.
+    /// Counts `hash` so many times, up to [`MAX`] in all, and says what its estimate is now. `entries` is how many there
+    /// are: it sets the pace of ageing.
     #[inline]
-    pub(crate) fn add(&mut self, hash: u64, times: u8, entries: usize) {
-        let Some(block) = self.block_of(hash) else { return };
+    pub(crate) fn add(&mut self, hash: u64, times: u8, entries: usize) -> u8 {
+        let Some(block) = self.block_of(hash) else { return 0 };
+        let mut least = u64::from(MAX);
         for (row, word) in self.blocks[block].0.iter_mut().enumerate() {
             let shift = shift_of(hash, row);
-            let room = u64::from(MAX) - (*word >> shift & 15);
-            *word += u64::from(times).min(room) << shift;
+            let before = (*word >> shift) & 15;
+            let after = (before + u64::from(times)).min(u64::from(MAX));
+            *word += (after - before) << shift;
+            least = least.min(after);
         }
         let times = usize::from(times);
         if self.until_sweep > times {
@@ -92,6 +96,7 @@ impl Sketch {
         } else {
             self.step(entries);
         }
+        least as u8
     }
 
     /// How often `hash` was counted lately; too large when others share all its counters.
@@ -99,10 +104,11 @@ impl Sketch {
     pub(crate) fn estimate(&mut self, hash: u64) -> u8 {
         let Some(block) = self.block_of(hash) else { return 0 };
         let rows = self.blocks[block].0.iter().enumerate();
-        rows.fold(MAX, |least, (row, word)| least.min((*word >> shift_of(hash, row) & 15) as u8))
+        rows.fold(MAX, |least, (row, word)| least.min(((*word >> shift_of(hash, row)) & 15) as u8))
     }
 
     /// One step of the sweep, and at its end a new round.
+    #[cold]
     fn step(&mut self, entries: usize) {
         self.until_sweep = (entries * ROUND / self.blocks.len()).max(1);
         self.settle(self.sweep);

@@ -11,7 +11,8 @@
 //! So a scan passes through the window, and a key that keeps coming back gets in by its history.
 //!
 //! Two things differ from the paper. First, reads are not recorded: a read only bumps a small mark in the entry. The mark is
-//! moved into the sketch when the policy looks at the entry, which is when it matters. Main is a CLOCK for that reason,
+//! moved into the sketch when the policy looks at the entry, which is when it matters; the insert is counted when the entry
+//! is about to leave the window. Main is a CLOCK for that reason,
 //! not a segmented LRU: its hand goes over the front entries, and those with a mark go round again.
 //!
 //! Second, the window's share moves by events, not by sampling the hit ratio from time to time. The window is in two
@@ -23,9 +24,9 @@
 //!
 //! All shares are by weight. A slot costs 8 bytes of links and 5 to 11 of sketch.
 //!
-//! **When not to use it:** where keys are used in bursts and never again and the working set moves all the time, `lru`
-//! adapts at once. Large scans with a long period of return suit `s3_fifo`, and so may many keys that are asked for
-//! two or three times in all.
+//! **When not to use it:** where keys come back once, after a time that the window does not span: no read ever shows that
+//! a larger one would help, since nothing remembers what has left but the sketch, which does not know when. `lru` and
+//! `s3_fifo` serve such traffic. Where the working set moves quickly `lru` follows at once.
 //!
 //! A new value for a key leaves the entry at its place; an entry that comes back from being pinned enters as a newcomer.
 
@@ -122,43 +123,47 @@ impl TinyLfu {
         }
     }
 
-    /// Moves an entry's reads into the sketch, and says how many.
-    fn harvest(&mut self, slot: Slot, entries: &dyn Entries) -> u8 {
+    /// Takes the mark of an entry: its reads since the last time.
+    fn take_mark(slot: Slot, entries: &dyn Entries) -> u8 {
         let reads = entries.mark(slot);
         if reads > 0 {
             entries.set_mark(slot, 0);
-            self.sketch.add(entries.hash(slot), reads, self.len());
         }
         reads
+    }
+
+    /// Counts an entry that is about to leave the window: its insert, put off until now so that this touches its block of
+    /// the sketch for the first and only time, and its `reads`. Says how often it was used lately.
+    fn count_newcomer(&mut self, slot: Slot, reads: u8, entries: &dyn Entries) -> u8 {
+        self.sketch.add(entries.hash(slot), 1 + reads, self.len())
     }
 
     /// What main would give up: the next entry without a mark.
     fn hand(&mut self, entries: &dyn Entries) -> Option<Slot> {
         for _ in 0..MOST_STEPS {
             let slot = Slot::new(self.queues.front(MAIN)?);
-            match self.harvest(slot, entries) {
-                0 => return Some(slot),
-                1 => self.narrow_window(entries.weight(slot)),
-                _ => {}
+            let reads = Self::take_mark(slot, entries);
+            if reads == 0 {
+                return Some(slot);
+            }
+            self.sketch.add(entries.hash(slot), reads, self.len());
+            if reads == 1 {
+                self.narrow_window(entries.weight(slot));
             }
             self.queues.move_to_back(MAIN, slot.number());
         }
         self.queues.front(MAIN).map(Slot::new)
     }
 
-    /// What the window would give up.
-    fn candidate(&mut self, entries: &dyn Entries) -> Option<Slot> {
+    /// What the window would give up, and how often it was used lately.
+    fn candidate(&mut self, entries: &dyn Entries) -> Option<(Slot, u8)> {
         let slot = self.window_front()?;
+        let reads = Self::take_mark(slot, entries);
         // A window too small to have an old half speaks with the young one: else it could never grow again.
-        if self.harvest(slot, entries) > 0 && (self.queues.len(OLD) > 0 || self.queues.len(YOUNG) == 1) {
+        if reads > 0 && (self.queues.len(OLD) > 0 || self.queues.len(YOUNG) == 1) {
             self.widen_window(entries.weight(slot));
         }
-        Some(slot)
-    }
-
-    fn is_used_more(&mut self, candidate: Slot, victim: Slot, entries: &dyn Entries) -> bool {
-        let candidate = self.sketch.estimate(entries.hash(candidate));
-        candidate > self.sketch.estimate(entries.hash(victim))
+        Some((slot, self.count_newcomer(slot, reads, entries)))
     }
 
     /// Moves on what has grown too old for its half of the window.
@@ -177,7 +182,8 @@ impl TinyLfu {
             if self.window_weight() <= self.window_target {
                 break;
             }
-            self.harvest(front, entries);
+            let reads = Self::take_mark(front, entries);
+            self.count_newcomer(front, reads, entries);
             self.transfer(front, MAIN, entries);
         }
     }
@@ -201,7 +207,6 @@ impl Policy for TinyLfu {
     fn insert(&mut self, slot: Slot, entries: &dyn Entries) {
         self.queues.push_back(YOUNG, slot.number());
         self.weights[YOUNG] += entries.weight(slot);
-        self.sketch.add(entries.hash(slot), 1, self.len());
         self.age_window(entries);
     }
 
@@ -219,12 +224,14 @@ impl Policy for TinyLfu {
         }
         let candidate = self.candidate(entries);
         let victim = self.hand(entries);
-        let (Some(challenger), Some(holder)) = (candidate, victim) else { return candidate.or(victim) };
-        if !self.is_used_more(challenger, holder, entries) {
-            return candidate;
+        let (Some((candidate, uses)), Some(victim)) = (candidate, victim) else {
+            return candidate.map(|(slot, _)| slot).or(victim);
+        };
+        if uses <= self.sketch.estimate(entries.hash(victim)) {
+            return Some(candidate);
         }
-        self.transfer(challenger, MAIN, entries);
-        victim
+        self.transfer(candidate, MAIN, entries);
+        Some(victim)
     }
 
     fn remove(&mut self, slot: Slot, _: RemovalCause, entries: &dyn Entries) {
