@@ -76,6 +76,8 @@ mod sieve;
 #[cfg(test)]
 mod sim;
 mod tiny_lfu;
+#[cfg(test)]
+mod traces;
 
 pub use choice::EvictionPolicy;
 
