@@ -7,7 +7,7 @@
 //! ```text
 //! bucket:  word  | tag 0 | tag 1 | tag 2 | tag 3 | tag 4 | tag 5 | overflow (16 bits) |
 //!          slots | u32   | u32   | u32   | u32   | u32   | u32   |
-//! tag:     0 = empty place, else 8 bits of the hash
+//! tag:     0 = empty place, 1 = never, else 8 bits of the hash
 //! ```
 //!
 //! A key's home bucket is a function of its hash. It stands there or, when that is full, in the first bucket with an
@@ -121,7 +121,8 @@ impl Bucket {
     }
 }
 
-/// The places of a word whose tag is `tag`. Above a true one, false ones may follow: the caller compares.
+/// The places of a word whose tag is `tag`. Above a true one, false ones may follow, whose tag differs in the lowest bit
+/// only: the caller compares. So that these are never empty places, in which an old slot number may stand, no tag is 1.
 #[inline]
 fn places(word: u64, tag: u8) -> impl Iterator<Item = usize> {
     let differing = word ^ (LOW_BITS * u64::from(tag));
@@ -138,7 +139,7 @@ fn places(word: u64, tag: u8) -> impl Iterator<Item = usize> {
 
 #[inline]
 fn tag(hash: u64) -> u8 {
-    (hash as u8).max(1)
+    (hash as u8).max(2)
 }
 
 /// The part of a hash that chooses the line.
