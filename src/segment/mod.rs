@@ -86,6 +86,16 @@ pub(crate) enum Seen {
     At(u32),
 }
 
+impl Seen {
+    fn is(self, current: Option<u32>) -> bool {
+        match self {
+            Self::Whatever => true,
+            Self::Nothing => current.is_none(),
+            Self::At(slot) => current == Some(slot),
+        }
+    }
+}
+
 /// What came of a write.
 pub(crate) enum Outcome<K, V> {
     Stored,
@@ -215,23 +225,34 @@ impl<K, V> Segment<K, V> {
         let mut write = self.write();
         write.grant(granted);
         let current = write.writer.find(arrival.hash, |key| *key == arrival.key);
-        let as_seen = match seen {
-            Seen::Whatever => true,
-            Seen::Nothing => current.is_none(),
-            Seen::At(slot) => current == Some(slot),
-        };
         let outcome = match current {
-            _ if !as_seen => Outcome::Changed(arrival),
-            _ if arrival.weight > bank.capacity() || bank.capacity() == 0 => write.turn_away(bank, current, arrival),
+            _ if !seen.is(current) => Outcome::Changed(arrival),
+            _ if arrival.weight > bank.capacity() || bank.capacity() == 0 => write.turn_away(current, arrival),
             Some(slot) => write.update(bank, slot, arrival),
             None => write.add(bank, arrival),
         };
+        if !matches!(outcome, Outcome::NoRoom(..)) {
+            write.return_surplus(bank);
+        }
         (outcome, write.close())
     }
 
-    /// Counts an entry that was refused because nowhere else was room for it.
-    pub(crate) fn count_rejected(&self) {
-        self.table.lock().counts.rejected += 1;
+    /// Refuses an entry for which nowhere is room.
+    pub(crate) fn refuse(
+        &self,
+        bank: &Bank,
+        arrival: Arrival<K, V>,
+        seen: Seen,
+    ) -> (Outcome<K, V>, Leaving<'_, K, V>)
+    where
+        K: Eq,
+    {
+        let mut write = self.write();
+        let current = write.writer.find(arrival.hash, |key| *key == arrival.key);
+        let outcome =
+            if seen.is(current) { write.turn_away(current, arrival) } else { Outcome::Changed(arrival) };
+        write.return_surplus(bank);
+        (outcome, write.close())
     }
 
     /// Removes an entry that was found under a guard that still lives; `None` if it has left since.
@@ -239,7 +260,8 @@ impl<K, V> Segment<K, V> {
         let mut write = self.write();
         let live = write.writer.is_live(slot);
         if live {
-            write.take_out(bank, slot, RemovalCause::Explicit);
+            write.take_out(slot, RemovalCause::Explicit);
+            write.return_surplus(bank);
         }
         let leaving = write.close();
         if live {
@@ -250,13 +272,19 @@ impl<K, V> Segment<K, V> {
     }
 
     /// Removes the entries of some hashes from `cursor` on, and says where to go on.
-    pub(crate) fn remove_from(&self, bank: &Bank, cursor: u64) -> (Option<u64>, Leaving<'_, K, V>) {
+    pub(crate) fn remove_from(
+        &self,
+        bank: &Bank,
+        cursor: u64,
+        cause: RemovalCause,
+    ) -> (Option<u64>, Leaving<'_, K, V>) {
         let mut slots = Vec::new();
         let mut write = self.write();
         let next = write.writer.entries_from(cursor, &mut slots);
         for slot in slots {
-            write.take_out(bank, slot, RemovalCause::Explicit);
+            write.take_out(slot, cause);
         }
+        write.return_surplus(bank);
         (next, write.close())
     }
 
@@ -303,24 +331,26 @@ impl<K, V> Segment<K, V> {
     pub(crate) fn shrink(&self, bank: &Bank, share: u64, wanted: u64) -> (u64, Leaving<'_, K, V>) {
         let mut write = self.write();
         write.writer.room.share = share;
-        let given = write.give(bank, share, wanted);
+        let given = write.give(share, wanted);
+        write.return_surplus(bank);
         (given, write.close())
     }
 
     /// Lets pinned entries go, too, until the budget is down by `wanted`, and says how much it could give.
     pub(crate) fn unpin_and_give(&self, bank: &Bank, wanted: u64) -> (u64, Leaving<'_, K, V>) {
         let mut write = self.write();
-        let mut given = write.give(bank, 0, wanted);
+        let mut given = write.give(0, wanted);
         let slots = 0..write.writer.slots() as u32;
         for slot in slots {
             if given == wanted {
                 break;
             }
             if write.writer.is_live(slot) {
-                write.take_out(bank, slot, RemovalCause::Size);
-                given += write.give(bank, 0, wanted - given);
+                write.take_out(slot, RemovalCause::Size);
+                given += write.give(0, wanted - given);
             }
         }
+        write.return_surplus(bank);
         (given, write.close())
     }
 
@@ -336,7 +366,8 @@ impl<K, V> Segment<K, V> {
     /// Gives up to `wanted` of its budget, evicting what does not fit any more, and says how much.
     pub(crate) fn give(&self, bank: &Bank, wanted: u64) -> (u64, Leaving<'_, K, V>) {
         let mut write = self.write();
-        let given = write.give(bank, 0, wanted);
+        let given = write.give(0, wanted);
+        write.return_surplus(bank);
         (given, write.close())
     }
 
@@ -406,10 +437,10 @@ impl<'a, K, V> Write<'a, K, V> {
         ask(&mut *core.policy, &View { headers, weights: &core.weights })
     }
 
-    /// Refuses an entry that can never fit. What stood there before must go all the same: it is out of date.
-    fn turn_away(&mut self, bank: &Bank, current: Option<u32>, arrival: Arrival<K, V>) -> Outcome<K, V> {
+    /// Refuses an entry that cannot fit. What stood there before must go all the same: it is out of date.
+    fn turn_away(&mut self, current: Option<u32>, arrival: Arrival<K, V>) -> Outcome<K, V> {
         if let Some(slot) = current {
-            self.take_out(bank, slot, RemovalCause::Replaced);
+            self.take_out(slot, RemovalCause::Replaced);
         }
         self.refuse(arrival)
     }
@@ -427,6 +458,7 @@ impl<'a, K, V> Write<'a, K, V> {
                 return Outcome::NoRoom(arrival, lacking);
             }
         }
+        let mut evicted = false;
         while self.writer.room.missing(weight) > 0 || self.writer.room.len >= self.writer.room.max_len {
             if self.top_up(bank) {
                 continue;
@@ -435,7 +467,11 @@ impl<'a, K, V> Write<'a, K, V> {
                 // Pinned entries take all the places, or the policy keeps its entries to itself.
                 return self.refuse(arrival);
             };
-            self.take_out(bank, victim, RemovalCause::Size);
+            self.take_out(victim, RemovalCause::Size);
+            evicted = true;
+        }
+        if evicted && weight <= self.writer.room.share {
+            self.let_one_more_go();
         }
         let slot = self.writer.publish(hash, (arrival.key, arrival.value));
         self.reserve(slot);
@@ -449,18 +485,39 @@ impl<'a, K, V> Write<'a, K, V> {
         Outcome::Stored
     }
 
+    /// A segment that has more than its share, from heavy entries, comes back to it by one entry for each newcomer.
+    fn let_one_more_go(&mut self) {
+        if self.writer.room.budget > self.writer.room.share {
+            if let Some(victim) = self.victim() {
+                self.take_out(victim, RemovalCause::Size);
+            }
+        }
+    }
+
     /// Gives a key that is there another value, after making room where that is heavier.
-    fn update(&mut self, bank: &Bank, slot: u32, arrival: Arrival<K, V>) -> Outcome<K, V> {
-        let more = arrival.weight.saturating_sub(self.writer.weights.get(slot));
+    fn update(&mut self, bank: &Bank, slot: u32, mut arrival: Arrival<K, V>) -> Outcome<K, V> {
+        let before = self.writer.weights.get(slot);
+        let pinned = self.writer.header(slot).is_pinned();
+        // Room from elsewhere comes first: until it is there the old value stays, so that whoever decided on it by
+        // `compute` finds it unchanged.
+        let beside_others = arrival.weight.saturating_sub(if pinned { before } else { 0 });
+        while self.writer.room.lacking(beside_others) > 0 {
+            if !self.top_up(bank) {
+                let lacking = self.writer.room.lacking(beside_others);
+                return Outcome::NoRoom(arrival, lacking);
+            }
+        }
+        let more = arrival.weight.saturating_sub(before);
         while self.writer.room.missing(more) > 0 {
             if self.top_up(bank) {
                 continue;
             }
             match self.victim() {
-                Some(victim) if victim != slot => self.take_out(bank, victim, RemovalCause::Size),
+                Some(victim) if victim != slot => self.take_out(victim, RemovalCause::Size),
                 // It would have to make room for itself: then it comes as a new one.
                 _ => {
-                    self.take_out(bank, slot, RemovalCause::Replaced);
+                    arrival.pin = arrival.pin.or(Some(pinned));
+                    self.take_out(slot, RemovalCause::Replaced);
                     return self.add(bank, arrival);
                 }
             }
@@ -499,7 +556,7 @@ impl<'a, K, V> Write<'a, K, V> {
     }
 
     /// The one way out, whatever the cause.
-    fn take_out(&mut self, bank: &Bank, slot: u32, cause: RemovalCause) {
+    fn take_out(&mut self, slot: u32, cause: RemovalCause) {
         let weight = self.writer.weights.get(slot);
         if self.writer.header(slot).is_pinned() {
             self.writer.header(slot).set_pinned(false);
@@ -516,6 +573,12 @@ impl<'a, K, V> Write<'a, K, V> {
             counts.evicted += 1;
             counts.evicted_weight = counts.evicted_weight.saturating_add(weight);
         }
+    }
+
+    /// Gives back what the segment has more than its share and does not use. Comes at the end of an operation: while it
+    /// makes room, what is evicted must not be lost to others.
+    fn return_surplus(&mut self, bank: &Bank) {
+        let room = &mut self.writer.room;
         if room.budget > room.share {
             let surplus = (room.budget - room.share).min(room.budget - room.weight);
             room.budget -= surplus;
@@ -585,7 +648,7 @@ impl<'a, K, V> Write<'a, K, V> {
     }
 
     /// Gives up to `wanted` of the budget, but keeps at least `keep`.
-    fn give(&mut self, bank: &Bank, keep: u64, wanted: u64) -> u64 {
+    fn give(&mut self, keep: u64, wanted: u64) -> u64 {
         let target = self.writer.room.budget - wanted.min(self.writer.room.budget.saturating_sub(keep));
         let mut given = 0;
         loop {
@@ -597,7 +660,7 @@ impl<'a, K, V> Write<'a, K, V> {
                 break;
             }
             let Some(victim) = self.victim() else { break };
-            self.take_out(bank, victim, RemovalCause::Size);
+            self.take_out(victim, RemovalCause::Size);
         }
         self.tell_capacity();
         given
