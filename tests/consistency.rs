@@ -125,8 +125,11 @@ fn identity_hashes_spread_over_segments_and_lines() {
         if (u64::MAX / step) < capacity {
             continue;
         }
-        let cache =
-            Cache::<u64, u64>::builder().max_capacity(capacity).segments(16).build_with_hasher(Identity).unwrap();
+        let cache = Cache::<u64, u64>::builder()
+            .max_capacity(capacity)
+            .segments(16)
+            .build_with_hasher(Identity)
+            .unwrap();
         for key in 0..capacity {
             cache.insert(key * step, key);
         }
@@ -134,7 +137,11 @@ fn identity_hashes_spread_over_segments_and_lines() {
             assert!(cache.get(&(key * step)).is_none_or(|value| value == key));
         }
         // Random hashes would leave some 3 % unused here: segments fill unevenly.
-        assert!(cache.len() as u64 > capacity * 8 / 10, "steps of {step}: only {} of {capacity}", cache.len());
+        assert!(
+            cache.len() as u64 > capacity * 8 / 10,
+            "steps of {step}: only {} of {capacity}",
+            cache.len()
+        );
         cache.validate();
     }
 }
@@ -362,8 +369,12 @@ fn case_62_late_reads_leave_no_zombies() {
 fn case_12_iterators_under_churn() {
     for_all(|policy, segments| {
         let stable = size(300, 20) as u64;
-        let cache: Cache<u64, String> =
-            Cache::builder().max_capacity(1_000_000).segments(segments).eviction_policy(policy).build().unwrap();
+        let cache: Cache<u64, String> = Cache::builder()
+            .max_capacity(1_000_000)
+            .segments(segments)
+            .eviction_policy(policy)
+            .build()
+            .unwrap();
         (0..stable).for_each(|key| cache.insert(key, format!("{key}:0")));
         for key in stable..2 * stable {
             cache.insert(key, format!("{key}:0"));

@@ -3,7 +3,12 @@ use larder::*;
 fn smoke() {
     for p in ["lru", "fifo", "sieve", "tiny_lfu"] {
         for seg in [1, 4] {
-            let c: Cache<u64, String> = Cache::builder().max_capacity(100).segments(seg).eviction_policy(p.parse().unwrap()).build().unwrap();
+            let c: Cache<u64, String> = Cache::builder()
+                .max_capacity(100)
+                .segments(seg)
+                .eviction_policy(p.parse().unwrap())
+                .build()
+                .unwrap();
             for i in 0..3000u64 {
                 if c.get(&(i % 170)).is_none() {
                     c.insert(i % 170, i.to_string());

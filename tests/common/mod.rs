@@ -1,5 +1,5 @@
 //! What the integration tests share: every policy by name, keys and values that count their drops, odd hashers.
-#![allow(dead_code)]
+#![allow(dead_code, unreachable_pub)]
 
 use larder::{Builder, Cache, EvictionPolicy, RemovalCause};
 use std::hash::{BuildHasher, Hash, Hasher};
@@ -70,7 +70,8 @@ pub fn quiet() {
     ONCE.call_once(|| {
         let loud = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |info| {
-            let expected = info.payload().downcast_ref::<&str>().is_some_and(|text| text.contains("on purpose"));
+            let expected =
+                info.payload().downcast_ref::<&str>().is_some_and(|text| text.contains("on purpose"));
             if !expected {
                 loud(info);
             }
