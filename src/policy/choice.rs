@@ -1,4 +1,4 @@
-use super::{Policy, fifo, lru, sieve};
+use super::{Policy, fifo, lfu, lru, s3_fifo, sieve, tiny_lfu};
 use crate::error::ParseError;
 use std::fmt;
 use std::str::FromStr;
@@ -37,11 +37,11 @@ struct Named {
     make: fn(u64) -> Box<dyn Policy>,
 }
 
-static TINY_LFU: Named = Named { name: "tiny_lfu", make: |_| Box::new(sieve::Sieve::new()) };
-static S3_FIFO: Named = Named { name: "s3_fifo", make: |_| Box::new(sieve::Sieve::new()) };
+static TINY_LFU: Named = Named { name: "tiny_lfu", make: |capacity| Box::new(tiny_lfu::TinyLfu::new(capacity)) };
+static S3_FIFO: Named = Named { name: "s3_fifo", make: |capacity| Box::new(s3_fifo::S3Fifo::new(capacity)) };
 static SIEVE: Named = Named { name: "sieve", make: |_| Box::new(sieve::Sieve::new()) };
 static LRU: Named = Named { name: "lru", make: |_| Box::new(lru::Lru::new()) };
-static LFU: Named = Named { name: "lfu", make: |_| Box::new(lru::Lru::new()) };
+static LFU: Named = Named { name: "lfu", make: |_| Box::new(lfu::Lfu::new()) };
 static FIFO: Named = Named { name: "fifo", make: |_| Box::new(fifo::Fifo::new()) };
 static ALL: [&Named; 6] = [&TINY_LFU, &S3_FIFO, &SIEVE, &LRU, &LFU, &FIFO];
 

@@ -68,9 +68,6 @@
 //! ```
 
 mod choice;
-mod fifo;
-mod lru;
-mod sieve;
 
 pub use choice::EvictionPolicy;
 

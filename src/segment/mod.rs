@@ -20,7 +20,7 @@ pub(crate) use room::{Bank, share};
 use crate::parts::read_buffer::{ReadBuffer, Recorded};
 use crate::policy::{End, Entries, Policy, Reads, Slot};
 use crate::removal::RemovalCause;
-use crate::table::{Departures, Found, Guard, Headers, Sizing, Spent, Table, Unlinked, Writer};
+use crate::table::{Departures, Found, Guard, Headers, Sizing, Spent, Table, Unlinked, Writer, press};
 use room::Room;
 use std::any::Any;
 use std::ops::ControlFlow;
@@ -186,19 +186,19 @@ impl<K, V> Segment<K, V> {
         if self.mark_limit > 0 {
             found.header().raise_mark(self.mark_limit);
         } else if let Some(reads) = &self.reads {
-            if reads.record(found.slot) == Recorded::Full {
-                self.make_room_for_reads(reads, found.slot);
-            }
+            self.record(reads, found.slot);
         }
     }
 
-    #[cold]
-    fn make_room_for_reads(&self, reads: &ReadBuffer, slot: u32) {
-        // When another has the lock it empties the buffer itself; until then reads are lost.
-        if let Some(mut writer) = self.table.try_lock() {
-            replay(reads, &mut writer);
-            drop(writer);
-            reads.record(slot);
+    #[inline(never)]
+    fn record(&self, reads: &ReadBuffer, slot: u32) {
+        if reads.record(slot) == Recorded::Full {
+            // When another has the lock it empties the buffer itself; until then reads are lost.
+            if let Some(mut writer) = self.table.try_lock() {
+                replay(reads, &mut writer);
+                drop(writer);
+                reads.record(slot);
+            }
         }
     }
 
@@ -376,7 +376,7 @@ impl<K, V> Segment<K, V> {
         let mut write = self.write();
         write.writer.seal();
         write.close().settle();
-        crate::table::collect();
+        press();
         self.write().close().settle();
     }
 
@@ -703,7 +703,8 @@ impl<'a, K, V> Write<'a, K, V> {
             Some(self.departures)
         };
         let spent = self.writer.spent();
-        Leaving { segment, departures, spent }
+        let is_pressed = self.writer.is_pressed(self.writer.heavy());
+        Leaving { segment, departures, spent, is_pressed }
     }
 }
 
@@ -713,6 +714,8 @@ pub(crate) struct Leaving<'a, K, V> {
     segment: &'a Segment<K, V>,
     departures: Option<Departures>,
     spent: Option<Spent>,
+    /// Whether too much waits for its readers.
+    is_pressed: bool,
 }
 
 impl<K, V> Leaving<'_, K, V> {
@@ -723,14 +726,17 @@ impl<K, V> Leaving<'_, K, V> {
     /// With the first panic of the listener, after everything has been done.
     #[inline]
     pub(crate) fn settle(self) {
-        if self.departures.is_some() || self.spent.is_some() {
+        if self.departures.is_some() || self.spent.is_some() || self.is_pressed {
             self.settle_all();
         }
     }
 
     #[cold]
     fn settle_all(self) {
-        let Self { segment, departures, spent } = self;
+        let Self { segment, departures, spent, is_pressed } = self;
+        if is_pressed {
+            press();
+        }
         let table = &segment.table;
         let mut panic = None;
         if let Some(departures) = departures {
@@ -761,7 +767,12 @@ impl<K, V> Segment<K, V> {
 impl<K, V> Writer<'_, K, V, Core> {
     /// Hands departures over to wait for their readers; not for long if they weigh much.
     fn retire_all(&mut self, departures: Departures) {
-        let heavy = self.room.share / 64;
+        let heavy = self.heavy();
         self.retire(departures, heavy);
+    }
+
+    /// A weight that should not wait long for its readers.
+    fn heavy(&self) -> u64 {
+        self.room.share / 16
     }
 }

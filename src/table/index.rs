@@ -2,25 +2,28 @@
 //!
 //! # Layout
 //!
-//! A line of the processor's cache holds two buckets of six places:
+//! A line of the processor's cache holds twelve places, and all that a search needs to know of them:
 //!
 //! ```text
-//! bucket:  word  | tag 0 | tag 1 | tag 2 | tag 3 | tag 4 | tag 5 | overflow (16 bits) |
-//!          slots | u32   | u32   | u32   | u32   | u32   | u32   |
-//! tag:     0 = empty place, 1 = never, else 8 bits of the hash
+//! words:  | tag 0 .. tag 7 |   | tag 8 .. tag 11 | overflow (32 bits) |
+//! slots:  | u32 for each of the twelve places |
+//! tag:    0 = empty place, else 8 bits of the hash
 //! ```
 //!
-//! A key's home bucket is a function of its hash. It stands there or, when that is full, in the first bucket with an
-//! empty place on its *path*: the other half of the line, then the next line, and so on. Each bucket counts in
-//! `overflow` the entries that passed over it, so that a search stops at the first bucket that nothing passed over, and
-//! no tombstones are needed. (F14's scheme, by Bronson and Shi, 2019, on half a line.)
+//! A key's home line is a function of its hash. It stands there or, when the line is full, in the first line behind it
+//! that has an empty place. Each line counts in `overflow` the entries that passed over it, so that a search stops at
+//! the first line that nothing passed over, and no tombstones are needed. (F14's scheme, by Bronson and Shi, 2019.)
 //!
 //! ```text
-//! hash:    | (not kept) 16 bits | line 32 bits, by multiplication | half 1 bit .. tag 8 bits |
+//! hash:   | segment: 16 bits | line: 32 bits, by multiplication | .. tag: 8 bits |
 //! ```
 //!
 //! The line is chosen by multiplication, so the number of lines need not be a power of two and the lines stand in the
 //! order of the hashes: a cursor over hashes survives growth ([`Index::entries_from`]).
+//!
+//! At eight entries to a line, replaced all the time, one in five lines has an entry that passed over it, and a search
+//! in vain looks at 1.3 lines. With ten, or with six places to a bucket, it looks at many: entries that once passed keep
+//! the path open for as long as they live.
 //!
 //! # Growth
 //!
@@ -38,28 +41,22 @@
 //! (Acquire) before the number. A number may be stored over another one, thus its own Release and Acquire: whatever
 //! was written into the slot before is seen by the reader that found the number.
 
-use super::reclaim::{self, Guard};
+use super::reclaim::{Guard, Ticket};
 use std::alloc::{Layout, alloc_zeroed, handle_alloc_error};
 use std::ptr;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64};
 
-const PLACES: usize = 6;
-const LOW_BITS: u64 = 0x0000_0101_0101_0101;
-const HIGH_BITS: u64 = LOW_BITS << 7;
-const OVERFLOW_SHIFT: u32 = 48;
-const OVERFLOW_FULL: u64 = 0xffff;
+const PLACES: usize = 12;
+const OVERFLOW_SHIFT: u32 = 32;
 /// Entries to a line, of twelve places, at which the table grows.
-const LINE_LOAD: usize = 10;
-
-#[repr(C)]
-struct Bucket {
-    word: AtomicU64,
-    slots: [AtomicU32; PLACES],
-}
+const LINE_LOAD: usize = 8;
 
 #[repr(C, align(64))]
-struct Line([Bucket; 2]);
+struct Line {
+    words: [AtomicU64; 2],
+    slots: [AtomicU32; PLACES],
+}
 
 struct Buckets {
     lines: Box<[Line]>,
@@ -80,66 +77,102 @@ pub(super) struct IndexBooks {
     moved: usize,
     /// Lines that the expected number of entries needs, for growth to land on.
     expected_lines: usize,
+    /// Old tables that readers may still be looking at.
+    retired: Vec<(Ticket, Box<Buckets>)>,
 }
 
-impl Bucket {
+impl Line {
     /// A place's tag and slot; the slot first, so that the tag never shows an older one.
     fn fill(&self, place: usize, tag: u8, slot: u32) {
         self.slots[place].store(slot, Release);
-        let word = self.word.load(Relaxed);
-        self.word.store(word | u64::from(tag) << (8 * place), Release);
+        let word = &self.words[place / 8];
+        word.store(word.load(Relaxed) | u64::from(tag) << (8 * (place % 8)), Release);
     }
 
     fn clear(&self, place: usize) {
-        let word = self.word.load(Relaxed);
-        self.word.store(word & !(0xff << (8 * place)), Release);
+        let word = &self.words[place / 8];
+        word.store(word.load(Relaxed) & !(0xff << (8 * (place % 8))), Release);
     }
 
-    /// Counts an entry that passes over this bucket. A full counter stays full: searches get longer, never wrong.
+    /// Counts an entry that passes over this line. There are fewer than 2^32 slots, so it cannot overflow.
     fn pass(&self) {
-        let word = self.word.load(Relaxed);
-        if word >> OVERFLOW_SHIFT < OVERFLOW_FULL {
-            self.word.store(word + (1 << OVERFLOW_SHIFT), Release);
-        }
+        self.words[1].store(self.words[1].load(Relaxed) + (1 << OVERFLOW_SHIFT), Release);
     }
 
     fn unpass(&self) {
-        let word = self.word.load(Relaxed);
-        if word >> OVERFLOW_SHIFT < OVERFLOW_FULL {
-            self.word.store(word - (1 << OVERFLOW_SHIFT), Release);
-        }
+        self.words[1].store(self.words[1].load(Relaxed) - (1 << OVERFLOW_SHIFT), Release);
     }
 
-    fn empty_place(&self) -> Option<usize> {
-        places(self.word.load(Relaxed), 0).next()
+    /// Acquire: an entry that passes is counted here before it is put in, and uncounted after it is taken out; and a
+    /// place's slot is stored before its tag.
+    #[inline]
+    fn load(&self) -> Words {
+        Words([self.words[0].load(Acquire), self.words[1].load(Acquire)])
+    }
+
+    /// The lowest of the `places`, which are not none and from `Words::places`, and its slot.
+    #[inline]
+    fn next_place(&self, places: &mut u32) -> (usize, u32) {
+        let place = places.trailing_zeros() as usize;
+        debug_assert!(place < PLACES);
+        *places &= *places - 1;
+        // SAFETY: `Words::places` has no bits from `PLACES` on.
+        (place, unsafe { self.slots.get_unchecked(place) }.load(Acquire))
     }
 
     /// The slots of the places that are taken.
     fn taken(&self) -> impl Iterator<Item = u32> {
-        let word = self.word.load(Relaxed);
-        (0..PLACES).filter(move |place| word >> (8 * place) & 0xff != 0).map(|place| self.slots[place].load(Relaxed))
+        let Words(words) = self.load();
+        let is_taken = move |&place: &usize| words[place / 8] >> (8 * (place % 8)) & 0xff != 0;
+        (0..PLACES).filter(is_taken).map(|place| self.slots[place].load(Relaxed))
     }
 }
 
-/// The places of a word whose tag is `tag`. Above a true one, false ones may follow, whose tag differs in the lowest bit
-/// only: the caller compares. So that these are never empty places, in which an old slot number may stand, no tag is 1.
-#[inline]
-fn places(word: u64, tag: u8) -> impl Iterator<Item = usize> {
-    let differing = word ^ (LOW_BITS * u64::from(tag));
-    let mut zeros = differing.wrapping_sub(LOW_BITS) & !differing & HIGH_BITS;
-    std::iter::from_fn(move || {
-        if zeros == 0 {
-            return None;
+/// A line's tags and its counter, as they were at a moment.
+#[derive(Clone, Copy)]
+struct Words([u64; 2]);
+
+impl Words {
+    /// The places with this tag, a bit for each.
+    #[inline]
+    fn places(self, tag: u8) -> u32 {
+        let all = (1 << PLACES) - 1;
+        #[cfg(all(target_arch = "x86_64", not(miri)))]
+        {
+            use std::arch::x86_64::{_mm_cmpeq_epi8, _mm_movemask_epi8, _mm_set_epi64x, _mm_set1_epi8};
+            // SAFETY: they need SSE2, which every x86-64 processor has.
+            let equal = unsafe {
+                let words = _mm_set_epi64x(self.0[1].cast_signed(), self.0[0].cast_signed());
+                _mm_movemask_epi8(_mm_cmpeq_epi8(words, _mm_set1_epi8(tag.cast_signed())))
+            };
+            equal as u32 & all
         }
-        let place = zeros.trailing_zeros() as usize / 8;
-        zeros &= zeros - 1;
-        Some(place)
-    })
+        #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+        {
+            (equal_bytes(self.0[0], tag) | equal_bytes(self.0[1], tag) << 8) & all
+        }
+    }
+
+    #[inline]
+    fn is_passed(self) -> bool {
+        self.0[1] >> OVERFLOW_SHIFT != 0
+    }
+}
+
+/// The bytes of a word that equal `byte`, a bit for each. Exact: an empty place must never pass for one with a tag.
+#[cfg_attr(all(target_arch = "x86_64", not(miri)), allow(dead_code, reason = "for other processors"))]
+fn equal_bytes(word: u64, byte: u8) -> u32 {
+    let ones = u64::MAX / 0xff;
+    let differing = word ^ (ones * u64::from(byte));
+    let low = ones * 0x7f;
+    let zeros = !(((differing & low) + low) | differing | low);
+    // Gathers the highest bits of the bytes in the highest byte.
+    ((zeros >> 7).wrapping_mul(0x0102_0408_1020_4080) >> 56) as u32
 }
 
 #[inline]
 fn tag(hash: u64) -> u8 {
-    (hash as u8).max(2)
+    (hash as u8).max(1)
 }
 
 /// The part of a hash that chooses the line.
@@ -166,87 +199,88 @@ impl Buckets {
     }
 
     #[inline]
-    fn home_line(&self, hash: u64) -> usize {
+    fn home(&self, hash: u64) -> usize {
         (position(hash) * self.lines.len() as u64 >> 32) as usize
     }
 
-    /// The first position that belongs to `line` or a later one.
+    /// The first position whose home is `line` or a later one.
     fn first_position(&self, line: usize) -> u64 {
         ((line as u64) << 32).div_ceil(self.lines.len() as u64)
     }
 
-    /// The buckets in which an entry of this hash may stand, in order, each once.
-    #[inline]
-    fn path(&self, hash: u64) -> impl Iterator<Item = &Bucket> {
-        self.path_from(self.home_line(hash), half(hash))
+    /// The lines in which entries with this home may stand, in order, each once.
+    fn path(&self, home: usize) -> impl Iterator<Item = &Line> {
+        self.lines[home..].iter().chain(&self.lines[..home])
     }
 
-    #[inline]
-    fn path_from(&self, home: usize, half: usize) -> impl Iterator<Item = &Bucket> {
-        let lines = self.lines.len();
-        (0..2 * lines).map(move |step| {
-            let line = home + step / 2;
-            let line = if line < lines { line } else { line - lines };
-            &self.lines[line].0[half ^ (step & 1)]
-        })
-    }
-
-    /// The place, on the path of `hash`, of the first slot with the hash's tag that `matches`.
-    #[inline]
-    fn find(&self, hash: u64, mut matches: impl FnMut(u32) -> bool) -> Option<(&Bucket, usize, u32)> {
-        for bucket in self.path(hash) {
-            let word = bucket.word.load(Acquire);
-            for place in places(word, tag(hash)) {
-                let slot = bucket.slots[place].load(Acquire);
-                if matches(slot) {
-                    return Some((bucket, place, slot));
+    /// What `matches` makes of the first slot, of those with the hash's tag on its path, of which it makes something.
+    fn search<'a, R>(
+        &'a self,
+        hash: u64,
+        mut matches: impl FnMut(&'a Line, usize, u32) -> Option<R>,
+    ) -> Option<R> {
+        let home = self.home(hash);
+        let mut at = home;
+        loop {
+            let (line, words) = self.look(at);
+            let mut places = words.places(tag(hash));
+            while places != 0 {
+                let (place, slot) = line.next_place(&mut places);
+                let found = matches(line, place, slot);
+                if found.is_some() {
+                    return found;
                 }
             }
-            if word >> OVERFLOW_SHIFT == 0 {
+            at = if at + 1 == self.lines.len() { 0 } else { at + 1 };
+            if !words.is_passed() || at == home {
                 return None;
             }
         }
-        None
+    }
+
+    /// The line `at`, which must be below their number, and what its words say.
+    #[inline]
+    fn look(&self, at: usize) -> (&Line, Words) {
+        debug_assert!(at < self.lines.len());
+        // SAFETY: `at` is from `home`, a 32-bit number times the length, shifted right by 32, thus less than the length;
+        // or from `search`, which goes up from there to the length and starts again at 0.
+        let line = unsafe { self.lines.get_unchecked(at) };
+        (line, line.load())
+    }
+
+    /// Where `slot` stands.
+    fn find(&self, hash: u64, slot: u32) -> Option<(&Line, usize)> {
+        self.search(hash, |line, place, other| (other == slot).then_some((line, place)))
     }
 
     fn insert(&self, hash: u64, slot: u32) {
-        for bucket in self.path(hash) {
-            if let Some(place) = bucket.empty_place() {
-                return bucket.fill(place, tag(hash), slot);
+        for line in self.path(self.home(hash)) {
+            let empty = line.load().places(0);
+            if empty != 0 {
+                return line.fill(empty.trailing_zeros() as usize, tag(hash), slot);
             }
-            bucket.pass();
+            line.pass();
         }
         unreachable!("the index grows before it is full");
     }
 
     /// Takes `slot` out, if it stands here.
     fn remove(&self, hash: u64, slot: u32) -> bool {
-        let Some((found, place, _)) = self.find(hash, |other| other == slot) else { return false };
+        let Some((found, place)) = self.find(hash, slot) else { return false };
         found.clear(place);
-        self.path(hash).take_while(|bucket| !ptr::eq(*bucket, found)).for_each(Bucket::unpass);
+        self.path(self.home(hash)).take_while(|line| !ptr::eq(*line, found)).for_each(Line::unpass);
         true
     }
 
-    /// Adds to `out` the slots whose home is `line`.
-    fn collect_line(&self, line: usize, out: &mut Vec<u32>, hash_of: &impl Fn(u32) -> u64) {
-        for home_half in 0..2 {
-            for bucket in self.path_from(line, home_half) {
-                let is_home = |&slot: &u32| {
-                    let hash = hash_of(slot);
-                    self.home_line(hash) == line && half(hash) == home_half
-                };
-                out.extend(bucket.taken().filter(is_home));
-                if bucket.word.load(Relaxed) >> OVERFLOW_SHIFT == 0 {
-                    break;
-                }
+    /// Adds to `out` the slots whose home is `home`.
+    fn collect(&self, home: usize, out: &mut Vec<u32>, hash_of: &impl Fn(u32) -> u64) {
+        for line in self.path(home) {
+            out.extend(line.taken().filter(|&slot| self.home(hash_of(slot)) == home));
+            if !line.load().is_passed() {
+                break;
             }
         }
     }
-}
-
-#[inline]
-fn half(hash: u64) -> usize {
-    hash as usize >> 8 & 1
 }
 
 impl IndexBooks {
@@ -272,7 +306,7 @@ impl Index {
     /// An index with room for `initial` entries, expected to hold `expected` in the end, 0 where that is not known.
     pub(super) fn new(initial: usize, expected: usize) -> (Self, IndexBooks) {
         let expected_lines = if expected == 0 { 0 } else { IndexBooks::lines_for(expected) };
-        let books = IndexBooks { len: 0, moved: 0, expected_lines };
+        let books = IndexBooks { len: 0, moved: 0, expected_lines, retired: Vec::new() };
         let mut lines = 1;
         while lines * LINE_LOAD < initial {
             lines = books.lines_after(lines);
@@ -280,22 +314,44 @@ impl Index {
         (Self { current: AtomicPtr::new(Box::into_raw(Buckets::new(lines))) }, books)
     }
 
-    /// The slot on the path of `hash` that `matches`, if there is one; asked only for slots with the hash's tag.
-    #[inline]
-    pub(super) fn find(&self, _pinned: &Guard, hash: u64, mut matches: impl FnMut(u32) -> bool) -> Option<u32> {
+    /// What `matches` makes of the first slot that may be of this hash and of which it makes something.
+    #[inline(always)]
+    pub(super) fn find<R>(&self, pinned: &Guard, hash: u64, matches: impl Fn(u32) -> Option<R>) -> Option<R> {
+        let current = self.current.load(Acquire);
+        // SAFETY: as in `find_anywhere`.
+        let buckets = unsafe { &*current };
+        // Nearly always there is no old table and the first line tells.
+        if buckets.old.load(Acquire).is_null() {
+            let (line, words) = buckets.look(buckets.home(hash));
+            let mut places = words.places(tag(hash));
+            while places != 0 {
+                let (_, slot) = line.next_place(&mut places);
+                let found = matches(slot);
+                if found.is_some() {
+                    return found;
+                }
+            }
+            if !words.is_passed() && ptr::eq(self.current.load(Acquire), current) {
+                return None;
+            }
+        }
+        self.find_anywhere(pinned, hash, matches)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn find_anywhere<R>(&self, _pinned: &Guard, hash: u64, matches: impl Fn(u32) -> Option<R>) -> Option<R> {
         loop {
             let current = self.current.load(Acquire);
-            // SAFETY: 1. A table is freed by nobody but `finish_move`, after all guards of its time, and by `drop`,
+            // SAFETY: 1. A table is freed by nobody but `free_retired`, after all guards of its time, and by `drop`,
             // which has the index to itself. 2. The guard was made before `current` was loaded. So both tables live
             // while it does.
             let (buckets, old) = unsafe { (&*current, (*current).old.load(Acquire).as_ref()) };
             // Acquire: a null here is stored after everything has been moved, which must then be seen below.
-            let found = match old {
-                Some(old) => old.find(hash, &mut matches).or_else(|| buckets.find(hash, &mut matches)),
-                None => buckets.find(hash, &mut matches),
-            };
-            if let Some((_, _, slot)) = found {
-                return Some(slot);
+            let found = old.and_then(|old| old.search(hash, |_, _, slot| matches(slot)));
+            let found = found.or_else(|| buckets.search(hash, |_, _, slot| matches(slot)));
+            if found.is_some() {
+                return found;
             }
             // Moved away while we looked? Acquire pairs with the Release of `grow`: whoever misses an entry because it
             // has been taken out of `buckets` has seen that store, or one after `grow`.
@@ -308,7 +364,7 @@ impl Index {
     /// The tables, for the holder of the table's lock: the old one, if any, and the current one.
     fn tables<'a>(&'a self, _books: &'a IndexBooks) -> (Option<&'a Buckets>, &'a Buckets) {
         // Relaxed: the lock has ordered us behind whoever stored them.
-        // SAFETY: only a holder of the lock frees a table (through `finish_move`, which takes the books mutably), and
+        // SAFETY: only a holder of the lock frees a table (`free_retired`, which takes the books mutably), and
         // the books that are borrowed here stand behind that lock.
         unsafe {
             let current = &*self.current.load(Relaxed);
@@ -318,15 +374,15 @@ impl Index {
 
     /// As [`find`](Self::find), for the holder of the table's lock.
     #[inline]
-    pub(super) fn find_locked(
+    pub(super) fn find_locked<R>(
         &self,
         books: &IndexBooks,
         hash: u64,
-        mut matches: impl FnMut(u32) -> bool,
-    ) -> Option<u32> {
+        mut matches: impl FnMut(u32) -> Option<R>,
+    ) -> Option<R> {
         let (old, current) = self.tables(books);
-        let found = old.and_then(|old| old.find(hash, &mut matches));
-        found.or_else(|| current.find(hash, &mut matches)).map(|(_, _, slot)| slot)
+        let found = old.and_then(|old| old.search(hash, |_, _, slot| matches(slot)));
+        found.or_else(|| current.search(hash, |_, _, slot| matches(slot)))
     }
 
     /// Adds a slot. `hash_of` gives the hash of the slots that are in already.
@@ -348,9 +404,9 @@ impl Index {
     /// Puts `new` where `old` stands.
     pub(super) fn replace(&self, books: &IndexBooks, hash: u64, old: u32, new: u32) {
         let (moving, current) = self.tables(books);
-        let found = moving.and_then(|table| table.find(hash, |slot| slot == old));
-        if let Some((bucket, place, _)) = found.or_else(|| current.find(hash, |slot| slot == old)) {
-            bucket.slots[place].store(new, Release);
+        let found = moving.and_then(|table| table.find(hash, old));
+        if let Some((line, place)) = found.or_else(|| current.find(hash, old)) {
+            line.slots[place].store(new, Release);
         }
     }
 
@@ -373,12 +429,12 @@ impl Index {
         hash_of: impl Fn(u32) -> u64,
     ) -> Option<u64> {
         let (old, current) = self.tables(books);
-        let line = current.home_line(cursor << 16);
+        let line = current.home(cursor << 16);
         let end = current.first_position(line + 1);
-        current.collect_line(line, out, &hash_of);
+        current.collect(line, out, &hash_of);
         if let Some(old) = old {
-            for line in old.home_line(cursor << 16)..=old.home_line((end - 1) << 16) {
-                old.collect_line(line, out, &hash_of);
+            for line in old.home(cursor << 16)..=old.home((end - 1) << 16) {
+                old.collect(line, out, &hash_of);
             }
         }
         out.retain(|&slot| (cursor..end).contains(&position(hash_of(slot))));
@@ -399,7 +455,7 @@ impl Index {
         let (Some(old), current) = self.tables(books) else { return };
         let end = books.moved.saturating_add(lines).min(old.lines.len());
         for line in &old.lines[books.moved..end] {
-            for slot in line.0.iter().flat_map(Bucket::taken) {
+            for slot in line.taken() {
                 let hash = hash_of(slot);
                 current.insert(hash, slot);
                 old.remove(hash, slot);
@@ -422,7 +478,14 @@ impl Index {
         // the table behind it. 2. It has just been taken out of the only place that led to it, under the lock, so it
         // becomes a box only once.
         let old = unsafe { Box::from_raw(old) };
-        reclaim::pin().after_readers(move || drop(old));
+        books.retired.push((Ticket::draw(), old));
+    }
+
+    /// Frees old tables that no reader looks at any more.
+    pub(super) fn free_retired(&self, books: &mut IndexBooks) {
+        if !books.retired.is_empty() {
+            books.retired.retain(|(ticket, _)| !ticket.has_passed());
+        }
     }
 
     /// Checks the counters against the places, and that every slot can be found.
@@ -430,9 +493,8 @@ impl Index {
         let (old, current) = self.tables(books);
         let mut len = 0;
         for buckets in old.into_iter().chain([current]) {
-            for slot in buckets.lines.iter().flat_map(|line| line.0.iter().flat_map(Bucket::taken)) {
-                let found = buckets.find(hash_of(slot), |other| other == slot);
-                assert!(found.is_some(), "slot {slot} cannot be found by its hash");
+            for slot in buckets.lines.iter().flat_map(Line::taken) {
+                assert!(buckets.find(hash_of(slot), slot).is_some(), "slot {slot} cannot be found by its hash");
                 len += 1;
             }
         }

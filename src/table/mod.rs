@@ -25,9 +25,8 @@
 //! 3. Once the number is out of the index the slot waits in a batch, and a batch is spent only after all guards that
 //!    existed when it was sealed are gone. A guard made later cannot find the number.
 //!
-//! A batch is sealed with the next number, under the lock, and its guards are gone when the closure given to
-//! `Guard::after_readers` has raised `passed` to that number. Guards that existed at an earlier sealing are gone then,
-//! too: so one counter says it for all batches, in whatever order the closures run.
+//! How many slots wait is bounded by [`Waiting`]: when they are too many, the next operation presses for news of the
+//! readers. Only a reader that stays under its guard keeps more waiting.
 
 #![allow(unsafe_code)]
 
@@ -35,19 +34,17 @@ mod index;
 mod reclaim;
 mod slots;
 
-pub(crate) use reclaim::{Guard, collect, pin};
+pub(crate) use reclaim::{Guard, pin, press};
 pub(crate) use slots::Header;
 
 use crate::removal::RemovalCause;
 use crossbeam_utils::CachePadded;
 use index::{Index, IndexBooks};
 use parking_lot::{Mutex, MutexGuard};
+use reclaim::Ticket;
 use slots::{Chain, SlotBooks, Slots};
 use std::collections::VecDeque;
 use std::ops::{Deref, DerefMut};
-use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering::{Acquire, Release};
 
 /// What a table is expected to hold, so that its memory can grow in fitting steps.
 #[derive(Clone, Copy)]
@@ -62,30 +59,47 @@ pub(crate) struct Sizing {
 pub(crate) struct Table<K, V, X> {
     index: Index,
     slots: Slots<K, V>,
-    /// The number of the latest sealed batch whose readers are gone.
-    passed: Arc<CachePadded<AtomicU64>>,
-    /// Slots in a batch.
-    batch: u32,
+    waiting: Waiting,
     /// Slots to have before more are taken from fresh memory without looking hard for spent ones.
     expected_slots: usize,
-    books: CachePadded<Mutex<Books<K, V, X>>>,
+    books: CachePadded<Mutex<Books<X>>>,
 }
 
-struct Books<K, V, X> {
+struct Books<X> {
     index: IndexBooks,
-    slots: SlotBooks<K, V>,
+    slots: SlotBooks,
     /// The batch that is being filled, and the weight in it.
     open: Chain,
     open_weight: u64,
     sealed: VecDeque<Batch>,
-    /// The number of the latest sealed batch.
-    seals: u64,
+    /// Slots and weight in the sealed batches.
+    sealed_slots: u32,
+    sealed_weight: u64,
     guarded: X,
 }
 
 struct Batch {
-    number: u64,
+    ticket: Ticket,
     chain: Chain,
+    weight: u64,
+}
+
+/// How much may wait for its readers before something is done about it.
+#[derive(Clone, Copy)]
+struct Waiting {
+    /// Slots in a batch.
+    batch: u32,
+    /// Slots in all batches.
+    most: u32,
+}
+
+impl Waiting {
+    /// A small part of the table, so that what waits hardly counts beside what lives, but enough to share the price of
+    /// asking for readers among many.
+    fn new(expected: usize) -> Self {
+        let most = if expected == 0 { 128 } else { (expected / 4).min((expected / 32).clamp(64, 512)).max(4) };
+        Self { batch: most as u32 / 4, most: most as u32 }
+    }
 }
 
 /// A slot that is not in the index any more.
@@ -127,44 +141,42 @@ unsafe impl<K: Send + Sync, V: Send + Sync, X: Send> Send for Table<K, V, X> {}
 impl<K, V, X> Table<K, V, X> {
     pub(crate) fn new(sizing: Sizing, guarded: X) -> Self {
         let Sizing { initial, expected } = sizing;
-        // Small enough that what waits hardly counts beside what lives, large enough to share the price of a seal.
-        let batch = if expected == 0 { 32 } else { (expected / 128).clamp(4, 64) } as u32;
-        // A chunk is at most some 2 % of the table, so that memory follows the number of entries.
-        let chunk = if expected == 0 { 512 } else { (expected / 64).clamp(32, 4096) };
+        let waiting = Waiting::new(expected);
+        let expected_slots = if expected == 0 { 0 } else { expected + (waiting.most + 2 * waiting.batch) as usize };
         let (index, index_books) = Index::new(initial, expected);
-        let (slots, slot_books) = Slots::new(chunk.next_power_of_two().trailing_zeros());
+        let (slots, slot_books) = Slots::new(expected_slots);
         let books = Books {
             index: index_books,
             slots: slot_books,
             open: Chain::new(),
             open_weight: 0,
             sealed: VecDeque::new(),
-            seals: 0,
+            sealed_slots: 0,
+            sealed_weight: 0,
             guarded,
         };
         Self {
             index,
             slots,
-            passed: Arc::default(),
-            batch,
-            expected_slots: expected + 4 * batch as usize,
+            waiting,
+            expected_slots,
             books: CachePadded::new(Mutex::new(books)),
         }
     }
 
     /// The entry whose key is `hash`ed so and `matches`.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn find<'g>(
         &'g self,
         guard: &'g Guard,
         hash: u64,
         matches: impl Fn(&K) -> bool,
     ) -> Option<Found<'g, K, V>> {
-        // SAFETY: of `cell`: found in the index. Of `entry`: 1. to 3. at the top of this module.
-        let is_match = |slot| matches(&unsafe { self.slots.cell(slot).entry() }.0);
-        let slot = self.index.find(guard, hash, is_match)?;
-        // SAFETY: found in the index.
-        Some(Found { slot, cell: unsafe { self.slots.cell(slot) } })
+        self.index.find(guard, hash, |slot| {
+            // SAFETY: found in the index.
+            let found = Found { slot, cell: unsafe { self.slots.cell(slot) } };
+            matches(&found.entry().0).then_some(found)
+        })
     }
 
     pub(crate) fn lock(&self) -> Writer<'_, K, V, X> {
@@ -226,13 +238,13 @@ impl<'g, K, V> Found<'g, K, V> {
 /// The one writer of a table, as long as it lives.
 pub(crate) struct Writer<'a, K, V, X> {
     table: &'a Table<K, V, X>,
-    books: MutexGuard<'a, Books<K, V, X>>,
+    books: MutexGuard<'a, Books<X>>,
 }
 
 /// The headers of a table's slots, beside a mutable borrow of what the lock guards.
 pub(crate) struct Headers<'a, K, V> {
     slots: &'a Slots<K, V>,
-    books: &'a SlotBooks<K, V>,
+    books: &'a SlotBooks,
 }
 
 impl<K, V> Headers<'_, K, V> {
@@ -283,7 +295,7 @@ impl<'a, K, V, X> Writer<'a, K, V, X> {
         let slots = &self.table.slots;
         // SAFETY: of `cell`: the lock is held. Of `entry`: what is in the index is held, and leaves it under the lock.
         let is_match = |slot| matches(&unsafe { slots.cell(slot).entry() }.0);
-        self.table.index.find_locked(&self.books.index, hash, is_match)
+        self.table.index.find_locked(&self.books.index, hash, |slot| is_match(slot).then_some(slot))
     }
 
     /// The key and the value of a live slot.
@@ -349,14 +361,14 @@ impl<'a, K, V, X> Writer<'a, K, V, X> {
         Departures { chain: Chain::new(), weight: 0, table: self.table.id() }
     }
 
-    /// Hands over entries that the listener has seen, to wait for their readers. `heavy` is a weight that should not
+    /// Hands over entries that the listener has seen, to wait for their readers. More than the weight `heavy` should not
     /// wait long.
     pub(crate) fn retire(&mut self, departures: Departures, heavy: u64) {
         self.table.check_owner(departures.table);
         let books = &mut *self.books;
         self.table.slots.append(&books.slots, &mut books.open, departures.chain);
         books.open_weight = books.open_weight.saturating_add(departures.weight);
-        if books.open.len >= self.table.batch || books.open_weight > heavy {
+        if books.open.len >= self.table.waiting.batch || books.open_weight > heavy {
             self.seal();
         }
     }
@@ -367,24 +379,27 @@ impl<'a, K, V, X> Writer<'a, K, V, X> {
         if books.open.len == 0 {
             return;
         }
-        books.seals += 1;
-        books.open_weight = 0;
-        let (number, passed) = (books.seals, Arc::clone(&self.table.passed));
-        books.sealed.push_back(Batch { number, chain: std::mem::replace(&mut books.open, Chain::new()) });
-        // Release pairs with the Acquire in `spent`: what readers did comes before the slot is used again.
-        pin().after_readers(move || {
-            passed.fetch_max(number, Release);
-        });
+        let chain = std::mem::replace(&mut books.open, Chain::new());
+        let weight = std::mem::take(&mut books.open_weight);
+        books.sealed_slots += chain.len;
+        books.sealed_weight = books.sealed_weight.saturating_add(weight);
+        books.sealed.push_back(Batch { ticket: Ticket::draw(), chain, weight });
+    }
+
+    /// Whether more waits than should: then [`press`] helps, better without the lock.
+    pub(crate) fn is_pressed(&self, heavy: u64) -> bool {
+        self.books.sealed_slots > self.table.waiting.most || self.books.sealed_weight > heavy
     }
 
     /// The batches whose readers have gone. Where nothing needs dropping they are recycled at once.
     pub(crate) fn spent(&mut self) -> Option<Spent> {
         let books = &mut *self.books;
-        books.sealed.front()?;
-        let passed = self.table.passed.load(Acquire);
+        self.table.index.free_retired(&mut books.index);
         let mut spent = Chain::new();
-        while books.sealed.front().is_some_and(|batch| batch.number <= passed) {
+        while books.sealed.front().is_some_and(|batch| batch.ticket.has_passed()) {
             let batch = books.sealed.pop_front().expect("there is a front");
+            books.sealed_slots -= batch.chain.len;
+            books.sealed_weight = books.sealed_weight.saturating_sub(batch.weight);
             self.table.slots.append(&books.slots, &mut spent, batch.chain);
         }
         if spent.len == 0 {
@@ -405,16 +420,16 @@ impl<'a, K, V, X> Writer<'a, K, V, X> {
 
     fn take(&mut self, hash: u64, entry: (K, V)) -> u32 {
         if !self.table.slots.has_room(&self.books.slots) && self.slots() >= self.table.expected_slots {
-            self.press();
+            self.press_for_slots();
         }
         self.table.slots.take(&mut self.books.slots, hash, entry)
     }
 
     /// Tries to get spent slots rather than fresh memory.
     #[cold]
-    fn press(&mut self) {
+    fn press_for_slots(&mut self) {
         self.seal();
-        collect();
+        press();
         if !std::mem::needs_drop::<(K, V)>() {
             self.spent();
         }

@@ -1,10 +1,14 @@
 //! The entries' memory: cells that never move, in chunks that are never freed while the table lives.
 //!
 //! ```text
-//! directory -> chunk 0: | cell | cell | ... |   2^shift cells each
-//!           -> chunk 1: | cell | cell | ... |
-//! cell:     | header: hash, mark, state (8 bytes) | key, value |
+//! chunk 0: slots 0..64     chunk 1: slots 64..128     chunk 2: slots 128..256     chunk 3: slots 256..512   ...
+//! cell:    | header: hash, mark, state (8 bytes) | key, value |
 //! ```
+//!
+//! Each chunk doubles what there is, so that a slot's chunk is known from its highest bit, and the few pointers to
+//! chunks stay close to the processor. The chunk in which the expected number of slots falls ends there: should more be
+//! needed after all, the numbers go on with the next chunk. Chunks come zeroed from the allocator: large ones take no
+//! memory until they are used.
 //!
 //! # States of a cell
 //!
@@ -17,12 +21,14 @@
 //! A cell that is not live is always in exactly one chain: the free list, the departures of an operation, or those
 //! that wait for their readers. Chains are linked through the header's hash, which nobody needs any more.
 
+use crate::parts::lists::MAX_SLOTS;
 use crate::removal::RemovalCause;
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::cell::UnsafeCell;
 use std::mem::MaybeUninit;
+use std::ops::Range;
 use std::ptr;
-use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::Ordering::{Relaxed, Release};
 use std::sync::atomic::{AtomicPtr, AtomicU8, AtomicU16, AtomicU32};
 
 const LIVE: u8 = 1;
@@ -128,29 +134,49 @@ impl Chain {
     }
 }
 
+/// Slots in the first chunk, as a power of two.
+const FIRST_SHIFT: u32 = 6;
+const CHUNKS: usize = (MAX_SLOTS >> FIRST_SHIFT).ilog2() as usize + 2;
+
 /// The readers' side: where the cells are.
 pub(super) struct Slots<K, V> {
-    /// The first of as many chunks as `SlotBooks::directories` says; the last one there.
-    directory: AtomicPtr<*mut Cell<K, V>>,
-    shift: u32,
+    /// For each chunk, where slot 0 would be if the chunk reached down to it; null for a chunk that is not there.
+    chunks: [AtomicPtr<Cell<K, V>>; CHUNKS],
 }
 
 /// The writer's side, kept under the table's lock.
-pub(super) struct SlotBooks<K, V> {
-    /// All directories that there ever were, the current one last, from `Box::into_raw`. Readers may look at older
-    /// ones, and together they are not larger than the current one, so they stay.
-    directories: Vec<*mut [*mut Cell<K, V>]>,
-    chunks: usize,
+pub(super) struct SlotBooks {
     free: Chain,
-    /// Slots below this have been used.
+    /// Slots below this have been given out, or belong to no chunk.
     fresh: u32,
+    /// The end of the last chunk.
+    room: u32,
+    /// Slots that are expected to be enough; 0 if that is not known.
+    expected: u32,
+    /// Slots that belong to no chunk.
+    skipped: u32,
+}
+
+/// The chunk of a slot.
+#[inline]
+fn chunk_of(slot: u32) -> usize {
+    ((slot | ((1 << FIRST_SHIFT) - 1)).ilog2() - (FIRST_SHIFT - 1)) as usize
+}
+
+/// The slots of a chunk, with its full length.
+fn slots_of(chunk: usize) -> Range<u32> {
+    match chunk {
+        0 => 0..1 << FIRST_SHIFT,
+        _ => 1 << (FIRST_SHIFT as usize + chunk - 1)..1 << (FIRST_SHIFT as usize + chunk),
+    }
 }
 
 impl<K, V> Slots<K, V> {
-    /// Memory for cells in chunks of `2^shift`.
-    pub(super) fn new(shift: u32) -> (Self, SlotBooks<K, V>) {
-        let books = SlotBooks { directories: Vec::new(), chunks: 0, free: Chain::new(), fresh: 0 };
-        (Self { directory: AtomicPtr::new(ptr::null_mut()), shift }, books)
+    /// Room for cells, of which some `expected` are enough, 0 if that is not known.
+    pub(super) fn new(expected: usize) -> (Self, SlotBooks) {
+        let expected = u32::try_from(expected).unwrap_or(0);
+        let books = SlotBooks { free: Chain::new(), fresh: 0, room: 0, expected, skipped: 0 };
+        (Self { chunks: std::array::from_fn(|_| AtomicPtr::new(ptr::null_mut())) }, books)
     }
 
     /// # Safety
@@ -159,34 +185,39 @@ impl<K, V> Slots<K, V> {
     /// or it found the number in the index.
     #[inline]
     pub(super) unsafe fn cell(&self, slot: u32) -> &Cell<K, V> {
-        let (chunk, offset) = (slot as usize >> self.shift, slot as usize & ((1 << self.shift) - 1));
-        // Acquire pairs with the Release in `add_chunk`.
-        // SAFETY: 1. Directories are not freed while the table lives, and only grow. 2. The one that has this slot's
-        // chunk was stored before the slot was given out, which the caller has seen. 3. Chunks are not freed while the
-        // table lives and have `2^shift` cells, whose headers are initialised from the start.
-        unsafe { &*(*self.directory.load(Acquire).add(chunk)).add(offset) }
+        // SAFETY: 1. A slot is below `MAX_SLOTS`, so its chunk is below `CHUNKS`. 2. The chunk's pointer was stored
+        // before the slot was given out, which the caller has seen (thus relaxed), and never changes. 3. The slot lies
+        // within the chunk, which is not freed while the table lives and whose headers are initialised.
+        unsafe {
+            let chunk = self.chunks.get_unchecked(chunk_of(slot)).load(Relaxed);
+            &*chunk.wrapping_add(slot as usize)
+        }
     }
 
-    pub(super) fn header_of(&self, books: &SlotBooks<K, V>, slot: u32) -> &Header {
-        assert!(slot < books.fresh, "slot {slot} was never given out: there are {}", books.fresh);
-        // SAFETY: given out, by the assertion; the books are under the lock.
+    pub(super) fn header_of(&self, books: &SlotBooks, slot: u32) -> &Header {
+        assert!(self.was_given(books, slot), "there never was a slot {slot}");
+        // SAFETY: by the assertion; the books are under the lock.
         unsafe { &self.cell(slot).header }
     }
 
-    /// Slots that have memory: all below this number.
-    pub(super) fn room(&self, books: &SlotBooks<K, V>) -> usize {
-        books.chunks << self.shift
+    fn was_given(&self, books: &SlotBooks, slot: u32) -> bool {
+        slot < books.fresh && (books.skipped == 0 || Self::ends(chunk_of(slot), books.expected).contains(&slot))
+    }
+
+    /// All slots that were ever given out are below this number.
+    pub(super) fn room(&self, books: &SlotBooks) -> usize {
+        books.room as usize
     }
 
     /// Whether [`take`](Self::take) can do without fresh memory.
-    pub(super) fn has_room(&self, books: &SlotBooks<K, V>) -> bool {
-        books.free.len > 0 || (books.fresh as usize) < self.room(books)
+    pub(super) fn has_room(&self, books: &SlotBooks) -> bool {
+        books.free.len > 0 || books.fresh < books.room
     }
 
     /// Puts an entry into a free cell and says which. It is held and live, but not yet in the index.
-    pub(super) fn take(&self, books: &mut SlotBooks<K, V>, hash: u64, entry: (K, V)) -> u32 {
+    pub(super) fn take(&self, books: &mut SlotBooks, hash: u64, entry: (K, V)) -> u32 {
         let slot = self.pop(books).unwrap_or_else(|| {
-            if books.fresh as usize == self.room(books) {
+            if books.fresh == books.room {
                 self.add_chunk(books);
             }
             books.fresh += 1;
@@ -203,7 +234,7 @@ impl<K, V> Slots<K, V> {
         slot
     }
 
-    fn pop(&self, books: &mut SlotBooks<K, V>) -> Option<u32> {
+    fn pop(&self, books: &mut SlotBooks) -> Option<u32> {
         if books.free.len == 0 {
             return None;
         }
@@ -213,12 +244,12 @@ impl<K, V> Slots<K, V> {
         Some(slot)
     }
 
-    fn next(&self, books: &SlotBooks<K, V>, slot: u32) -> u32 {
+    fn next(&self, books: &SlotBooks, slot: u32) -> u32 {
         self.header_of(books, slot).hash_low.load(Relaxed)
     }
 
     /// Ends a live slot that has been taken out of the index, and adds it to `chain`.
-    pub(super) fn depart(&self, books: &SlotBooks<K, V>, slot: u32, cause: RemovalCause, chain: &mut Chain) {
+    pub(super) fn depart(&self, books: &SlotBooks, slot: u32, cause: RemovalCause, chain: &mut Chain) {
         let header = self.header_of(books, slot);
         assert!(header.is_live(), "slot {slot} departs twice");
         let number = CAUSES.iter().position(|&other| other == cause).expect("every cause has a number") as u8;
@@ -227,7 +258,7 @@ impl<K, V> Slots<K, V> {
     }
 
     /// Moves all of `from` behind `to`.
-    pub(super) fn append(&self, books: &SlotBooks<K, V>, to: &mut Chain, from: Chain) {
+    pub(super) fn append(&self, books: &SlotBooks, to: &mut Chain, from: Chain) {
         if from.len == 0 {
             return;
         }
@@ -241,7 +272,7 @@ impl<K, V> Slots<K, V> {
     }
 
     /// Makes cells free whose entries have been dropped, or need no dropping.
-    pub(super) fn release(&self, books: &mut SlotBooks<K, V>, chain: Chain) {
+    pub(super) fn release(&self, books: &mut SlotBooks, chain: Chain) {
         // The latest goes first: its memory is the most likely to be in the processor's cache.
         let mut free = chain;
         let rest = std::mem::replace(&mut books.free, Chain::new());
@@ -284,36 +315,32 @@ impl<K, V> Slots<K, V> {
         }
     }
 
-    fn add_chunk(&self, books: &mut SlotBooks<K, V>) {
-        let room = self.room(books) + (1 << self.shift);
-        assert!(room <= crate::parts::lists::MAX_SLOTS, "more than {room} entries in one segment: use more segments");
-        let places = books.directories.last().map_or(0, |directory| directory.len());
-        let mut first = self.directory.load(Relaxed);
-        if books.chunks == places {
-            let larger: Box<[_]> = (0..(places * 2).max(4))
-                // SAFETY: `first` is the start of the current directory, which has `places` places.
-                .map(|chunk| if chunk < places { unsafe { *first.add(chunk) } } else { ptr::null_mut() })
-                .collect();
-            let larger = Box::into_raw(larger);
-            books.directories.push(larger);
-            first = larger.cast();
-        }
-        let layout = Self::chunk_layout(self.shift);
+    fn add_chunk(&self, books: &mut SlotBooks) {
+        let chunk = if books.room == 0 { 0 } else { chunk_of(books.room - 1) + 1 };
+        assert!(chunk < CHUNKS, "more than {MAX_SLOTS} entries in one segment: use more segments");
+        let slots = Self::ends(chunk, books.expected);
+        let layout = Self::layout(&slots);
         // SAFETY: the layout is not empty: a cell has a header. All-zero bytes are a valid cell: the header consists of
         // atomic integers and the entry may be uninitialised.
-        let chunk = unsafe { alloc_zeroed(layout) }.cast::<Cell<K, V>>();
-        if chunk.is_null() {
+        let memory = unsafe { alloc_zeroed(layout) }.cast::<Cell<K, V>>();
+        if memory.is_null() {
             handle_alloc_error(layout);
         }
-        // SAFETY: `first` is the start of a directory with more than `chunks` places. Readers of this very directory
-        // look at places of chunks whose slots they have found, never at this one.
-        unsafe { first.add(books.chunks).write(chunk) };
-        books.chunks += 1;
-        self.directory.store(first, Release);
+        self.chunks[chunk].store(memory.wrapping_sub(slots.start as usize), Release);
+        books.skipped += slots.start - books.room;
+        books.fresh = slots.start;
+        books.room = slots.end;
     }
 
-    fn chunk_layout(shift: u32) -> Layout {
-        Layout::array::<Cell<K, V>>(1 << shift).expect("a chunk larger than the address space")
+    /// The slots of a chunk, cut off where no more are expected.
+    fn ends(chunk: usize, expected: u32) -> Range<u32> {
+        let slots = slots_of(chunk);
+        let end = if slots.contains(&expected) && expected > slots.start { expected } else { slots.end };
+        slots.start..end
+    }
+
+    fn layout(slots: &Range<u32>) -> Layout {
+        Layout::array::<Cell<K, V>>(slots.len()).expect("a chunk larger than the address space")
     }
 
     /// Drops what is held and frees all memory.
@@ -321,38 +348,38 @@ impl<K, V> Slots<K, V> {
     /// # Safety
     ///
     /// Nobody else uses the cells, now or later.
-    pub(super) unsafe fn free_all(&self, books: &mut SlotBooks<K, V>) {
-        for slot in 0..books.fresh {
-            // SAFETY: given out; and to ourselves alone, by the caller's promise.
-            unsafe {
-                let cell = self.cell(slot);
-                if cell.header.state.load(Relaxed) & HELD != 0 {
-                    drop_entry(cell);
+    pub(super) unsafe fn free_all(&self, books: &mut SlotBooks) {
+        for chunk in 0..CHUNKS {
+            let slots = Self::ends(chunk, books.expected);
+            let memory = self.chunks[chunk].swap(ptr::null_mut(), Relaxed);
+            if memory.is_null() {
+                break;
+            }
+            for slot in slots.start..slots.end.min(books.fresh) {
+                // SAFETY: within the chunk, whose headers are initialised; to ourselves alone, by the caller's promise.
+                unsafe {
+                    let cell = &*memory.wrapping_add(slot as usize);
+                    if cell.header.state.load(Relaxed) & HELD != 0 {
+                        drop_entry(cell);
+                    }
                 }
             }
+            let start = memory.wrapping_add(slots.start as usize);
+            // SAFETY: allocated by `add_chunk` with this layout, and taken out of the only place that leads to it.
+            unsafe { dealloc(start.cast(), Self::layout(&slots)) };
         }
-        let first = self.directory.load(Relaxed);
-        for chunk in 0..books.chunks {
-            // SAFETY: allocated by `add_chunk` with this layout, and freed only here.
-            unsafe { dealloc((*first.add(chunk)).cast(), Self::chunk_layout(self.shift)) };
-        }
-        for directory in books.directories.drain(..) {
-            // SAFETY: from `Box::into_raw`, freed only here.
-            drop(unsafe { Box::from_raw(directory) });
-        }
-        books.chunks = 0;
-        books.fresh = 0;
+        *books = SlotBooks { free: Chain::new(), fresh: 0, room: 0, expected: books.expected, skipped: 0 };
     }
 
-    pub(super) fn is_live(&self, books: &SlotBooks<K, V>, slot: u32) -> bool {
-        slot < books.fresh && self.header_of(books, slot).is_live()
+    pub(super) fn is_live(&self, books: &SlotBooks, slot: u32) -> bool {
+        self.was_given(books, slot) && self.header_of(books, slot).is_live()
     }
 
     /// Checks that every slot is live, free or one of the `waiting`; nothing may be under way.
-    pub(super) fn validate(&self, books: &SlotBooks<K, V>, live: usize, waiting: usize) {
+    pub(super) fn validate(&self, books: &SlotBooks, live: usize, waiting: usize) {
         let found = (0..books.fresh).filter(|&slot| self.is_live(books, slot)).count();
         assert_eq!(found, live, "live slots");
-        assert_eq!(books.fresh as usize, live + waiting + books.free.len as usize, "a slot is lost");
+        assert_eq!((books.fresh - books.skipped) as usize, live + waiting + books.free.len as usize, "a slot is lost");
         assert_eq!(self.cells(&books.free).filter(|cell| cell.header.is_live()).count(), 0, "a free slot is live");
     }
 }
