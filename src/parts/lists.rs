@@ -87,6 +87,20 @@ impl<const N: usize> Lists<N> {
         self.ends[list].len += 1;
     }
 
+    /// Adds `slot`, which must stand in no list, right behind the linked `after` of `list`, or as the front of it.
+    pub(crate) fn insert_after(&mut self, list: usize, after: Option<u32>, slot: u32) {
+        debug_assert_eq!(self.list_of(slot), None, "slot {slot} is linked already");
+        let prev = after.unwrap_or(END);
+        let next = match after {
+            Some(after) => self.nodes[after as usize].next,
+            None => self.ends[list].front,
+        };
+        self.nodes[slot as usize] = Node { prev: (list as u32) << LIST_SHIFT | prev, next };
+        self.set_next(list, prev, slot);
+        self.set_prev(list, next, slot);
+        self.ends[list].len += 1;
+    }
+
     /// Takes `slot` out and says where it stood; does nothing to a slot that stands in no list.
     pub(crate) fn remove(&mut self, slot: u32) -> Option<usize> {
         let list = self.list_of(slot)?;
@@ -174,7 +188,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig { cases: if cfg!(miri) { 4 } else { 256 }, failure_persistence: None, ..ProptestConfig::default() })]
         #[test]
-        fn behaves_as_two_deques(ops in prop::collection::vec((0..4u8, 0..12u32, 0..12u32, 0..2usize), 0..80)) {
+        fn behaves_as_two_deques(ops in prop::collection::vec((0..5u8, 0..12u32, 0..12u32, 0..2usize), 0..80)) {
             let mut lists = Lists::<2>::new();
             lists.reserve(12);
             let mut model = [VecDeque::new(), VecDeque::new()];
@@ -195,6 +209,11 @@ mod tests {
                         lists.move_to_back(list, slot);
                         model[l].remove(i);
                         model[list].push_back(slot);
+                    }
+                    (4, None) => {
+                        let after = model[list].iter().position(|&s| s == other);
+                        lists.insert_after(list, after.map(|_| other), slot);
+                        model[list].insert(after.map_or(0, |i| i + 1), slot);
                     }
                     (3, Some((l, i))) if place(&model, other).is_none() => {
                         lists.replace(slot, other);

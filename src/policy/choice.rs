@@ -37,7 +37,8 @@ struct Named {
     make: fn(u64) -> Box<dyn Policy>,
 }
 
-static TINY_LFU: Named = Named { name: "tiny_lfu", make: |capacity| Box::new(tiny_lfu::TinyLfu::new(capacity)) };
+static TINY_LFU: Named =
+    Named { name: "tiny_lfu", make: |capacity| Box::new(tiny_lfu::TinyLfu::new(capacity)) };
 static S3_FIFO: Named = Named { name: "s3_fifo", make: |capacity| Box::new(s3_fifo::S3Fifo::new(capacity)) };
 static SIEVE: Named = Named { name: "sieve", make: |_| Box::new(sieve::Sieve::new()) };
 static LRU: Named = Named { name: "lru", make: |_| Box::new(lru::Lru::new()) };

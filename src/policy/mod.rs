@@ -68,6 +68,14 @@
 //! ```
 
 mod choice;
+mod fifo;
+mod lfu;
+mod lru;
+mod s3_fifo;
+mod sieve;
+#[cfg(test)]
+mod sim;
+mod tiny_lfu;
 
 pub use choice::EvictionPolicy;
 

@@ -1,0 +1,361 @@
+//! A cache without keys' and values' types, threads or time, to drive a policy as the trait's contract says.
+
+use super::{End, Entries, Policy, Reads, Slot};
+use crate::removal::RemovalCause;
+use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
+use std::cell::Cell;
+use std::collections::HashMap;
+use std::ops::ControlFlow;
+
+/// A policy written naively, over keys. It need not bound its work.
+pub(super) trait Oracle {
+    fn set_capacity(&mut self, _capacity: u64) {}
+    fn reserve(&mut self, _slots: usize) {}
+    fn admit(&mut self, _key: u64) {}
+    /// Told before `insert` and whenever a key's weight changes.
+    fn weigh(&mut self, _key: u64, _weight: u64) {}
+    fn insert(&mut self, key: u64);
+    fn read(&mut self, key: u64);
+    fn victim(&mut self) -> Option<u64>;
+    fn remove(&mut self, key: u64, cause: RemovalCause);
+    /// All keys, the coldest first, if the oracle says.
+    fn order(&self) -> Option<Vec<u64>>;
+}
+
+/// The hash that a cache would give: 48 well-mixed bits.
+pub(super) fn hash_of(key: u64) -> u64 {
+    let mut x = key.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    (x ^ (x >> 31)) & ((1 << 48) - 1)
+}
+
+#[derive(Clone)]
+struct Entry {
+    key: u64,
+    hash: u64,
+    weight: u64,
+    mark: Cell<u8>,
+}
+
+struct Book(Vec<Entry>);
+
+impl Entries for Book {
+    fn hash(&self, slot: Slot) -> u64 {
+        self.0[slot.index()].hash
+    }
+    fn weight(&self, slot: Slot) -> u64 {
+        self.0[slot.index()].weight
+    }
+    fn mark(&self, slot: Slot) -> u8 {
+        self.0[slot.index()].mark.get()
+    }
+    fn set_mark(&self, slot: Slot, mark: u8) {
+        self.0[slot.index()].mark.set(mark);
+    }
+}
+
+/// How many slots are reserved at a time.
+const CHUNK: usize = 16;
+
+pub(super) struct Sim {
+    policy: Box<dyn Policy>,
+    oracle: Option<Box<dyn Oracle>>,
+    reads: Reads,
+    book: Book,
+    index: HashMap<u64, Slot>,
+    pinned: HashMap<u64, Slot>,
+    free: Vec<Slot>,
+    reserved: usize,
+    capacity: u64,
+    weight: u64,
+    pinned_weight: u64,
+}
+
+impl Sim {
+    pub(super) fn new(policy: Box<dyn Policy>, capacity: u64) -> Self {
+        Self {
+            reads: policy.reads(),
+            policy,
+            oracle: None,
+            book: Book(Vec::new()),
+            index: HashMap::new(),
+            pinned: HashMap::new(),
+            free: Vec::new(),
+            reserved: 0,
+            capacity,
+            weight: 0,
+            pinned_weight: 0,
+        }
+    }
+
+    fn tell(&mut self, tell: impl FnOnce(&mut dyn Oracle)) {
+        if let Some(oracle) = &mut self.oracle {
+            tell(&mut **oracle);
+        }
+    }
+
+    pub(super) fn get(&mut self, key: u64) -> bool {
+        if let Some(&slot) = self.pinned.get(&key) {
+            // Its slot has left the policy: that a read of it is told means nothing.
+            self.read(slot);
+            return true;
+        }
+        let Some(&slot) = self.index.get(&key) else { return false };
+        self.read(slot);
+        self.tell(|oracle| oracle.read(key));
+        true
+    }
+
+    fn read(&mut self, slot: Slot) {
+        match self.reads {
+            Reads::Ignored => {}
+            Reads::Marked(most) => {
+                let mark = &self.book.0[slot.index()].mark;
+                mark.set((mark.get() + 1).min(most));
+            }
+            Reads::Recorded => self.policy.hit(slot, &self.book),
+        }
+    }
+
+    /// Says whether the entry is in the cache.
+    pub(super) fn insert(&mut self, key: u64, weight: u64) -> bool {
+        if let Some(&slot) = self.pinned.get(&key) {
+            let new = self.take_slot(key, self.book.0[slot.index()].weight);
+            self.policy.moved(slot, new, &self.book);
+            self.free.push(slot);
+            self.pinned.insert(key, new);
+            return true;
+        }
+        if self.index.contains_key(&key) {
+            return self.update(key, weight);
+        }
+        if weight > self.capacity || !self.policy.admit(hash_of(key), weight, &self.book) {
+            return false;
+        }
+        // The cache may ask twice.
+        if key % 3 == 0 && !self.policy.admit(hash_of(key), weight, &self.book) {
+            return false;
+        }
+        self.tell(|oracle| oracle.admit(key));
+        if !self.make_room(weight) {
+            return false;
+        }
+        let slot = self.take_slot(key, weight);
+        self.weight += weight;
+        self.index.insert(key, slot);
+        self.tell(|oracle| {
+            oracle.weigh(key, weight);
+            oracle.insert(key);
+        });
+        self.policy.insert(slot, &self.book);
+        true
+    }
+
+    fn update(&mut self, key: u64, weight: u64) -> bool {
+        let old = self.index[&key];
+        if weight > self.capacity {
+            self.remove(key, RemovalCause::Rejected);
+            return false;
+        }
+        let new = self.take_slot(key, weight);
+        self.book.0[new.index()].mark.set(self.book.0[old.index()].mark.get());
+        self.weight = self.weight - self.book.weight(old) + weight;
+        self.policy.moved(old, new, &self.book);
+        self.index.insert(key, new);
+        self.free.push(old);
+        self.tell(|oracle| oracle.weigh(key, weight));
+        self.get(key);
+        self.make_room(0);
+        self.index.contains_key(&key)
+    }
+
+    fn make_room(&mut self, weight: u64) -> bool {
+        while self.weight.saturating_add(weight) > self.capacity {
+            let victim = self.policy.victim(&self.book);
+            let key = victim.map(|slot| self.book.0[slot.index()].key);
+            if let Some(slot) = victim {
+                assert_eq!(self.index.get(&key.unwrap()), Some(&slot), "the victim has left already");
+            }
+            if let Some(oracle) = &mut self.oracle {
+                assert_eq!(key, oracle.victim(), "another victim than the definition's");
+            }
+            let Some(key) = key else {
+                assert!(self.index.is_empty(), "no victim, though there are entries");
+                return false;
+            };
+            self.remove(key, RemovalCause::Size);
+        }
+        true
+    }
+
+    pub(super) fn remove(&mut self, key: u64, cause: RemovalCause) -> bool {
+        let Some(slot) = self.index.remove(&key) else { return false };
+        self.tell(|oracle| oracle.remove(key, cause));
+        self.policy.remove(slot, cause, &self.book);
+        // What has left means nothing any more.
+        self.policy.remove(slot, cause, &self.book);
+        self.weight -= self.book.weight(slot);
+        self.free.push(slot);
+        true
+    }
+
+    /// Pins an entry, or lets a pinned one go.
+    pub(super) fn pin(&mut self, key: u64) {
+        if let Some(slot) = self.pinned.remove(&key) {
+            self.index.insert(key, slot);
+            self.weight += self.book.weight(slot);
+            self.pinned_weight -= self.book.weight(slot);
+            self.book.0[slot.index()].mark.set(0);
+            self.set_capacity(self.capacity + self.book.weight(slot));
+            let weight = self.book.weight(slot);
+            self.tell(|oracle| {
+                oracle.weigh(key, weight);
+                oracle.insert(key);
+            });
+            self.policy.insert(slot, &self.book);
+        } else if let Some(slot) = self.index.remove(&key) {
+            self.tell(|oracle| oracle.remove(key, RemovalCause::Explicit));
+            self.policy.remove(slot, RemovalCause::Explicit, &self.book);
+            self.weight -= self.book.weight(slot);
+            self.pinned.insert(key, slot);
+            self.pinned_weight += self.book.weight(slot);
+            self.set_capacity(self.capacity - self.book.weight(slot));
+        }
+    }
+
+    /// Changes what remains beside the pinned entries.
+    pub(super) fn set_capacity(&mut self, capacity: u64) {
+        self.capacity = capacity;
+        self.policy.set_capacity(capacity);
+        self.tell(|oracle| oracle.set_capacity(capacity));
+        self.make_room(0);
+    }
+
+    fn take_slot(&mut self, key: u64, weight: u64) -> Slot {
+        let entry = Entry { key, hash: hash_of(key), weight, mark: Cell::new(0) };
+        if let Some(slot) = self.free.pop() {
+            self.book.0[slot.index()] = entry;
+            return slot;
+        }
+        self.book.0.push(entry);
+        if self.book.0.len() > self.reserved {
+            self.reserved += CHUNK.max(self.reserved / 4);
+            let reserved = self.reserved;
+            self.policy.reserve(reserved);
+            self.tell(|oracle| oracle.reserve(reserved));
+        }
+        Slot::new(self.book.0.len() as u32 - 1)
+    }
+
+    fn order(&self, from: End) -> Vec<u64> {
+        let mut keys = Vec::new();
+        self.policy.walk(from, &mut |slot| {
+            keys.push(self.book.0[slot.index()].key);
+            ControlFlow::Continue(())
+        });
+        keys
+    }
+
+    pub(super) fn validate(&self) {
+        self.policy.validate(self.index.len(), &self.book);
+        assert!(self.weight <= self.capacity);
+        let order = self.order(End::Coldest);
+        assert_eq!(order.len(), self.index.len(), "a walk visits each entry once");
+        assert!(order.iter().all(|key| self.index.contains_key(key)), "a walk visits entries that have left");
+        let mut reversed = self.order(End::Hottest);
+        reversed.reverse();
+        assert_eq!(order, reversed, "the two walks disagree");
+        if let Some(expected) = self.oracle.as_ref().and_then(|oracle| oracle.order()) {
+            assert_eq!(order, expected, "another order than the definition's");
+        }
+        let mut visits = 0;
+        self.policy.walk(End::Coldest, &mut |_| {
+            visits += 1;
+            ControlFlow::Break(())
+        });
+        assert_eq!(visits, self.index.len().min(1), "a walk stops when told to");
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Op {
+    /// A read, and on a miss an insert.
+    ReadThrough(u64, u64),
+    Insert(u64, u64),
+    Remove(u64),
+    Expire(u64),
+    Pin(u64),
+    SetCapacity(u64),
+}
+
+fn ops() -> impl Strategy<Value = Vec<Op>> {
+    // Skewed, so that some keys are read often.
+    let key = || (0..20u64, 0..20u64).prop_map(|(a, b)| a.min(b));
+    let weight = || prop_oneof![6 => Just(1u64), 3 => 0..4u64, 1 => 4..30u64];
+    let op = prop_oneof![
+        30 => (key(), weight()).prop_map(|(key, weight)| Op::ReadThrough(key, weight)),
+        4 => (key(), weight()).prop_map(|(key, weight)| Op::Insert(key, weight)),
+        2 => key().prop_map(Op::Remove),
+        1 => key().prop_map(Op::Expire),
+        1 => key().prop_map(Op::Pin),
+        1 => prop_oneof![Just(0u64), Just(1), 2..24u64].prop_map(Op::SetCapacity),
+    ];
+    prop::collection::vec(op, 0..if cfg!(miri) { 40 } else { 250 })
+}
+
+fn run(sim: &mut Sim, ops: &[Op]) {
+    for &op in ops {
+        match op {
+            Op::ReadThrough(key, weight) => {
+                if !sim.get(key) {
+                    sim.insert(key, weight);
+                }
+            }
+            Op::Insert(key, weight) => {
+                sim.insert(key, weight);
+            }
+            Op::Remove(key) => {
+                sim.remove(key, RemovalCause::Explicit);
+            }
+            Op::Expire(key) => {
+                sim.remove(key, RemovalCause::Expired);
+            }
+            Op::Pin(key) => sim.pin(key),
+            Op::SetCapacity(capacity) => sim.set_capacity(capacity),
+        }
+        sim.validate();
+    }
+}
+
+fn for_many_runs(test: impl Fn(u64, &[Op])) {
+    let config = ProptestConfig {
+        cases: if cfg!(miri) { 4 } else { 300 },
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    };
+    let capacity = prop_oneof![1 => Just(0u64), 1 => Just(1), 8 => 2..20u64, 1 => Just(u64::MAX >> 1)];
+    let cases = (capacity, ops());
+    let result = TestRunner::new(config).run(&cases, |(capacity, ops)| {
+        test(capacity, &ops);
+        Ok(())
+    });
+    if let Err(error) = result {
+        panic!("{error}");
+    }
+}
+
+/// Drives the policy and its definition side by side: same victims, same order, and books that add up after every step.
+pub(super) fn check_against(policy: fn(u64) -> Box<dyn Policy>, oracle: fn(u64) -> Box<dyn Oracle>) {
+    for_many_runs(|capacity, ops| {
+        let mut sim = Sim::new(policy(capacity), capacity);
+        sim.oracle = Some(oracle(capacity));
+        run(&mut sim, ops);
+    });
+}
+
+/// Drives the policy alone: books that add up after every step, and a victim whenever there are entries.
+pub(super) fn check(policy: fn(u64) -> Box<dyn Policy>) {
+    for_many_runs(|capacity, ops| run(&mut Sim::new(policy(capacity), capacity), ops));
+}
