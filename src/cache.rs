@@ -3,13 +3,12 @@
 use crate::builder::Builder;
 use crate::policy::{End, EvictionPolicy};
 use crate::removal::RemovalCause;
-use crate::segment::{Arrival, Bank, Leaving, Outcome, Seen, Segment, share};
+use crate::segment::{Arrival, Bank, Leaving, Outcome, Panics, Seen, Segment, share};
 use crate::stats::{Reads, Stats};
 use crate::table::{Found, Guard, pin};
 use equivalent::Equivalent;
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
-use std::panic::resume_unwind;
 use std::sync::Arc;
 
 pub(crate) type Weigher<K, V> = Arc<dyn Fn(&K, &V) -> u64 + Send + Sync>;
@@ -353,7 +352,9 @@ where
 
     /// Removes all entries that were there when it was called. Those inserted meanwhile may stay or go.
     pub fn invalidate_all(&self) {
-        self.inner.remove_all(RemovalCause::Explicit);
+        let mut panics = Panics::default();
+        self.inner.remove_all(RemovalCause::Explicit, &mut panics);
+        panics.resume();
     }
 
     /// Up to `n` entries that the policy would keep longest, cloned, the hottest first.
@@ -408,24 +409,26 @@ where
 
     #[cold]
     fn store_otherwise(&self, outcome: Outcome<K, V>, leaving: Leaving<'_, K, V>, seen: Seen) -> Stored<K> {
-        let (outcome, left) = match outcome {
+        let mut panics = Panics::default();
+        leaving.settle_but(&mut panics);
+        let outcome = match outcome {
             Outcome::NoRoom(arrival, missing) => {
-                leaving.settle();
-                self.inner.store_with_more_room(arrival, missing, seen)
+                let (outcome, left) = self.inner.store_with_more_room(arrival, missing, seen);
+                left.into_iter().for_each(|leaving| leaving.settle_but(&mut panics));
+                outcome
             }
-            outcome => (outcome, vec![leaving]),
+            outcome => outcome,
         };
-        let (stored, panic) = match outcome {
-            Outcome::Stored => (Stored::Yes, None),
-            Outcome::Changed(arrival) => (Stored::Changed(arrival.key), None),
-            Outcome::Refused(Arrival { hash, key, value, .. }) | Outcome::NoRoom(Arrival { hash, key, value, .. }, _) => {
-                (Stored::Refused, self.inner.segment(hash).notify(&key, &value, RemovalCause::Rejected))
+        let stored = match outcome {
+            Outcome::Stored => Stored::Yes,
+            Outcome::Changed(arrival) => Stored::Changed(arrival.key),
+            Outcome::Refused(arrival) | Outcome::NoRoom(arrival, _) => {
+                let Arrival { hash, key, value, .. } = &arrival;
+                self.inner.segment(*hash).notify(key, value, RemovalCause::Rejected, &mut panics);
+                Stored::Refused
             }
         };
-        left.into_iter().for_each(Leaving::settle);
-        if let Some(panic) = panic {
-            resume_unwind(panic);
-        }
+        panics.resume();
         stored
     }
 
@@ -537,21 +540,23 @@ impl<K, V, S> Inner<K, V, S> {
                 self.withdraw(excess, &mut left);
             }
         }
-        left.into_iter().for_each(Leaving::settle);
+        let mut panics = Panics::default();
+        left.into_iter().for_each(|leaving| leaving.settle_but(&mut panics));
         if capacity == 0 {
             // Entries without weight, too.
-            self.remove_all(RemovalCause::Size);
+            self.remove_all(RemovalCause::Size, &mut panics);
         }
+        panics.resume();
     }
 
     /// Takes out all entries that are there when it is called.
-    fn remove_all(&self, cause: RemovalCause) {
+    fn remove_all(&self, cause: RemovalCause, panics: &mut Panics) {
         for segment in &self.segments {
             let mut cursor = Some(0);
             while let Some(at) = cursor {
                 let (next, leaving) = segment.remove_from(&self.bank, at, cause);
                 cursor = next;
-                leaving.settle();
+                leaving.settle_but(panics);
             }
         }
     }

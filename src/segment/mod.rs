@@ -726,22 +726,29 @@ impl<K, V> Leaving<'_, K, V> {
     /// With the first panic of the listener, after everything has been done.
     #[inline]
     pub(crate) fn settle(self) {
+        let mut panics = Panics::default();
+        self.settle_but(&mut panics);
+        panics.resume();
+    }
+
+    /// As [`settle`](Self::settle), but leaves a panic of the listener for later.
+    #[inline]
+    pub(crate) fn settle_but(self, panics: &mut Panics) {
         if self.departures.is_some() || self.spent.is_some() || self.is_pressed {
-            self.settle_all();
+            self.settle_all(panics);
         }
     }
 
     #[cold]
-    fn settle_all(self) {
+    fn settle_all(self, panics: &mut Panics) {
         let Self { segment, departures, spent, is_pressed } = self;
         if is_pressed {
             press();
         }
         let table = &segment.table;
-        let mut panic = None;
         if let Some(departures) = departures {
             for (key, value, cause) in table.departed(&departures) {
-                panic = panic.or(segment.notify(key, value, cause));
+                segment.notify(key, value, cause, panics);
             }
             let mut writer = table.lock();
             writer.retire_all(departures);
@@ -750,17 +757,44 @@ impl<K, V> Leaving<'_, K, V> {
             table.drop_spent(&mut spent);
             table.lock().recycle(spent);
         }
-        if let Some(panic) = panic {
-            resume_unwind(panic);
-        }
     }
 }
 
 impl<K, V> Segment<K, V> {
-    /// Tells the listener, if there is one, and gives its panic.
-    pub(crate) fn notify(&self, key: &K, value: &V, cause: RemovalCause) -> Option<Box<dyn Any + Send>> {
-        let listener = self.listener.as_ref()?;
-        catch_unwind(AssertUnwindSafe(|| listener(key, value, cause))).err()
+    /// Tells the listener, if there is one.
+    pub(crate) fn notify(&self, key: &K, value: &V, cause: RemovalCause, panics: &mut Panics) {
+        if let Some(listener) = &self.listener {
+            panics.catch(|| listener(key, value, cause));
+        }
+    }
+}
+
+/// The first panic of the listener in an operation, kept until everything else has been done.
+#[derive(Default)]
+#[must_use = "a panic reaches its caller"]
+pub(crate) struct Panics(Option<Box<dyn Any + Send>>);
+
+impl Panics {
+    fn catch(&mut self, code: impl FnOnce()) {
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(code)) {
+            match self.0 {
+                None => self.0 = Some(payload),
+                // The payload's own `Drop` could panic.
+                Some(_) => std::mem::forget(payload),
+            }
+        }
+    }
+
+    /// Goes on with the panic, if there was one; not while another is under way, which would abort.
+    #[inline]
+    pub(crate) fn resume(self) {
+        if let Some(payload) = self.0 {
+            if std::thread::panicking() {
+                std::mem::forget(payload);
+            } else {
+                resume_unwind(payload);
+            }
+        }
     }
 }
 
