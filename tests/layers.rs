@@ -92,7 +92,8 @@ fn imports(code: &str) -> Vec<String> {
             continue;
         }
         let rest = &code[at + "crate::".len()..];
-        let name = |text: &str| text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>();
+        let name =
+            |text: &str| text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>();
         match rest.strip_prefix('{') {
             Some(list) => {
                 let list = &list[..list.find("};").expect("a list ends")];
@@ -151,6 +152,7 @@ fn unsafe_code_has_one_room() {
 
 #[test]
 fn the_reader_of_imports_reads() {
-    let code = "use crate::a::b;\nuse crate::{c::d, e::{f, g}, h};\nfn x() { crate::i::j(); my_crate::no(); }";
+    let code =
+        "use crate::a::b;\nuse crate::{c::d, e::{f, g}, h};\nfn x() { crate::i::j(); my_crate::no(); }";
     assert_eq!(imports(code), ["a", "c", "e", "h", "i"]);
 }

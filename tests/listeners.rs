@@ -26,7 +26,8 @@ fn with_listener(
         .segments(segments)
         .eviction_policy(policy)
         .eviction_listener(move |key: &u64, value: &u64, cause| {
-            let cache = inside.get().expect("nothing leaves before the handle is set").lock().unwrap().clone();
+            let cache =
+                inside.get().expect("nothing leaves before the handle is set").lock().unwrap().clone();
             listener(&cache, *key, *value, cause);
         })
         .build()
@@ -377,8 +378,12 @@ fn case_57_a_drop_uses_the_cache() {
 #[test]
 #[cfg_attr(miri, ignore = "spins")]
 fn case_59_no_writer_starves() {
-    let cache: Cache<u64, u64> =
-        Cache::builder().max_capacity(100).segments(1).eviction_policy(EvictionPolicy::lru()).build().unwrap();
+    let cache: Cache<u64, u64> = Cache::builder()
+        .max_capacity(100)
+        .segments(1)
+        .eviction_policy(EvictionPolicy::lru())
+        .build()
+        .unwrap();
     let done = AtomicBool::new(false);
     let restless = AtomicU64::new(0);
     std::thread::scope(|scope| {
@@ -396,6 +401,9 @@ fn case_59_no_writer_starves() {
         }
         done.store(true, Relaxed);
     });
-    assert!(restless.load(SeqCst) < 20_000_000, "2,000 inserts took longer than 20 million of another thread");
+    assert!(
+        restless.load(SeqCst) < 20_000_000,
+        "2,000 inserts took longer than 20 million of another thread"
+    );
     cache.validate();
 }

@@ -187,7 +187,10 @@ impl Model {
     }
 
     fn explicit(&self, keys: impl IntoIterator<Item = u64>) -> Allowed {
-        Allowed { explicit: keys.into_iter().filter_map(|key| self.id_of(key)).collect(), ..Allowed::default() }
+        Allowed {
+            explicit: keys.into_iter().filter_map(|key| self.id_of(key)).collect(),
+            ..Allowed::default()
+        }
     }
 
     fn run(&mut self, step: &Step) {
@@ -343,7 +346,10 @@ impl Model {
     }
 
     fn pinned_weight(&self) -> u64 {
-        self.entries.values().filter(|entry| entry.pinned).fold(0, |sum, entry| sum.saturating_add(entry.weight))
+        self.entries
+            .values()
+            .filter(|entry| entry.pinned)
+            .fold(0, |sum, entry| sum.saturating_add(entry.weight))
     }
 
     /// Works out what has left, and checks that it was allowed to, for the cause that was given.
@@ -360,7 +366,8 @@ impl Model {
             self.guess(&all, &allowed)
         };
         for (key, id, cause) in left {
-            let (known, entry) = all.remove(&id).unwrap_or_else(|| panic!("{id} of {key} leaves a second time"));
+            let (known, entry) =
+                all.remove(&id).unwrap_or_else(|| panic!("{id} of {key} leaves a second time"));
             assert_eq!(known, key);
             let is_arrival = allowed.arrival.as_ref().is_some_and(|(_, arrival)| arrival.id == id);
             match cause {
@@ -394,7 +401,10 @@ impl Model {
     fn guess(&self, all: &BTreeMap<u64, (u64, Entry)>, allowed: &Allowed) -> Vec<(u64, u64, RemovalCause)> {
         let left: BTreeMap<u64, u64> = self.cache.iter().map(|(key, value)| (value.what.0, key)).collect();
         let stats = self.cache.stats();
-        assert!(left.iter().all(|(id, key)| all.get(id).is_some_and(|(known, _)| known == key)), "out of nothing");
+        assert!(
+            left.iter().all(|(id, key)| all.get(id).is_some_and(|(known, _)| known == key)),
+            "out of nothing"
+        );
         let gone = all.iter().filter(|(id, _)| !left.contains_key(id));
         gone.map(|(&id, &(key, _))| {
             let cause = if allowed.explicit.contains(&id) {
