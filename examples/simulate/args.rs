@@ -1,0 +1,118 @@
+//! What the command line says.
+
+use crate::replay::{Contest, Segments};
+use clap::Parser;
+use larder::EvictionPolicy;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+/// All policies that the crate has by name.
+pub(crate) const POLICIES: &[&str] = &["tiny_lfu", "s3_fifo", "sieve", "lru", "lfu", "fifo"];
+
+/// Hit ratios of larder's eviction policies on traces, beside Belady's clairvoyant optimum.
+///
+/// Each request is a get and, on a miss, an insert; every entry weighs 1. Without traces, a few made-up ones are run.
+#[derive(Debug, Parser)]
+#[command(name = "simulate")]
+pub(crate) struct Args {
+    /// Traces, or folders of them: .u64 (little-endian u64 keys), .lis (ARC), else text with a key on each line; .zst may follow.
+    pub(crate) traces: Vec<PathBuf>,
+
+    /// The policies to run [default: all].
+    #[arg(long, value_name = "NAME,..", value_delimiter = ',')]
+    policies: Vec<EvictionPolicy>,
+
+    /// The capacities to run them at, in entries [default: from 1 % to 40 % of the trace's distinct keys].
+    #[arg(long, value_name = "N,..", value_delimiter = ',')]
+    capacities: Vec<u64>,
+
+    /// Segments of each cache: a number, or "auto" for what the cache takes by itself.
+    #[arg(long, value_name = "N", default_value = "1")]
+    segments: Segments,
+
+    /// Only the first N requests of each trace.
+    #[arg(long, value_name = "N")]
+    limit: Option<NonZeroUsize>,
+
+    /// Draw a plot of each trace, hit ratio over capacity, into this folder as SVG.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) plot: Option<PathBuf>,
+
+    /// Compare with the peers of this table (columns trace, capacity, opt, peers ..) at its capacities. Without traces, its folder is searched for them.
+    #[arg(long, value_name = "TSV", conflicts_with_all = ["capacities", "limit"])]
+    pub(crate) field: Option<PathBuf>,
+}
+
+impl Args {
+    pub(crate) fn contest(&self) -> Contest {
+        let mut policies = self.policies.clone();
+        if policies.is_empty() {
+            policies = POLICIES.iter().map(|name| name.parse().expect("a name of the crate's")).collect();
+        }
+        Contest { policies, segments: self.segments }
+    }
+
+    pub(crate) fn limit(&self) -> Option<usize> {
+        self.limit.map(NonZeroUsize::get)
+    }
+
+    /// The capacities asked for, in order, or else `usual`.
+    pub(crate) fn capacities_or(&self, usual: impl FnOnce() -> Vec<u64>) -> Vec<u64> {
+        let mut capacities = if self.capacities.is_empty() { usual() } else { self.capacities.clone() };
+        capacities.sort_unstable();
+        capacities.dedup();
+        capacities
+    }
+}
+
+/// Capacities that show the way from a small cache to one that holds a good part of the keys.
+pub(crate) fn spread(distinct: usize) -> Vec<u64> {
+    [1, 2, 5, 10, 20, 40].map(|percent| (distinct as u64 * percent / 100).max(1)).to_vec()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(args: &[&str]) -> Result<Args, clap::Error> {
+        Args::try_parse_from([&["simulate"], args].concat())
+    }
+
+    #[test]
+    fn the_definition_holds_together() {
+        use clap::CommandFactory;
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn lists_are_read() {
+        let args = parsed(&["--policies", "lru,sieve", "--capacities", "9,3,9", "a", "b"]).unwrap();
+        assert_eq!(args.contest().policies.len(), 2);
+        assert_eq!(args.capacities_or(Vec::new), [3, 9]);
+        assert_eq!(args.traces.len(), 2);
+        assert_eq!(parsed(&[]).unwrap().contest().policies.len(), POLICIES.len());
+    }
+
+    /// The crate's own list is in what it says of a wrong name.
+    #[test]
+    fn no_policy_is_forgotten() {
+        let error = "nonesuch".parse::<EvictionPolicy>().unwrap_err().to_string();
+        assert!(error.ends_with(&format!("expected one of {}", POLICIES.join(", "))), "{error}");
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        for args in
+            [&["--policies", "nonesuch"], &["--segments", "0"], &["--limit", "0"], &["--capacities", "-1"]]
+        {
+            assert!(parsed(args).is_err(), "{args:?}");
+        }
+        assert!(parsed(&["--field", "f", "--limit", "5"]).is_err());
+    }
+
+    #[test]
+    fn the_spread_has_no_empty_cache() {
+        assert_eq!(spread(1_000), [10, 20, 50, 100, 200, 400]);
+        assert!(spread(3).iter().all(|&capacity| capacity >= 1));
+    }
+}

@@ -1,0 +1,110 @@
+//! A file's bytes, decompressed if need be, with every fault's place.
+
+use crate::fault::{Found, Offset, Place};
+use crate::zstd::Zstd;
+use std::cell::Cell;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read};
+use std::path::Path;
+use std::rc::Rc;
+
+const BUFFER: usize = 1 << 16;
+
+/// How the bytes of a file stand for its content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Compression {
+    None,
+    Zstd,
+}
+
+/// The content of a file, read front to back.
+pub(crate) struct Input {
+    content: Box<dyn BufRead>,
+    compression: Compression,
+    /// Bytes of the content that have been handed out.
+    position: u64,
+    /// Bytes of the file that have been used.
+    used: Rc<Cell<u64>>,
+}
+
+impl Input {
+    pub(crate) fn open(path: &Path, compression: Compression) -> Result<Self, Found> {
+        let file = File::open(path).map_err(|error| Found::new(Place::File, error))?;
+        Ok(Self::new(file, compression))
+    }
+
+    pub(crate) fn new(source: impl Read + 'static, compression: Compression) -> Self {
+        let used = Rc::new(Cell::new(0));
+        let counted = Counted { source: BufReader::with_capacity(BUFFER, source), used: Rc::clone(&used) };
+        let content: Box<dyn BufRead> = match compression {
+            Compression::None => Box::new(counted),
+            Compression::Zstd => Box::new(BufReader::with_capacity(BUFFER, Zstd::new(counted))),
+        };
+        Self { content, compression, position: 0, used }
+    }
+
+    /// Fills the buffer as far as the content goes, and tells how far that is.
+    pub(crate) fn fill(&mut self, buffer: &mut [u8]) -> Result<usize, Found> {
+        let mut filled = 0;
+        while filled < buffer.len() {
+            match self.content.read(&mut buffer[filled..]) {
+                Ok(0) => break,
+                Ok(read) => filled += read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(self.unreadable(&error)),
+            }
+        }
+        self.position += filled as u64;
+        Ok(filled)
+    }
+
+    /// Replaces what is in `line` by the next line, with its end, or by nothing at the end of the content.
+    pub(crate) fn line(&mut self, line: &mut Vec<u8>) -> Result<(), Found> {
+        line.clear();
+        let read = self.content.read_until(b'\n', line).map_err(|error| self.unreadable(&error))?;
+        self.position += read as u64;
+        Ok(())
+    }
+
+    /// Bytes of the content that have been handed out.
+    pub(crate) fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// A place in the content.
+    pub(crate) fn offset(&self, bytes: u64) -> Offset {
+        match self.compression {
+            Compression::None => Offset::OfFile(bytes),
+            Compression::Zstd => Offset::OfContent(bytes),
+        }
+    }
+
+    fn unreadable(&self, error: &io::Error) -> Found {
+        Found::new(Place::Byte(Offset::OfFile(self.used.get())), error)
+    }
+}
+
+/// Counts what is taken out of a buffer, not what is read ahead into it.
+struct Counted<R> {
+    source: R,
+    used: Rc<Cell<u64>>,
+}
+
+impl<R: BufRead> Read for Counted<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.source.read(buffer)?;
+        self.used.set(self.used.get() + read as u64);
+        Ok(read)
+    }
+}
+
+impl<R: BufRead> BufRead for Counted<R> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        self.source.fill_buf()
+    }
+
+    fn consume(&mut self, amount: usize) {
+        self.used.set(self.used.get() + amount as u64);
+        self.source.consume(amount);
+    }
+}

@@ -1,0 +1,185 @@
+//! A trace simulator: how many requests each of larder's eviction policies answers from the cache, and how many
+//! Belady's clairvoyant optimum would.
+//!
+//! ```text
+//! cargo run --release --example simulate                                    # made-up workloads
+//! cargo run --release --example simulate -- traces/ --plot plots/           # all traces in a folder, with plots
+//! cargo run --release --example simulate -- OLTP.lis --policies lru,s3_fifo --capacities 1000,4000
+//! cargo run --release --example simulate -- --field traces/field.tsv        # beside the figures of other caches
+//! ```
+//!
+//! `--help` tells the rest. Something wrong with an input is reported with its place; the other inputs are run all the
+//! same, and the exit code is 2.
+
+mod args;
+mod belady;
+mod fault;
+mod field;
+mod input;
+mod plot;
+mod random;
+mod replay;
+mod report;
+mod trace;
+mod workload;
+mod zstd;
+
+use args::Args;
+use clap::Parser;
+use fault::Fault;
+use field::Field;
+use indicatif::{ProgressBar, ProgressStyle};
+use replay::{Contest, Ratios};
+use report::Duel;
+use std::collections::HashSet;
+use std::error::Error;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use trace::Trace;
+
+/// Ends the program: nothing more can be done.
+type Fatal = Box<dyn Error>;
+
+fn main() -> ExitCode {
+    let mut session = Session::new(Args::parse());
+    match session.run() {
+        Ok(()) if session.faults == 0 => ExitCode::SUCCESS,
+        Ok(()) => ExitCode::from(2),
+        // Whoever read the output has seen enough: `simulate | head`.
+        Err(error) if is_closed_pipe(&*error) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(&*error);
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn is_closed_pipe(error: &(dyn Error + 'static)) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
+
+/// Unlike `eprintln!`, this does not panic when nobody listens.
+fn complain(error: &dyn Error) {
+    let _ = writeln!(io::stderr(), "simulate: {error}");
+}
+
+/// One run of the program.
+struct Session {
+    args: Args,
+    contest: Contest,
+    out: io::Stdout,
+    /// Plots written so far: two traces of one name must not share one.
+    plots: HashSet<PathBuf>,
+    faults: usize,
+}
+
+impl Session {
+    fn new(args: Args) -> Self {
+        let contest = args.contest();
+        Self { args, contest, out: io::stdout(), plots: HashSet::new(), faults: 0 }
+    }
+
+    fn run(&mut self) -> Result<(), Fatal> {
+        if let Some(folder) = &self.args.plot {
+            std::fs::create_dir_all(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+        }
+        match self.args.field.clone() {
+            Some(table) => self.run_field(&table),
+            None if self.args.traces.is_empty() => self.run_workloads(),
+            None => self.run_files(),
+        }
+    }
+
+    fn run_workloads(&mut self) -> Result<(), Fatal> {
+        for workload in workload::all() {
+            let trace = match self.args.limit() {
+                Some(limit) => workload.trace.cut(limit),
+                None => workload.trace,
+            };
+            let capacities = self.args.capacities_or(|| workload.capacities);
+            self.show(&trace, &capacities)?;
+        }
+        Ok(())
+    }
+
+    fn run_files(&mut self) -> Result<(), Fatal> {
+        for path in self.files(&self.args.traces.clone()) {
+            if let Some(trace) = self.read(&path) {
+                let capacities = self.args.capacities_or(|| args::spread(trace.distinct()));
+                self.show(&trace, &capacities)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn show(&mut self, trace: &Trace, capacities: &[u64]) -> Result<(), Fatal> {
+        let rows = self.replay(trace, capacities)?;
+        report::trace(&mut self.out, trace, &self.contest, &rows)?;
+        self.plot(trace, &rows)
+    }
+
+    fn run_field(&mut self, table: &Path) -> Result<(), Fatal> {
+        let field = Field::read(table)?;
+        let mut places = self.args.traces.clone();
+        if places.is_empty() {
+            places.push(
+                table.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new(".")).to_owned(),
+            );
+        }
+        let files = self.files(&places);
+        let mut duels = Vec::new();
+        for name in field.traces() {
+            let Some(path) = files.iter().find(|path| trace::name_of(path) == name) else { continue };
+            let Some(trace) = self.read(path) else { continue };
+            let rows = self.replay(&trace, &field.capacities(name))?;
+            self.plot(&trace, &rows)?;
+            let theirs = field.rows.iter().filter(|row| row.trace == name);
+            duels.extend(theirs.zip(rows).map(|(theirs, ours)| Duel { theirs, ours }));
+        }
+        if duels.is_empty() {
+            return Err(format!("{}: none of its traces could be read", table.display()).into());
+        }
+        report::field(&mut self.out, &self.contest, &duels)?;
+        report::optimum(&mut self.out, &field, &duels)?;
+        Ok(())
+    }
+
+    /// The trace files that the paths stand for, without those that cannot be found.
+    fn files(&mut self, paths: &[PathBuf]) -> Vec<PathBuf> {
+        paths.iter().filter_map(|path| self.or_complain(trace::files(path))).flatten().collect()
+    }
+
+    fn read(&mut self, path: &Path) -> Option<Trace> {
+        let trace = Trace::read(path, self.args.limit());
+        self.or_complain(trace)
+    }
+
+    fn or_complain<T>(&mut self, result: Result<T, Fault>) -> Option<T> {
+        result.inspect_err(|fault| complain(fault)).inspect_err(|_| self.faults += 1).ok()
+    }
+
+    fn replay(&self, trace: &Trace, capacities: &[u64]) -> Result<Vec<Ratios>, Fatal> {
+        // Draws on stderr, and nothing when that is no terminal.
+        let progress =
+            ProgressBar::new(self.contest.work(trace, capacities)).with_message(trace.name().to_owned());
+        progress.set_style(ProgressStyle::with_template(
+            "{msg:16} [{wide_bar}] {human_pos} of {human_len} requests, {eta} left",
+        )?);
+        let rows = self.contest.run(trace, capacities, &progress)?;
+        progress.finish_and_clear();
+        Ok(rows)
+    }
+
+    fn plot(&mut self, trace: &Trace, rows: &[Ratios]) -> Result<(), Fatal> {
+        let Some(folder) = &self.args.plot else { return Ok(()) };
+        let name = trace.name();
+        let names = std::iter::once(format!("{name}.svg")).chain((2..).map(|n| format!("{name}-{n}.svg")));
+        let mut paths = names.map(|name| folder.join(name));
+        let path = paths.find(|path| !self.plots.contains(path)).expect("endless");
+        plot::draw(&path, trace, &self.contest, rows)
+            .map_err(|error| format!("{}: {error}", path.display()))?;
+        self.plots.insert(path);
+        Ok(())
+    }
+}
