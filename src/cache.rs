@@ -3,13 +3,12 @@
 use crate::builder::Builder;
 use crate::policy::{End, EvictionPolicy};
 use crate::removal::RemovalCause;
-use crate::segment::{Arrival, Bank, Leaving, Outcome, Seen, Segment, share};
+use crate::segment::{Arrival, Bank, Leaving, Outcome, Panics, Seen, Segment, share};
 use crate::stats::{Reads, Stats};
 use crate::table::{Found, Guard, pin};
 use equivalent::Equivalent;
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
-use std::panic::resume_unwind;
 use std::sync::Arc;
 
 pub(crate) type Weigher<K, V> = Arc<dyn Fn(&K, &V) -> u64 + Send + Sync>;
@@ -136,7 +135,8 @@ impl<K, V, S> Cache<K, V, S> {
     /// What the entries weigh together: exact if no other thread is writing. Takes each segment's lock in turn.
     #[must_use]
     pub fn weighted_size(&self) -> u64 {
-        self.inner.segments.iter().map(Segment::weight).sum()
+        // Entries may move between segments while these are summed: no overflow then.
+        self.inner.segments.iter().map(Segment::weight).fold(0, u64::saturating_add)
     }
 
     /// The bound on [`weighted_size`](Self::weighted_size).
@@ -352,14 +352,9 @@ where
 
     /// Removes all entries that were there when it was called. Those inserted meanwhile may stay or go.
     pub fn invalidate_all(&self) {
-        for segment in &self.inner.segments {
-            let mut cursor = Some(0);
-            while let Some(at) = cursor {
-                let (next, leaving) = segment.remove_from(&self.inner.bank, at);
-                cursor = next;
-                leaving.settle();
-            }
-        }
+        let mut panics = Panics::default();
+        self.inner.remove_all(RemovalCause::Explicit, &mut panics);
+        panics.resume();
     }
 
     /// Up to `n` entries that the policy would keep longest, cloned, the hottest first.
@@ -414,25 +409,26 @@ where
 
     #[cold]
     fn store_otherwise(&self, outcome: Outcome<K, V>, leaving: Leaving<'_, K, V>, seen: Seen) -> Stored<K> {
-        let (outcome, left) = match outcome {
+        let mut panics = Panics::default();
+        leaving.settle_but(&mut panics);
+        let outcome = match outcome {
             Outcome::NoRoom(arrival, missing) => {
-                leaving.settle();
-                self.inner.store_with_more_room(arrival, missing, seen)
+                let (outcome, left) = self.inner.store_with_more_room(arrival, missing, seen);
+                left.into_iter().for_each(|leaving| leaving.settle_but(&mut panics));
+                outcome
             }
-            outcome => (outcome, vec![leaving]),
+            outcome => outcome,
         };
-        let (stored, panic) = match outcome {
-            Outcome::Stored => (Stored::Yes, None),
-            Outcome::Changed(arrival) => (Stored::Changed(arrival.key), None),
-            Outcome::Refused(Arrival { hash, key, value, .. })
-            | Outcome::NoRoom(Arrival { hash, key, value, .. }, _) => {
-                (Stored::Refused, self.inner.segment(hash).notify(&key, &value, RemovalCause::Rejected))
+        let stored = match outcome {
+            Outcome::Stored => Stored::Yes,
+            Outcome::Changed(arrival) => Stored::Changed(arrival.key),
+            Outcome::Refused(arrival) | Outcome::NoRoom(arrival, _) => {
+                let Arrival { hash, key, value, .. } = &arrival;
+                self.inner.segment(*hash).notify(key, value, RemovalCause::Rejected, &mut panics);
+                Stored::Refused
             }
         };
-        left.into_iter().for_each(Leaving::settle);
-        if let Some(panic) = panic {
-            resume_unwind(panic);
-        }
+        panics.resume();
         stored
     }
 
@@ -497,8 +493,9 @@ impl<K, V, S> Inner<K, V, S> {
         loop {
             let granted = self.gather(index, missing, &mut left);
             if granted == 0 {
-                self.segments[index].count_rejected();
-                return (Outcome::Refused(arrival), left);
+                let (outcome, leaving) = self.segments[index].refuse(&self.bank, arrival, seen);
+                left.push(leaving);
+                return (outcome, left);
             }
             let (outcome, leaving) = self.segments[index].insert(&self.bank, arrival, seen, granted);
             left.push(leaving);
@@ -513,7 +510,7 @@ impl<K, V, S> Inner<K, V, S> {
     fn gather<'a>(&'a self, but: usize, wanted: u64, left: &mut Vec<Leaving<'a, K, V>>) -> u64 {
         let mut gathered = self.bank.take(wanted);
         let others = self.segments.len() as u64;
-        for at_most in [wanted / others + 1, wanted] {
+        for at_most in [(wanted / others).saturating_add(1), wanted] {
             for (_, segment) in self.segments.iter().enumerate().filter(|&(index, _)| index != but) {
                 if gathered < wanted {
                     let (given, leaving) = segment.give(&self.bank, at_most.min(wanted - gathered));
@@ -543,21 +540,42 @@ impl<K, V, S> Inner<K, V, S> {
                 self.withdraw(excess, &mut left);
             }
         }
-        left.into_iter().for_each(Leaving::settle);
+        let mut panics = Panics::default();
+        left.into_iter().for_each(|leaving| leaving.settle_but(&mut panics));
+        if capacity == 0 {
+            // Entries without weight, too.
+            self.remove_all(RemovalCause::Size, &mut panics);
+        }
+        panics.resume();
+    }
+
+    /// Takes out all entries that are there when it is called.
+    fn remove_all(&self, cause: RemovalCause, panics: &mut Panics) {
+        for segment in &self.segments {
+            let mut cursor = Some(0);
+            while let Some(at) = cursor {
+                let (next, leaving) = segment.remove_from(&self.bank, at, cause);
+                cursor = next;
+                leaving.settle_but(panics);
+            }
+        }
     }
 
     /// Takes `excess` out of the budgets, wherever it is. Terminates: together they have more than that.
     fn withdraw<'a>(&'a self, mut excess: u64, left: &mut Vec<Leaving<'a, K, V>>) {
+        let mut give: fn(&'a Segment<K, V>, &Bank, u64) -> (u64, Leaving<'a, K, V>) = Segment::give;
         loop {
             excess -= self.bank.take(excess);
             for segment in &self.segments {
                 if excess == 0 {
                     return;
                 }
-                let (given, leaving) = segment.unpin_and_give(&self.bank, excess);
+                let (given, leaving) = give(segment, &self.bank, excess);
                 excess -= given;
                 left.push(leaving);
             }
+            // Pinned entries go only if they alone are too much.
+            give = Segment::unpin_and_give;
         }
     }
 

@@ -4,7 +4,7 @@
 //! after it. It holds no lock and no memory between two steps.
 
 use crate::cache::{Cache, Inner, Place};
-use crate::segment::{Bank, Leaving, Segment};
+use crate::segment::{Bank, Panics, Segment};
 use crate::table::pin;
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
@@ -57,18 +57,18 @@ where
     /// What is removed is what `keep` has seen: an entry replaced since then stays. Runs without a lock.
     pub fn retain(&self, mut keep: impl FnMut(&K, &V) -> bool) {
         let mut place = Place::default();
+        let mut panics = Panics::default();
         loop {
             let guard = pin();
-            let Some((segment, batch)) = self.inner.scan(&guard, &mut place) else { return };
+            let Some((segment, batch)) = self.inner.scan(&guard, &mut place) else { break };
             for found in batch {
                 let (key, value) = found.entry();
                 if !keep(key, value) {
-                    if let Some(leaving) = segment.remove(self.inner.bank(), found.slot()) {
-                        leaving.settle();
-                    }
+                    remove(segment, self.inner.bank(), found.slot(), &mut panics);
                 }
             }
         }
+        panics.resume();
     }
 
     /// Removes all entries and gives them, cloned. See [`iter`](Self::iter) for which entries it meets.
@@ -106,36 +106,38 @@ impl<K, V, S, T> Scan<K, V, S, T> {
     }
 
     /// The next one, picked from entries that `take` says yes to.
-    fn next(&mut self, take: impl Fn(&Segment<K, V>, &Bank, u32) -> bool) -> Option<T> {
+    fn next(&mut self, take: impl Fn(&Segment<K, V>, &Bank, u32, &mut Panics) -> bool) -> Option<T> {
         loop {
             if let Some(next) = self.batch.next() {
                 return Some(next);
             }
             let guard = pin();
             let (segment, found) = self.inner.scan(&guard, &mut self.place)?;
+            let mut panics = Panics::default();
             let mut batch = Vec::with_capacity(found.len());
             for found in found {
                 let (key, value) = found.entry();
                 let picked = (self.pick)(key, value);
-                if take(segment, self.inner.bank(), found.slot()) {
+                if take(segment, self.inner.bank(), found.slot(), &mut panics) {
                     batch.push(picked);
                 }
             }
             self.batch = batch.into_iter();
+            panics.resume();
         }
     }
 }
 
 /// Takes the entry of `slot` out, if it is still there.
-fn remove<K, V>(segment: &Segment<K, V>, bank: &Bank, slot: u32) -> bool {
-    segment.remove(bank, slot).map(Leaving::settle).is_some()
+fn remove<K, V>(segment: &Segment<K, V>, bank: &Bank, slot: u32, panics: &mut Panics) -> bool {
+    segment.remove(bank, slot).map(|leaving| leaving.settle_but(panics)).is_some()
 }
 
 impl<K, V, S> Iterator for Iter<K, V, S> {
     type Item = (K, V);
 
     fn next(&mut self) -> Option<(K, V)> {
-        self.0.next(|_, _, _| true)
+        self.0.next(|_, _, _, _| true)
     }
 }
 
@@ -143,7 +145,7 @@ impl<K, V, S> Iterator for Keys<K, V, S> {
     type Item = K;
 
     fn next(&mut self) -> Option<K> {
-        self.0.next(|_, _, _| true)
+        self.0.next(|_, _, _, _| true)
     }
 }
 
@@ -158,13 +160,15 @@ impl<K, V, S> Iterator for Drain<K, V, S> {
 impl<K, V, S> Drop for Drain<K, V, S> {
     fn drop(&mut self) {
         let Scan { inner, place, .. } = &mut self.0;
+        let mut panics = Panics::default();
         loop {
             let guard = pin();
-            let Some((segment, found)) = inner.scan(&guard, place) else { return };
+            let Some((segment, found)) = inner.scan(&guard, place) else { break };
             found.iter().for_each(|found| {
-                remove(segment, inner.bank(), found.slot());
+                remove(segment, inner.bank(), found.slot(), &mut panics);
             });
         }
+        panics.resume();
     }
 }
 

@@ -86,6 +86,16 @@ pub(crate) enum Seen {
     At(u32),
 }
 
+impl Seen {
+    fn is(self, current: Option<u32>) -> bool {
+        match self {
+            Self::Whatever => true,
+            Self::Nothing => current.is_none(),
+            Self::At(slot) => current == Some(slot),
+        }
+    }
+}
+
 /// What came of a write.
 pub(crate) enum Outcome<K, V> {
     Stored,
@@ -222,25 +232,36 @@ impl<K, V> Segment<K, V> {
         let mut write = self.write();
         write.grant(granted);
         let current = write.writer.find(arrival.hash, |key| *key == arrival.key);
-        let as_seen = match seen {
-            Seen::Whatever => true,
-            Seen::Nothing => current.is_none(),
-            Seen::At(slot) => current == Some(slot),
-        };
         let outcome = match current {
-            _ if !as_seen => Outcome::Changed(arrival),
+            _ if !seen.is(current) => Outcome::Changed(arrival),
             _ if arrival.weight > bank.capacity() || bank.capacity() == 0 => {
-                write.turn_away(bank, current, arrival)
+                write.turn_away(current, arrival)
             }
             Some(slot) => write.update(bank, slot, arrival),
             None => write.add(bank, arrival),
         };
+        if !matches!(outcome, Outcome::NoRoom(..)) {
+            write.return_surplus(bank);
+        }
         (outcome, write.close())
     }
 
-    /// Counts an entry that was refused because nowhere else was room for it.
-    pub(crate) fn count_rejected(&self) {
-        self.table.lock().counts.rejected += 1;
+    /// Refuses an entry for which nowhere is room.
+    pub(crate) fn refuse(
+        &self,
+        bank: &Bank,
+        arrival: Arrival<K, V>,
+        seen: Seen,
+    ) -> (Outcome<K, V>, Leaving<'_, K, V>)
+    where
+        K: Eq,
+    {
+        let mut write = self.write();
+        let current = write.writer.find(arrival.hash, |key| *key == arrival.key);
+        let outcome =
+            if seen.is(current) { write.turn_away(current, arrival) } else { Outcome::Changed(arrival) };
+        write.return_surplus(bank);
+        (outcome, write.close())
     }
 
     /// Removes an entry that was found under a guard that still lives; `None` if it has left since.
@@ -248,7 +269,8 @@ impl<K, V> Segment<K, V> {
         let mut write = self.write();
         let live = write.writer.is_live(slot);
         if live {
-            write.take_out(bank, slot, RemovalCause::Explicit);
+            write.take_out(slot, RemovalCause::Explicit);
+            write.return_surplus(bank);
         }
         let leaving = write.close();
         if live {
@@ -259,13 +281,19 @@ impl<K, V> Segment<K, V> {
     }
 
     /// Removes the entries of some hashes from `cursor` on, and says where to go on.
-    pub(crate) fn remove_from(&self, bank: &Bank, cursor: u64) -> (Option<u64>, Leaving<'_, K, V>) {
+    pub(crate) fn remove_from(
+        &self,
+        bank: &Bank,
+        cursor: u64,
+        cause: RemovalCause,
+    ) -> (Option<u64>, Leaving<'_, K, V>) {
         let mut slots = Vec::new();
         let mut write = self.write();
         let next = write.writer.entries_from(cursor, &mut slots);
         for slot in slots {
-            write.take_out(bank, slot, RemovalCause::Explicit);
+            write.take_out(slot, cause);
         }
+        write.return_surplus(bank);
         (next, write.close())
     }
 
@@ -312,24 +340,26 @@ impl<K, V> Segment<K, V> {
     pub(crate) fn shrink(&self, bank: &Bank, share: u64, wanted: u64) -> (u64, Leaving<'_, K, V>) {
         let mut write = self.write();
         write.writer.room.share = share;
-        let given = write.give(bank, share, wanted);
+        let given = write.give(share, wanted);
+        write.return_surplus(bank);
         (given, write.close())
     }
 
     /// Lets pinned entries go, too, until the budget is down by `wanted`, and says how much it could give.
     pub(crate) fn unpin_and_give(&self, bank: &Bank, wanted: u64) -> (u64, Leaving<'_, K, V>) {
         let mut write = self.write();
-        let mut given = write.give(bank, 0, wanted);
+        let mut given = write.give(0, wanted);
         let slots = 0..write.writer.slots() as u32;
         for slot in slots {
             if given == wanted {
                 break;
             }
             if write.writer.is_live(slot) {
-                write.take_out(bank, slot, RemovalCause::Size);
-                given += write.give(bank, 0, wanted - given);
+                write.take_out(slot, RemovalCause::Size);
+                given += write.give(0, wanted - given);
             }
         }
+        write.return_surplus(bank);
         (given, write.close())
     }
 
@@ -345,7 +375,8 @@ impl<K, V> Segment<K, V> {
     /// Gives up to `wanted` of its budget, evicting what does not fit any more, and says how much.
     pub(crate) fn give(&self, bank: &Bank, wanted: u64) -> (u64, Leaving<'_, K, V>) {
         let mut write = self.write();
-        let given = write.give(bank, 0, wanted);
+        let given = write.give(0, wanted);
+        write.return_surplus(bank);
         (given, write.close())
     }
 
@@ -415,10 +446,10 @@ impl<'a, K, V> Write<'a, K, V> {
         ask(&mut *core.policy, &View { headers, weights: &core.weights })
     }
 
-    /// Refuses an entry that can never fit. What stood there before must go all the same: it is out of date.
-    fn turn_away(&mut self, bank: &Bank, current: Option<u32>, arrival: Arrival<K, V>) -> Outcome<K, V> {
+    /// Refuses an entry that cannot fit. What stood there before must go all the same: it is out of date.
+    fn turn_away(&mut self, current: Option<u32>, arrival: Arrival<K, V>) -> Outcome<K, V> {
         if let Some(slot) = current {
-            self.take_out(bank, slot, RemovalCause::Replaced);
+            self.take_out(slot, RemovalCause::Replaced);
         }
         self.refuse(arrival)
     }
@@ -436,6 +467,7 @@ impl<'a, K, V> Write<'a, K, V> {
                 return Outcome::NoRoom(arrival, lacking);
             }
         }
+        let mut evicted = false;
         while self.writer.room.missing(weight) > 0 || self.writer.room.len >= self.writer.room.max_len {
             if self.top_up(bank) {
                 continue;
@@ -444,7 +476,11 @@ impl<'a, K, V> Write<'a, K, V> {
                 // Pinned entries take all the places, or the policy keeps its entries to itself.
                 return self.refuse(arrival);
             };
-            self.take_out(bank, victim, RemovalCause::Size);
+            self.take_out(victim, RemovalCause::Size);
+            evicted = true;
+        }
+        if evicted && weight <= self.writer.room.share {
+            self.let_one_more_go();
         }
         let slot = self.writer.publish(hash, (arrival.key, arrival.value));
         self.reserve(slot);
@@ -458,18 +494,39 @@ impl<'a, K, V> Write<'a, K, V> {
         Outcome::Stored
     }
 
+    /// A segment that has more than its share, from heavy entries, comes back to it by one entry for each newcomer.
+    fn let_one_more_go(&mut self) {
+        if self.writer.room.budget > self.writer.room.share {
+            if let Some(victim) = self.victim() {
+                self.take_out(victim, RemovalCause::Size);
+            }
+        }
+    }
+
     /// Gives a key that is there another value, after making room where that is heavier.
-    fn update(&mut self, bank: &Bank, slot: u32, arrival: Arrival<K, V>) -> Outcome<K, V> {
-        let more = arrival.weight.saturating_sub(self.writer.weights.get(slot));
+    fn update(&mut self, bank: &Bank, slot: u32, mut arrival: Arrival<K, V>) -> Outcome<K, V> {
+        let before = self.writer.weights.get(slot);
+        let pinned = self.writer.header(slot).is_pinned();
+        // Room from elsewhere comes first: until it is there the old value stays, so that whoever decided on it by
+        // `compute` finds it unchanged.
+        let beside_others = arrival.weight.saturating_sub(if pinned { before } else { 0 });
+        while self.writer.room.lacking(beside_others) > 0 {
+            if !self.top_up(bank) {
+                let lacking = self.writer.room.lacking(beside_others);
+                return Outcome::NoRoom(arrival, lacking);
+            }
+        }
+        let more = arrival.weight.saturating_sub(before);
         while self.writer.room.missing(more) > 0 {
             if self.top_up(bank) {
                 continue;
             }
             match self.victim() {
-                Some(victim) if victim != slot => self.take_out(bank, victim, RemovalCause::Size),
+                Some(victim) if victim != slot => self.take_out(victim, RemovalCause::Size),
                 // It would have to make room for itself: then it comes as a new one.
                 _ => {
-                    self.take_out(bank, slot, RemovalCause::Replaced);
+                    arrival.pin = arrival.pin.or(Some(pinned));
+                    self.take_out(slot, RemovalCause::Replaced);
                     return self.add(bank, arrival);
                 }
             }
@@ -508,7 +565,7 @@ impl<'a, K, V> Write<'a, K, V> {
     }
 
     /// The one way out, whatever the cause.
-    fn take_out(&mut self, bank: &Bank, slot: u32, cause: RemovalCause) {
+    fn take_out(&mut self, slot: u32, cause: RemovalCause) {
         let weight = self.writer.weights.get(slot);
         if self.writer.header(slot).is_pinned() {
             self.writer.header(slot).set_pinned(false);
@@ -525,6 +582,12 @@ impl<'a, K, V> Write<'a, K, V> {
             counts.evicted += 1;
             counts.evicted_weight = counts.evicted_weight.saturating_add(weight);
         }
+    }
+
+    /// Gives back what the segment has more than its share and does not use. Comes at the end of an operation: while it
+    /// makes room, what is evicted must not be lost to others.
+    fn return_surplus(&mut self, bank: &Bank) {
+        let room = &mut self.writer.room;
         if room.budget > room.share {
             let surplus = (room.budget - room.share).min(room.budget - room.weight);
             room.budget -= surplus;
@@ -594,7 +657,7 @@ impl<'a, K, V> Write<'a, K, V> {
     }
 
     /// Gives up to `wanted` of the budget, but keeps at least `keep`.
-    fn give(&mut self, bank: &Bank, keep: u64, wanted: u64) -> u64 {
+    fn give(&mut self, keep: u64, wanted: u64) -> u64 {
         let target = self.writer.room.budget - wanted.min(self.writer.room.budget.saturating_sub(keep));
         let mut given = 0;
         loop {
@@ -606,7 +669,7 @@ impl<'a, K, V> Write<'a, K, V> {
                 break;
             }
             let Some(victim) = self.victim() else { break };
-            self.take_out(bank, victim, RemovalCause::Size);
+            self.take_out(victim, RemovalCause::Size);
         }
         self.tell_capacity();
         given
@@ -672,22 +735,29 @@ impl<K, V> Leaving<'_, K, V> {
     /// With the first panic of the listener, after everything has been done.
     #[inline]
     pub(crate) fn settle(self) {
+        let mut panics = Panics::default();
+        self.settle_but(&mut panics);
+        panics.resume();
+    }
+
+    /// As [`settle`](Self::settle), but leaves a panic of the listener for later.
+    #[inline]
+    pub(crate) fn settle_but(self, panics: &mut Panics) {
         if self.departures.is_some() || self.spent.is_some() || self.is_pressed {
-            self.settle_all();
+            self.settle_all(panics);
         }
     }
 
     #[cold]
-    fn settle_all(self) {
+    fn settle_all(self, panics: &mut Panics) {
         let Self { segment, departures, spent, is_pressed } = self;
         if is_pressed {
             press();
         }
         let table = &segment.table;
-        let mut panic = None;
         if let Some(departures) = departures {
             for (key, value, cause) in table.departed(&departures) {
-                panic = panic.or(segment.notify(key, value, cause));
+                segment.notify(key, value, cause, panics);
             }
             let mut writer = table.lock();
             writer.retire_all(departures);
@@ -696,17 +766,44 @@ impl<K, V> Leaving<'_, K, V> {
             table.drop_spent(&mut spent);
             table.lock().recycle(spent);
         }
-        if let Some(panic) = panic {
-            resume_unwind(panic);
-        }
     }
 }
 
 impl<K, V> Segment<K, V> {
-    /// Tells the listener, if there is one, and gives its panic.
-    pub(crate) fn notify(&self, key: &K, value: &V, cause: RemovalCause) -> Option<Box<dyn Any + Send>> {
-        let listener = self.listener.as_ref()?;
-        catch_unwind(AssertUnwindSafe(|| listener(key, value, cause))).err()
+    /// Tells the listener, if there is one.
+    pub(crate) fn notify(&self, key: &K, value: &V, cause: RemovalCause, panics: &mut Panics) {
+        if let Some(listener) = &self.listener {
+            panics.catch(|| listener(key, value, cause));
+        }
+    }
+}
+
+/// The first panic of the listener in an operation, kept until everything else has been done.
+#[derive(Default)]
+#[must_use = "a panic reaches its caller"]
+pub(crate) struct Panics(Option<Box<dyn Any + Send>>);
+
+impl Panics {
+    fn catch(&mut self, code: impl FnOnce()) {
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(code)) {
+            match self.0 {
+                None => self.0 = Some(payload),
+                // The payload's own `Drop` could panic.
+                Some(_) => std::mem::forget(payload),
+            }
+        }
+    }
+
+    /// Goes on with the panic, if there was one; not while another is under way, which would abort.
+    #[inline]
+    pub(crate) fn resume(self) {
+        if let Some(payload) = self.0 {
+            if std::thread::panicking() {
+                std::mem::forget(payload);
+            } else {
+                resume_unwind(payload);
+            }
+        }
     }
 }
 

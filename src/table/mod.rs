@@ -97,7 +97,8 @@ impl Waiting {
     /// A small part of the table, so that what waits hardly counts beside what lives, but enough to share the price of
     /// asking for readers among many.
     fn new(expected: usize) -> Self {
-        let most = if expected == 0 { 128 } else { (expected / 4).min((expected / 32).clamp(64, 512)).max(4) };
+        let most =
+            if expected == 0 { 128 } else { (expected / 4).min((expected / 32).clamp(64, 512)).max(4) };
         Self { batch: most as u32 / 4, most: most as u32 }
     }
 }
@@ -142,7 +143,8 @@ impl<K, V, X> Table<K, V, X> {
     pub(crate) fn new(sizing: Sizing, guarded: X) -> Self {
         let Sizing { initial, expected } = sizing;
         let waiting = Waiting::new(expected);
-        let expected_slots = if expected == 0 { 0 } else { expected + (waiting.most + 2 * waiting.batch) as usize };
+        let expected_slots =
+            if expected == 0 { 0 } else { expected + (waiting.most + 2 * waiting.batch) as usize };
         let (index, index_books) = Index::new(initial);
         let (slots, slot_books) = Slots::new(expected_slots);
         let books = Books {
@@ -155,13 +157,7 @@ impl<K, V, X> Table<K, V, X> {
             sealed_weight: 0,
             guarded,
         };
-        Self {
-            index,
-            slots,
-            waiting,
-            expected_slots,
-            books: CachePadded::new(Mutex::new(books)),
-        }
+        Self { index, slots, waiting, expected_slots, books: CachePadded::new(Mutex::new(books)) }
     }
 
     /// The entry whose key is `hash`ed so and `matches`.
@@ -330,13 +326,6 @@ impl<'a, K, V, X> Writer<'a, K, V, X> {
         self.table.index.find_locked(&self.books.index, hash, |slot| is_match(slot).then_some(slot))
     }
 
-    /// The key and the value of a live slot.
-    pub(crate) fn entry(&self, slot: u32) -> &(K, V) {
-        assert!(self.is_live(slot), "slot {slot} has no entry");
-        // SAFETY: live, and it cannot be taken out while the writer is borrowed.
-        unsafe { self.table.slots.cell(slot).entry() }
-    }
-
     /// Adds an entry whose key is not in the table.
     pub(crate) fn publish(&mut self, hash: u64, entry: (K, V)) -> u32 {
         let slot = self.take(hash, entry);
@@ -391,7 +380,7 @@ impl<'a, K, V, X> Writer<'a, K, V, X> {
     pub(crate) fn entries_from(&self, cursor: u64, out: &mut Vec<u32>) -> Option<u64> {
         let hash_of = |slot| self.header(slot).hash();
         let next = self.table.index.entries_from(&self.books.index, cursor, out, hash_of);
-                next
+        next
     }
 
     pub(crate) fn no_departures(&self) -> Departures {

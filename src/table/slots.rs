@@ -392,8 +392,16 @@ impl<K, V> Slots<K, V> {
     pub(super) fn validate(&self, books: &SlotBooks, live: usize, waiting: usize) {
         let found = (0..books.fresh).filter(|&slot| self.is_live(books, slot)).count();
         assert_eq!(found, live, "live slots");
-        assert_eq!((books.fresh - books.skipped) as usize, live + waiting + books.free.len as usize, "a slot is lost");
-        assert_eq!(self.cells(&books.free).filter(|cell| cell.header.is_live()).count(), 0, "a free slot is live");
+        assert_eq!(
+            (books.fresh - books.skipped) as usize,
+            live + waiting + books.free.len as usize,
+            "a slot is lost"
+        );
+        assert_eq!(
+            self.cells(&books.free).filter(|cell| cell.header.is_live()).count(),
+            0,
+            "a free slot is live"
+        );
     }
 }
 
