@@ -298,6 +298,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "too long for Miri")]
     fn a_scan_passes_through_the_small_queue() {
         let mut sim = Sim::new(Box::new(S3Fifo::new(100)), 100);
         for round in 0..4 {

@@ -278,6 +278,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "too long for Miri")]
     fn a_scan_passes_through_the_window() {
         let mut sim = Sim::new(Box::new(TinyLfu::new(100)), 100);
         for _ in 0..4 {
@@ -315,6 +316,7 @@ mod tests {
 
     /// Each key is asked for once more, after up to 60 others: most of that is beyond a window of a tenth.
     #[test]
+    #[cfg_attr(miri, ignore = "too long for Miri")]
     fn recency_is_learnt() {
         let mut sim = Sim::new(Box::new(TinyLfu::new(100)), 100);
         let mut hits = 0;
