@@ -18,7 +18,7 @@
 //! be a noticeable pause. So a new round only makes every block due: it is halved when it is next touched, or when the
 //! *sweep*, which goes over all blocks once a round at the pace of the counting, gets there. What is asked or counted is
 //! thus always as if all had been halved together; estimates that are a halving apart would decide by where a key's
-//! block happens to stand, which cost 0.3 points of hit ratio on average, and ten on loops.
+//! block happens to stand, which cost 0.6 points of hit ratio on average, and ten on loops.
 //!
 //! # Growing
 //!
