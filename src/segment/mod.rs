@@ -20,7 +20,7 @@ pub(crate) use room::{Bank, share};
 use crate::parts::read_buffer::{ReadBuffer, Recorded};
 use crate::policy::{End, Entries, Policy, Reads, Slot};
 use crate::removal::RemovalCause;
-use crate::table::{Departures, Found, Guard, Headers, Sizing, Spent, Table, Unlinked, Writer, press};
+use crate::table::{Departures, Found, Guard, Headers, Sizing, Spent, Table, Unlinked, Writer, press, press_in_turn};
 use room::Room;
 use std::any::Any;
 use std::ops::ControlFlow;
@@ -384,9 +384,19 @@ impl<K, V> Segment<K, V> {
     pub(crate) fn run_pending_tasks(&self) {
         let mut write = self.write();
         write.writer.seal();
+        let mut waits = write.writer.is_waiting();
         write.close().settle();
-        press();
-        self.write().close().settle();
+        // Readers come and go all the time; those that are in the middle of a look-up now are soon done with it.
+        for _ in 0..64 {
+            if !waits {
+                break;
+            }
+            press_in_turn();
+            let write = self.write();
+            waits = write.writer.is_waiting();
+            write.close().settle();
+            std::thread::yield_now();
+        }
     }
 
     pub(crate) fn len(&self) -> usize {

@@ -34,7 +34,7 @@ mod index;
 mod reclaim;
 mod slots;
 
-pub(crate) use reclaim::{Guard, pin, press};
+pub(crate) use reclaim::{Guard, pin, press, press_in_turn};
 pub(crate) use slots::Header;
 
 use crate::removal::RemovalCause;
@@ -410,6 +410,11 @@ impl<'a, K, V, X> Writer<'a, K, V, X> {
         books.sealed_slots += chain.len;
         books.sealed_weight = books.sealed_weight.saturating_add(weight);
         books.sealed.push_back(Batch { ticket: Ticket::draw(), chain, weight });
+    }
+
+    /// Whether anything waits for its readers.
+    pub(crate) fn is_waiting(&self) -> bool {
+        !self.books.sealed.is_empty()
     }
 
     /// Whether more waits than should: then [`press`] helps, better without the lock.

@@ -40,7 +40,7 @@
 //! are for, since drawing is a locked instruction that hands on what came before it. So `PASSED` is only ever raised.
 
 use crossbeam_utils::CachePadded;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use std::cell::Cell;
 use std::marker::PhantomData;
 use std::ptr;
@@ -201,12 +201,25 @@ fn records() -> impl Iterator<Item = &'static Record> {
     std::iter::successors(at(&RECORDS), move |record| at(&record.older)).map(|record| &**record)
 }
 
-/// Finds out which tickets have passed by now. Not cheap: some microseconds where several threads run.
+/// One thread at a time finds out which tickets have passed.
+static PRESSING: Mutex<()> = Mutex::new(());
+
+/// Finds out which tickets have passed by now, unless another thread is at it. Not cheap: some microseconds where
+/// several threads run.
 #[cold]
 pub(crate) fn press() {
-    // Whoever waits here would find out nothing more than the one who is at it.
-    static PRESSING: Mutex<()> = Mutex::new(());
-    let Some(_pressing) = PRESSING.try_lock() else { return };
+    if let Some(pressing) = PRESSING.try_lock() {
+        find_passed(&pressing);
+    }
+}
+
+/// As [`press`], but waits for another thread that is at it.
+#[cold]
+pub(crate) fn press_in_turn() {
+    find_passed(&PRESSING.lock());
+}
+
+fn find_passed(_pressing: &MutexGuard<'_, ()>) {
     // Tickets below this were drawn, and what they are for made unreachable, before the barrier.
     let drawn = NEXT.load(Acquire);
     heavy_barrier();
