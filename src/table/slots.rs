@@ -248,10 +248,15 @@ impl<K, V> Slots<K, V> {
         self.header_of(books, slot).hash_low.load(Relaxed)
     }
 
-    /// Ends a live slot that has been taken out of the index, and adds it to `chain`.
+    /// Ends a live slot that has been taken out of the index. What is left of it until it departs is for readers.
+    pub(super) fn end(&self, books: &SlotBooks, slot: u32) {
+        self.header_of(books, slot).state.store(HELD, Relaxed);
+    }
+
+    /// Adds a slot that has ended to `chain`.
     pub(super) fn depart(&self, books: &SlotBooks, slot: u32, cause: RemovalCause, chain: &mut Chain) {
         let header = self.header_of(books, slot);
-        assert!(header.is_live(), "slot {slot} departs twice");
+        assert!(!header.is_live(), "slot {slot} departs before its end");
         let number = CAUSES.iter().position(|&other| other == cause).expect("every cause has a number") as u8;
         header.state.store(HELD | number << CAUSE_SHIFT, Relaxed);
         self.append(books, chain, Chain { head: slot, tail: slot, len: 1 });
