@@ -127,7 +127,10 @@ where
     /// It runs in the thread whose operation made the entry leave, after the entry is out of sight and with no lock
     /// held, so it may use the cache. If it panics, the panic reaches the caller of that operation once everything else
     /// has been done. Dropping the cache does not call it.
-    pub fn eviction_listener(mut self, listener: impl Fn(&K, &V, RemovalCause) + Send + Sync + 'static) -> Self {
+    pub fn eviction_listener(
+        mut self,
+        listener: impl Fn(&K, &V, RemovalCause) + Send + Sync + 'static,
+    ) -> Self {
         self.listener = Some(Arc::new(listener));
         self
     }

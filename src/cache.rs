@@ -343,7 +343,7 @@ where
     {
         let guard = pin();
         while let Some(found) = self.find(&guard, key) {
-            if self.inner.segment(self.inner.hash(key)).set_pinned(found.slot, pinned) {
+            if self.inner.segment(self.inner.hash(key)).set_pinned(found.slot(), pinned) {
                 return true;
             }
         }
@@ -444,7 +444,7 @@ where
                 return false;
             }
             let segment = self.inner.segment(self.inner.hash(key));
-            if let Some(leaving) = segment.remove(&self.inner.bank, found.slot) {
+            if let Some(leaving) = segment.remove(&self.inner.bank, found.slot()) {
                 drop(guard);
                 leaving.settle();
                 return true;

@@ -87,7 +87,7 @@ where
                 (Op::Keep | Op::Remove, None) => return Computed::Absent,
                 (Op::Remove, Some(value)) => {
                     let value = value.clone();
-                    let slot = found.map_or(u32::MAX, |found| found.slot);
+                    let slot = found.map_or(u32::MAX, |found| found.slot());
                     match self.inner.segment(self.inner.hash(&key)).remove(self.inner.bank(), slot) {
                         Some(leaving) => {
                             Leaving::settle(leaving);
@@ -98,7 +98,7 @@ where
                 }
                 (Op::Insert(value), _) => value,
             };
-            let seen = found.map_or(Seen::Nothing, |found| Seen::At(found.slot));
+            let seen = found.map_or(Seen::Nothing, |found| Seen::At(found.slot()));
             let arrival = self.arrival(key, value.clone(), InsertOptions::new());
             match self.store(arrival, seen) {
                 Stored::Yes if seen == Seen::Nothing => return Computed::Inserted(value),
@@ -182,10 +182,13 @@ where
 
 fn value_of<V>(computed: Computed<V>) -> V {
     match computed {
-        Computed::Inserted(value) | Computed::Replaced(value) | Computed::Kept(value) | Computed::Rejected(value) => {
-            value
+        Computed::Inserted(value)
+        | Computed::Replaced(value)
+        | Computed::Kept(value)
+        | Computed::Rejected(value) => value,
+        Computed::Removed(_) | Computed::Absent => {
+            unreachable!("only `Op::Remove`, or `Keep` of nothing, ends so")
         }
-        Computed::Removed(_) | Computed::Absent => unreachable!("only `Op::Remove`, or `Keep` of nothing, ends so"),
     }
 }
 

@@ -64,7 +64,7 @@ where
             for found in batch {
                 let (key, value) = found.entry();
                 if !keep(key, value) {
-                    remove(segment, self.inner.bank(), found.slot, &mut panics);
+                    remove(segment, self.inner.bank(), found.slot(), &mut panics);
                 }
             }
         }
@@ -118,7 +118,7 @@ impl<K, V, S, T> Scan<K, V, S, T> {
             for found in found {
                 let (key, value) = found.entry();
                 let picked = (self.pick)(key, value);
-                if take(segment, self.inner.bank(), found.slot, &mut panics) {
+                if take(segment, self.inner.bank(), found.slot(), &mut panics) {
                     batch.push(picked);
                 }
             }
@@ -165,7 +165,7 @@ impl<K, V, S> Drop for Drain<K, V, S> {
             let guard = pin();
             let Some((segment, found)) = inner.scan(&guard, place) else { break };
             found.iter().for_each(|found| {
-                remove(segment, inner.bank(), found.slot, &mut panics);
+                remove(segment, inner.bank(), found.slot(), &mut panics);
             });
         }
         panics.resume();

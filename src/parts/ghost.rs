@@ -59,18 +59,15 @@ impl Ghost {
         let Some(bucket) = self.bucket_of(hash) else { return };
         let Bucket(records) = &mut self.buckets[bucket];
         let tag = tag_of(hash);
-        // One pass: the best place is the one that is the most worth giving up.
-        let worth_giving_up = |&record: &u32| match record {
-            EMPTY => 1 << 17,
-            record if record >> TAG_SHIFT == tag => 1 << 18,
-            record => u32::from(now.wrapping_sub(record as u16)),
-        };
-        let mut place = 0;
-        for way in 1..WAYS {
-            if worth_giving_up(&records[way]) > worth_giving_up(&records[place]) {
-                place = way;
-            }
+        // The place most worth giving up, without a branch on what is there.
+        let mut best = 0;
+        for (way, &old) in records.iter().enumerate() {
+            let age = u32::from(now.wrapping_sub(old as u16));
+            let worth = if old == EMPTY { 1 << 16 } else { age };
+            let worth = if old >> TAG_SHIFT == tag { 1 << 17 } else { worth };
+            best = best.max(worth << 3 | way as u32);
         }
+        let place = best as usize % WAYS;
         let flag = if record.flag { FLAG } else { 0 };
         records[place] = tag << TAG_SHIFT | flag | u32::from(record.time);
     }
@@ -79,14 +76,20 @@ impl Ghost {
     pub(crate) fn take(&mut self, hash: u64) -> Option<Record> {
         let bucket = self.bucket_of(hash)?;
         let tag = tag_of(hash);
-        let found = self.buckets[bucket].0.iter_mut().find(|record| **record >> TAG_SHIFT == tag)?;
-        let record = std::mem::replace(found, EMPTY);
+        let Bucket(records) = &mut self.buckets[bucket];
+        let ways = records.iter().enumerate();
+        let found =
+            ways.fold(0u32, |found, (way, &record)| found | u32::from(record >> TAG_SHIFT == tag) << way);
+        if found == 0 {
+            return None;
+        }
+        let record = std::mem::replace(&mut records[found.trailing_zeros() as usize % WAYS], EMPTY);
         Some(Record { time: record as u16, flag: record & FLAG != 0 })
     }
 
     /// Which bucket a hash belongs to: its high 32 bits as a fraction of all buckets. None while there are none.
     fn bucket_of(&self, hash: u64) -> Option<usize> {
-        let bucket = ((hash >> 16) & 0xffff_ffff) * self.buckets.len() as u64 >> 32;
+        let bucket = (((hash >> 16) & 0xffff_ffff) * self.buckets.len() as u64) >> 32;
         (!self.buckets.is_empty()).then_some(bucket as usize)
     }
 }

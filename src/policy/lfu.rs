@@ -267,6 +267,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "too long for Miri")]
     fn groups_are_used_again() {
         let mut sim = Sim::new(Box::new(Lfu::new()), 4);
         for key in 0..2_000 {

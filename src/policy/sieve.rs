@@ -12,7 +12,8 @@
 //! the hand was last there, and never more than one whole round.
 //!
 //! **When not to use it:** for scans and loops, which it resists no better than LRU (block storage, indexes, joins),
-//! and for recency: a key read twice within a short time keeps its place for a whole round of the hand.
+//! and for recency: behind a hand that has reached the newest entries newcomers have no time to be read. Where every key
+//! is asked for twice and no more it may hit hardly at all (0.4 % on the trace `corda`, where FIFO has 33.3 %).
 //!
 //! A new value for a key leaves the entry at its place, marked; an entry that comes back from being pinned is the
 //! newest.

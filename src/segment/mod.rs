@@ -118,14 +118,16 @@ impl Weights {
         self.0.get(slot as usize).copied().unwrap_or(1)
     }
 
+    #[inline]
     fn set(&mut self, slot: u32, weight: u64, slots: usize) {
-        if self.0.len() < slots && (weight != 1 || !self.0.is_empty()) {
+        if weight == 1 && self.0.is_empty() {
+            return;
+        }
+        if self.0.len() < slots {
             self.0.reserve_exact(slots - self.0.len());
             self.0.resize(slots, 1);
         }
-        if let Some(place) = self.0.get_mut(slot as usize) {
-            *place = weight;
-        }
+        self.0[slot as usize] = weight;
     }
 }
 
@@ -150,6 +152,10 @@ impl<K, V> Entries for View<'_, K, V> {
 
     fn set_mark(&self, slot: Slot, mark: u8) {
         self.headers.get(slot.number()).set_mark(mark);
+    }
+
+    fn prefetch(&self, slot: Slot) {
+        self.headers.prefetch(slot.number());
     }
 }
 
@@ -189,7 +195,7 @@ impl<K, V> Segment<K, V> {
         if self.mark_limit > 0 {
             found.header().raise_mark(self.mark_limit);
         } else if let Some(reads) = &self.reads {
-            self.record(reads, found.slot);
+            self.record(reads, found.slot());
         }
     }
 
@@ -225,6 +231,7 @@ impl<K, V> Segment<K, V> {
     where
         K: Eq,
     {
+        self.table.prefetch(arrival.hash);
         let mut write = self.write();
         if let Some(carried) = carried {
             write.grant(carried.hand_over());
@@ -232,7 +239,9 @@ impl<K, V> Segment<K, V> {
         let current = write.writer.find(arrival.hash, |key| *key == arrival.key);
         let outcome = match current {
             _ if !seen.is(current) => Outcome::Changed(arrival),
-            _ if arrival.weight > bank.capacity() || bank.capacity() == 0 => write.turn_away(current, arrival),
+            _ if arrival.weight > bank.capacity() || bank.capacity() == 0 => {
+                write.turn_away(current, arrival)
+            }
             Some(slot) => write.update(bank, slot, arrival),
             None => write.add(bank, arrival),
         };

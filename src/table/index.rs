@@ -15,37 +15,40 @@
 //! the first line that nothing passed over, and no tombstones are needed. (F14's scheme, by Bronson and Shi, 2019.)
 //!
 //! ```text
-//! hash:   | segment: 16 bits | line: 32 bits, by multiplication | .. tag: 8 bits |
+//! hash:   | segment: 16 bits | position: 32 bits, whose highest choose the line | .. tag: 8 bits |
 //! ```
 //!
-//! The line is chosen by multiplication, so the number of lines need not be a power of two and the lines stand in the
-//! order of the hashes: a cursor over hashes survives growth ([`Index::entries_from`]).
+//! The lines stand in the order of the positions, however many there are: a cursor over positions survives growth
+//! ([`Index::entries_from`]).
 //!
 //! At eight entries to a line, replaced all the time, one in five lines has an entry that passed over it, and a search
 //! in vain looks at 1.3 lines. With ten, or with six places to a bucket, it looks at many: entries that once passed keep
 //! the path open for as long as they live.
 //!
+//! A table is known by one word, the [`Root`], so that a search needs but one load to get to its line: the address of
+//! the first line with, in its low bits, how many there are and whether there is an old table beside it.
+//!
 //! # Growth
 //!
-//! A larger table is put before the old one; each insert then moves one line. A search looks into the old table first
-//! and then into the new one: an entry is put into the new one before it is taken out of the old, so that whoever does
-//! not find it in the old finds it in the new.
+//! A larger table takes the place of the current one, which becomes the old one; each insert then moves one line. A
+//! search looks into the old table first and then into the new one: an entry is put into the new one before it is taken
+//! out of the old, so that whoever does not find it in the old finds it in the new.
 //!
 //! # What readers may rely on
 //!
-//! Only one thread writes at a time (the table's lock). Within one `Buckets` an entry never moves; a new slot for the
-//! same key is stored over the old number. So a reader that finds its key missing knows that it was missing at some
-//! moment, unless its `Buckets` became the old one meanwhile: then it starts again.
+//! Only one thread writes at a time (the table's lock). Within one table an entry never moves; a new slot for the same
+//! key is stored over the old number. So a reader that finds its key missing knows that it was missing at some moment,
+//! unless its table became the old one meanwhile: then it starts again.
 //!
 //! Orderings: a place's slot number is stored before the word that shows its tag (Release), and a reader loads the word
 //! (Acquire) before the number. A number may be stored over another one, thus its own Release and Acquire: whatever
 //! was written into the slot before is seen by the reader that found the number.
 
 use super::reclaim::{Guard, Ticket};
-use std::alloc::{Layout, alloc_zeroed, handle_alloc_error};
-use std::ptr;
+use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64};
+use std::{ptr, slice};
 
 const PLACES: usize = 12;
 const OVERFLOW_SHIFT: u32 = 32;
@@ -58,28 +61,46 @@ struct Line {
     slots: [AtomicU32; PLACES],
 }
 
-struct Buckets {
-    lines: Box<[Line]>,
-    /// The table whose entries are being moved into this one, or null.
-    old: AtomicPtr<Buckets>,
-}
+/// A table: its first line, and in the address's low bits what else there is to know.
+///
+/// ```text
+/// | address of the first line | moving: 1 bit | shift: 5 bits |
+/// ```
+///
+/// There are `2^(31 - shift)` lines, so a position's line is `position >> 1 >> shift`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Root(*mut Line);
+
+const SHIFT_MASK: usize = 31;
+/// There is an old table, from which entries are being moved into this one.
+const MOVING: usize = 32;
+
+/// A table's lines.
+#[derive(Clone, Copy)]
+struct Lines<'a>(&'a [Line]);
 
 /// The readers' side. It owns the tables behind its pointers.
 pub(super) struct Index {
-    current: AtomicPtr<Buckets>,
+    /// A `Root`; never null.
+    current: AtomicPtr<Line>,
+    /// The `Root` of the table whose entries are being moved into the current one, or null.
+    old: AtomicPtr<Line>,
 }
 
 /// The writer's side, kept under the table's lock.
 pub(super) struct IndexBooks {
     /// Entries in the current and the old table together.
     len: usize,
+    /// Entries at which the current table grows.
+    limit: usize,
     /// Lines of the old table that have been moved.
     moved: usize,
-    /// Lines that the expected number of entries needs, for growth to land on.
-    expected_lines: usize,
     /// Old tables that readers may still be looking at.
-    retired: Vec<(Ticket, Box<Buckets>)>,
+    retired: Vec<(Ticket, OldTable)>,
 }
+
+/// A table that has been taken out of the index, to be freed.
+struct OldTable(Root);
 
 impl Line {
     /// A place's tag and slot; the slot first, so that the tag never shows an older one.
@@ -181,48 +202,91 @@ fn position(hash: u64) -> u64 {
     hash >> 16 & 0xffff_ffff
 }
 
-impl Buckets {
-    fn new(lines: usize) -> Box<Self> {
-        let layout = Layout::array::<Line>(lines).expect("an index larger than the address space");
+impl Root {
+    /// A new table, empty.
+    fn new(lines: usize) -> Self {
+        debug_assert!(lines.is_power_of_two());
+        let layout = Self::layout(lines);
         // Zeroed by the allocator, which for large tables takes fresh pages: no pause to clear them.
-        // SAFETY: 1. `lines` is at least 1 (`IndexBooks::lines_for`), so the layout is not empty. 2. All-zero bytes are
-        // a valid `Line`: it holds nothing but atomic integers. 3. The slice is made of one allocation with the layout
-        // that `Box<[Line]>` frees it with.
-        let lines = unsafe {
-            let memory = alloc_zeroed(layout).cast::<Line>();
-            if memory.is_null() {
-                handle_alloc_error(layout);
-            }
-            Box::from_raw(ptr::slice_from_raw_parts_mut(memory, lines))
-        };
-        Box::new(Self { lines, old: AtomicPtr::new(ptr::null_mut()) })
+        // SAFETY: the layout is not empty, there being at least one line.
+        let memory = unsafe { alloc_zeroed(layout) }.cast::<Line>();
+        if memory.is_null() {
+            handle_alloc_error(layout);
+        }
+        Self(memory.map_addr(|address| address | (31 - lines.ilog2() as usize)))
+    }
+
+    fn layout(lines: usize) -> Layout {
+        Layout::array::<Line>(lines).expect("an index larger than the address space")
+    }
+
+    fn len(self) -> usize {
+        1 << (31 - (self.0.addr() & SHIFT_MASK))
+    }
+
+    fn first(self) -> *mut Line {
+        self.0.map_addr(|address| address & !(SHIFT_MASK | MOVING))
     }
 
     #[inline]
-    fn home(&self, hash: u64) -> usize {
-        (position(hash) * self.lines.len() as u64 >> 32) as usize
+    fn is_moving(self) -> bool {
+        self.0.addr() & MOVING != 0
+    }
+
+    /// # Safety
+    ///
+    /// The table lives as long as the lifetime that the caller gives it.
+    unsafe fn lines<'a>(self) -> Lines<'a> {
+        // SAFETY: 1. `first` is an allocation of `len` lines. 2. All-zero bytes are a valid `Line`: it holds nothing but
+        // atomic integers. 3. It lives, by the caller's promise.
+        Lines(unsafe { slice::from_raw_parts(self.first(), self.len()) })
+    }
+
+    /// The home line of a hash.
+    ///
+    /// # Safety
+    ///
+    /// As for [`lines`](Self::lines).
+    #[inline]
+    unsafe fn home_line<'a>(self, hash: u64) -> &'a Line {
+        // SAFETY: `home` is below the number of lines; the rest as in `lines`.
+        unsafe { &*self.first().add(self.home(hash)) }
+    }
+
+    /// The number of the home line of a hash.
+    #[inline]
+    fn home(self, hash: u64) -> usize {
+        // The shift takes only its low five bits from the address: the others do not matter to it.
+        (position(hash) as u32 >> 1).wrapping_shr(self.0.addr() as u32) as usize
+    }
+}
+
+impl Drop for OldTable {
+    fn drop(&mut self) {
+        // SAFETY: allocated by `Root::new` with this layout; whoever made the `OldTable` gave it up.
+        unsafe { dealloc(self.0.first().cast(), Root::layout(self.0.len())) };
+    }
+}
+
+impl<'a> Lines<'a> {
+    fn home(self, hash: u64) -> usize {
+        (position(hash) * self.0.len() as u64 >> 32) as usize
     }
 
     /// The first position whose home is `line` or a later one.
-    fn first_position(&self, line: usize) -> u64 {
-        ((line as u64) << 32).div_ceil(self.lines.len() as u64)
+    fn first_position(self, line: usize) -> u64 {
+        ((line as u64) << 32) / self.0.len() as u64
     }
 
     /// The lines in which entries with this home may stand, in order, each once.
-    fn path(&self, home: usize) -> impl Iterator<Item = &Line> {
-        self.lines[home..].iter().chain(&self.lines[..home])
+    fn path(self, home: usize) -> impl Iterator<Item = &'a Line> {
+        self.0[home..].iter().chain(&self.0[..home])
     }
 
     /// What `matches` makes of the first slot, of those with the hash's tag on its path, of which it makes something.
-    fn search<'a, R>(
-        &'a self,
-        hash: u64,
-        mut matches: impl FnMut(&'a Line, usize, u32) -> Option<R>,
-    ) -> Option<R> {
-        let home = self.home(hash);
-        let mut at = home;
-        loop {
-            let (line, words) = self.look(at);
+    fn search<R>(self, hash: u64, mut matches: impl FnMut(&'a Line, usize, u32) -> Option<R>) -> Option<R> {
+        for line in self.path(self.home(hash)) {
+            let words = line.load();
             let mut places = words.places(tag(hash));
             while places != 0 {
                 let (place, slot) = line.next_place(&mut places);
@@ -231,29 +295,19 @@ impl Buckets {
                     return found;
                 }
             }
-            at = if at + 1 == self.lines.len() { 0 } else { at + 1 };
-            if !words.is_passed() || at == home {
-                return None;
+            if !words.is_passed() {
+                break;
             }
         }
-    }
-
-    /// The line `at`, which must be below their number, and what its words say.
-    #[inline]
-    fn look(&self, at: usize) -> (&Line, Words) {
-        debug_assert!(at < self.lines.len());
-        // SAFETY: `at` is from `home`, a 32-bit number times the length, shifted right by 32, thus less than the length;
-        // or from `search`, which goes up from there to the length and starts again at 0.
-        let line = unsafe { self.lines.get_unchecked(at) };
-        (line, line.load())
+        None
     }
 
     /// Where `slot` stands.
-    fn find(&self, hash: u64, slot: u32) -> Option<(&Line, usize)> {
+    fn find(self, hash: u64, slot: u32) -> Option<(&'a Line, usize)> {
         self.search(hash, |line, place, other| (other == slot).then_some((line, place)))
     }
 
-    fn insert(&self, hash: u64, slot: u32) {
+    fn insert(self, hash: u64, slot: u32) {
         for line in self.path(self.home(hash)) {
             let empty = line.load().places(0);
             if empty != 0 {
@@ -265,7 +319,7 @@ impl Buckets {
     }
 
     /// Takes `slot` out, if it stands here.
-    fn remove(&self, hash: u64, slot: u32) -> bool {
+    fn remove(self, hash: u64, slot: u32) -> bool {
         let Some((found, place)) = self.find(hash, slot) else { return false };
         found.clear(place);
         self.path(self.home(hash)).take_while(|line| !ptr::eq(*line, found)).for_each(Line::unpass);
@@ -273,7 +327,7 @@ impl Buckets {
     }
 
     /// Adds to `out` the slots whose home is `home`.
-    fn collect(&self, home: usize, out: &mut Vec<u32>, hash_of: &impl Fn(u32) -> u64) {
+    fn collect(self, home: usize, out: &mut Vec<u32>, hash_of: &impl Fn(u32) -> u64) {
         for line in self.path(home) {
             out.extend(line.taken().filter(|&slot| self.home(hash_of(slot)) == home));
             if !line.load().is_passed() {
@@ -283,46 +337,23 @@ impl Buckets {
     }
 }
 
-impl IndexBooks {
-    fn lines_for(entries: usize) -> usize {
-        entries.div_ceil(LINE_LOAD).max(1)
-    }
-
-    /// How many lines the table after one of `lines` lines has: about twice as many, and on the way to the expected
-    /// number such that doubling lands on it.
-    fn lines_after(&self, lines: usize) -> usize {
-        if lines >= self.expected_lines {
-            return lines * 2;
-        }
-        let mut next = self.expected_lines;
-        while next / 2 > lines {
-            next /= 2;
-        }
-        next
-    }
-}
-
 impl Index {
-    /// An index with room for `initial` entries, expected to hold `expected` in the end, 0 where that is not known.
-    pub(super) fn new(initial: usize, expected: usize) -> (Self, IndexBooks) {
-        let expected_lines = if expected == 0 { 0 } else { IndexBooks::lines_for(expected) };
-        let books = IndexBooks { len: 0, moved: 0, expected_lines, retired: Vec::new() };
-        let mut lines = 1;
-        while lines * LINE_LOAD < initial {
-            lines = books.lines_after(lines);
-        }
-        (Self { current: AtomicPtr::new(Box::into_raw(Buckets::new(lines))) }, books)
+    /// An index with room for `initial` entries.
+    pub(super) fn new(initial: usize) -> (Self, IndexBooks) {
+        let root = Root::new(initial.div_ceil(LINE_LOAD).next_power_of_two());
+        let books = IndexBooks { len: 0, limit: root.len() * LINE_LOAD, moved: 0, retired: Vec::new() };
+        (Self { current: AtomicPtr::new(root.0), old: AtomicPtr::new(ptr::null_mut()) }, books)
     }
 
     /// What `matches` makes of the first slot that may be of this hash and of which it makes something.
     #[inline(always)]
     pub(super) fn find<R>(&self, pinned: &Guard, hash: u64, matches: impl Fn(u32) -> Option<R>) -> Option<R> {
-        let current = self.current.load(Acquire);
-        // SAFETY: as in `find_anywhere`.
-        let buckets = unsafe { &*current };
+        let root = Root(self.current.load(Acquire));
         // Nearly always there is no old table and the first line tells.
-        if buckets.old.load(Acquire).is_null() {
-            let (line, words) = buckets.look(buckets.home(hash));
+        if !root.is_moving() {
+            // SAFETY: as in `find_anywhere`.
+            let line = unsafe { root.home_line(hash) };
+            let words = line.load();
             let mut places = words.places(tag(hash));
             while places != 0 {
                 let (_, slot) = line.next_place(&mut places);
@@ -331,45 +362,65 @@ impl Index {
                     return found;
                 }
             }
-            if !words.is_passed() && ptr::eq(self.current.load(Acquire), current) {
+            if !words.is_passed() && self.current.load(Acquire) == root.0 {
                 return None;
             }
         }
         self.find_anywhere(pinned, hash, matches)
     }
 
+    /// Lets the processor fetch the line that a search looks at first.
+    #[inline]
+    pub(super) fn prefetch(&self, hash: u64) {
+        let root = Root(self.current.load(Relaxed));
+        super::prefetch(root.first().wrapping_add(root.home(hash)));
+    }
+
+    /// The home line of a hash, and its words; `None` while there is an old table, too. For the holder of the lock.
+    #[inline]
+    fn home_line<'a>(&'a self, _books: &'a IndexBooks, hash: u64) -> Option<(&'a Line, Words)> {
+        let root = Root(self.current.load(Relaxed));
+        // SAFETY: as in `tables`.
+        (!root.is_moving()).then(|| unsafe { root.home_line(hash) }).map(|line| (line, line.load()))
+    }
+
     #[cold]
     #[inline(never)]
     fn find_anywhere<R>(&self, _pinned: &Guard, hash: u64, matches: impl Fn(u32) -> Option<R>) -> Option<R> {
         loop {
-            let current = self.current.load(Acquire);
-            // SAFETY: 1. A table is freed by nobody but `free_retired`, after all guards of its time, and by `drop`,
-            // which has the index to itself. 2. The guard was made before `current` was loaded. So both tables live
-            // while it does.
-            let (buckets, old) = unsafe { (&*current, (*current).old.load(Acquire).as_ref()) };
-            // Acquire: a null here is stored after everything has been moved, which must then be seen below.
-            let found = old.and_then(|old| old.search(hash, |_, _, slot| matches(slot)));
-            let found = found.or_else(|| buckets.search(hash, |_, _, slot| matches(slot)));
+            let root = Root(self.current.load(Acquire));
+            // Acquire: no old table, or a later one, is stored after everything has been moved from the one before.
+            let old = Root(self.old.load(Acquire));
+            if !old.0.is_null() {
+                // SAFETY: 1. A table is freed by nobody but `free_retired`, after all guards of the time when it was in
+                // the index, and by `drop`, which has the index to itself. 2. The guard was made before the root was
+                // loaded. So the table lives while the guard does.
+                let found = unsafe { old.lines() }.search(hash, |_, _, slot| matches(slot));
+                if found.is_some() {
+                    return found;
+                }
+            }
+            // SAFETY: as for the old one.
+            let found = unsafe { root.lines() }.search(hash, |_, _, slot| matches(slot));
             if found.is_some() {
                 return found;
             }
             // Moved away while we looked? Acquire pairs with the Release of `grow`: whoever misses an entry because it
-            // has been taken out of `buckets` has seen that store, or one after `grow`.
-            if ptr::eq(self.current.load(Acquire), current) {
+            // has been taken out of this table has seen that store, or a later one. While the guard lives no other table
+            // can have the same address.
+            if self.current.load(Acquire) == root.0 {
                 return None;
             }
         }
     }
 
     /// The tables, for the holder of the table's lock: the old one, if any, and the current one.
-    fn tables<'a>(&'a self, _books: &'a IndexBooks) -> (Option<&'a Buckets>, &'a Buckets) {
+    fn tables<'a>(&'a self, _books: &'a IndexBooks) -> (Option<Lines<'a>>, Lines<'a>) {
         // Relaxed: the lock has ordered us behind whoever stored them.
-        // SAFETY: only a holder of the lock frees a table (`free_retired`, which takes the books mutably), and
-        // the books that are borrowed here stand behind that lock.
-        unsafe {
-            let current = &*self.current.load(Relaxed);
-            (current.old.load(Relaxed).as_ref(), current)
-        }
+        let (old, current) = (Root(self.old.load(Relaxed)), Root(self.current.load(Relaxed)));
+        // SAFETY: only a holder of the lock takes a table out of the index and frees it (`finish_move` and
+        // `free_retired`, which take the books mutably), and the books that are borrowed here stand behind that lock.
+        unsafe { ((!old.0.is_null()).then(|| old.lines()), current.lines()) }
     }
 
     /// As [`find`](Self::find), for the holder of the table's lock.
@@ -380,25 +431,47 @@ impl Index {
         hash: u64,
         mut matches: impl FnMut(u32) -> Option<R>,
     ) -> Option<R> {
+        if let Some((line, words)) = self.home_line(books, hash) {
+            let mut places = words.places(tag(hash));
+            while places != 0 {
+                let found = matches(line.next_place(&mut places).1);
+                if found.is_some() {
+                    return found;
+                }
+            }
+            if !words.is_passed() {
+                return None;
+            }
+        }
         let (old, current) = self.tables(books);
         let found = old.and_then(|old| old.search(hash, |_, _, slot| matches(slot)));
         found.or_else(|| current.search(hash, |_, _, slot| matches(slot)))
     }
 
     /// Adds a slot. `hash_of` gives the hash of the slots that are in already.
+    #[inline]
     pub(super) fn insert(&self, books: &mut IndexBooks, hash: u64, slot: u32, hash_of: impl Fn(u32) -> u64) {
-        let (old, current) = self.tables(books);
-        if old.is_some() {
+        if let Some((line, words)) = self.home_line(books, hash) {
+            let empty = words.places(0);
+            if empty != 0 && books.len < books.limit {
+                line.fill(empty.trailing_zeros() as usize, tag(hash), slot);
+                books.len += 1;
+                return;
+            }
+        }
+        self.insert_anywhere(books, hash, slot, hash_of);
+    }
+
+    #[cold]
+    fn insert_anywhere(&self, books: &mut IndexBooks, hash: u64, slot: u32, hash_of: impl Fn(u32) -> u64) {
+        if self.tables(books).0.is_some() {
             self.move_lines(books, 1, &hash_of);
-        } else if books.len >= current.lines.len() * LINE_LOAD {
+        } else if books.len >= books.limit {
             self.grow(books);
         }
+        // While lines are being moved there is room: they are all moved when an eighth of the new places is taken.
         self.tables(books).1.insert(hash, slot);
         books.len += 1;
-        if books.len > self.tables(books).1.lines.len() * LINE_LOAD {
-            // Only if moving has not kept pace with inserts.
-            self.move_lines(books, usize::MAX, &hash_of);
-        }
     }
 
     /// Puts `new` where `old` stands.
@@ -411,7 +484,24 @@ impl Index {
     }
 
     /// Takes a slot out.
+    #[inline]
     pub(super) fn remove(&self, books: &mut IndexBooks, hash: u64, slot: u32) {
+        if let Some((line, words)) = self.home_line(books, hash) {
+            let mut places = words.places(tag(hash));
+            while places != 0 {
+                let (place, other) = line.next_place(&mut places);
+                if other == slot {
+                    line.clear(place);
+                    books.len -= 1;
+                    return;
+                }
+            }
+        }
+        self.remove_anywhere(books, hash, slot);
+    }
+
+    #[cold]
+    fn remove_anywhere(&self, books: &mut IndexBooks, hash: u64, slot: u32) {
         let (old, current) = self.tables(books);
         if old.is_some_and(|old| old.remove(hash, slot)) || current.remove(hash, slot) {
             books.len -= 1;
@@ -438,30 +528,31 @@ impl Index {
             }
         }
         out.retain(|&slot| (cursor..end).contains(&position(hash_of(slot))));
-        (line + 1 < current.lines.len()).then_some(end)
+        (line + 1 < current.0.len()).then_some(end)
     }
 
-    /// Puts an empty, larger table before the current one.
+    /// Puts an empty table of twice the size in the place of the current one.
     fn grow(&self, books: &mut IndexBooks) {
-        let current = self.current.load(Relaxed);
-        let next = Buckets::new(books.lines_after(self.tables(books).1.lines.len()));
-        next.old.store(current, Relaxed);
+        let current = Root(self.current.load(Relaxed));
+        let next = Root::new(current.len() * 2);
         books.moved = 0;
-        // Release: whoever sees the table sees its link to the old one.
-        self.current.store(Box::into_raw(next), Release);
+        books.limit = next.len() * LINE_LOAD;
+        self.old.store(current.0, Release);
+        // Release: whoever sees that entries are moving sees from where.
+        self.current.store(next.0.map_addr(|address| address | MOVING), Release);
     }
 
     fn move_lines(&self, books: &mut IndexBooks, lines: usize, hash_of: &impl Fn(u32) -> u64) {
         let (Some(old), current) = self.tables(books) else { return };
-        let end = books.moved.saturating_add(lines).min(old.lines.len());
-        for line in &old.lines[books.moved..end] {
+        let end = (books.moved + lines).min(old.0.len());
+        for line in &old.0[books.moved..end] {
             for slot in line.taken() {
                 let hash = hash_of(slot);
                 current.insert(hash, slot);
                 old.remove(hash, slot);
             }
         }
-        let done = end == old.lines.len();
+        let done = end == old.0.len();
         books.moved = end;
         if done {
             self.finish_move(books);
@@ -469,16 +560,11 @@ impl Index {
     }
 
     fn finish_move(&self, books: &mut IndexBooks) {
-        let old = {
-            let (_, current) = self.tables(books);
-            // Release: a reader that sees no old table sees all that came from it.
-            current.old.swap(ptr::null_mut(), Release)
-        };
-        // SAFETY: 1. The pointer came from `Box::into_raw` in `grow` or `new` and is not null, as `move_lines` found
-        // the table behind it. 2. It has just been taken out of the only place that led to it, under the lock, so it
-        // becomes a box only once.
-        let old = unsafe { Box::from_raw(old) };
-        books.retired.push((Ticket::draw(), old));
+        let current = Root(self.current.load(Relaxed));
+        // Release, both: a reader that sees no move, or no old table, sees all that came from it.
+        self.current.store(current.0.map_addr(|address| address & !MOVING), Release);
+        let old = self.old.swap(ptr::null_mut(), Release);
+        books.retired.push((Ticket::draw(), OldTable(Root(old))));
     }
 
     /// Frees old tables that no reader looks at any more.
@@ -492,9 +578,9 @@ impl Index {
     pub(super) fn validate(&self, books: &IndexBooks, hash_of: impl Fn(u32) -> u64) {
         let (old, current) = self.tables(books);
         let mut len = 0;
-        for buckets in old.into_iter().chain([current]) {
-            for slot in buckets.lines.iter().flat_map(Line::taken) {
-                assert!(buckets.find(hash_of(slot), slot).is_some(), "slot {slot} cannot be found by its hash");
+        for lines in old.into_iter().chain([current]) {
+            for slot in lines.0.iter().flat_map(Line::taken) {
+                assert!(lines.find(hash_of(slot), slot).is_some(), "slot {slot} cannot be found by its hash");
                 len += 1;
             }
         }
@@ -504,15 +590,13 @@ impl Index {
 
 impl Drop for Index {
     fn drop(&mut self) {
-        let current = *self.current.get_mut();
-        // SAFETY: 1. `current` came from `Box::into_raw`, likewise its `old` if it is not null. 2. `&mut self`: no
-        // reader and no writer is left, and nothing else frees them.
-        unsafe {
-            let mut current = Box::from_raw(current);
-            let old = *current.old.get_mut();
-            if !old.is_null() {
-                drop(Box::from_raw(old));
-            }
+        drop(OldTable(Root(*self.current.get_mut())));
+        let old = *self.old.get_mut();
+        if !old.is_null() {
+            drop(OldTable(Root(old)));
         }
     }
 }
+
+// SAFETY: it owns its lines, which are but atomic integers.
+unsafe impl Send for OldTable {}

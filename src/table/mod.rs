@@ -97,7 +97,8 @@ impl Waiting {
     /// A small part of the table, so that what waits hardly counts beside what lives, but enough to share the price of
     /// asking for readers among many.
     fn new(expected: usize) -> Self {
-        let most = if expected == 0 { 128 } else { (expected / 4).min((expected / 32).clamp(64, 512)).max(4) };
+        let most =
+            if expected == 0 { 128 } else { (expected / 4).min((expected / 32).clamp(64, 512)).max(4) };
         Self { batch: most as u32 / 4, most: most as u32 }
     }
 }
@@ -127,7 +128,7 @@ pub(crate) struct Spent {
 
 /// An entry found under a guard.
 pub(crate) struct Found<'g, K, V> {
-    pub(crate) slot: u32,
+    slot: u32,
     cell: &'g slots::Cell<K, V>,
 }
 
@@ -142,8 +143,9 @@ impl<K, V, X> Table<K, V, X> {
     pub(crate) fn new(sizing: Sizing, guarded: X) -> Self {
         let Sizing { initial, expected } = sizing;
         let waiting = Waiting::new(expected);
-        let expected_slots = if expected == 0 { 0 } else { expected + (waiting.most + 2 * waiting.batch) as usize };
-        let (index, index_books) = Index::new(initial, expected);
+        let expected_slots =
+            if expected == 0 { 0 } else { expected + (waiting.most + 2 * waiting.batch) as usize };
+        let (index, index_books) = Index::new(initial);
         let (slots, slot_books) = Slots::new(expected_slots);
         let books = Books {
             index: index_books,
@@ -155,13 +157,7 @@ impl<K, V, X> Table<K, V, X> {
             sealed_weight: 0,
             guarded,
         };
-        Self {
-            index,
-            slots,
-            waiting,
-            expected_slots,
-            books: CachePadded::new(Mutex::new(books)),
-        }
+        Self { index, slots, waiting, expected_slots, books: CachePadded::new(Mutex::new(books)) }
     }
 
     /// The entry whose key is `hash`ed so and `matches`.
@@ -177,6 +173,12 @@ impl<K, V, X> Table<K, V, X> {
             let found = Found { slot, cell: unsafe { self.slots.cell(slot) } };
             matches(&found.entry().0).then_some(found)
         })
+    }
+
+    /// Lets the processor fetch what a search for this hash looks at first.
+    #[inline]
+    pub(crate) fn prefetch(&self, hash: u64) {
+        self.index.prefetch(hash);
     }
 
     pub(crate) fn lock(&self) -> Writer<'_, K, V, X> {
@@ -221,6 +223,10 @@ impl<K, V, X> Drop for Table<K, V, X> {
 }
 
 impl<K, V> Found<'_, K, V> {
+    pub(crate) fn slot(&self) -> u32 {
+        self.slot
+    }
+
     #[inline]
     pub(crate) fn header(&self) -> &Header {
         &self.cell.header
@@ -233,6 +239,19 @@ impl<'g, K, V> Found<'g, K, V> {
         // SAFETY: found under a guard that outlives 'g: 1. to 3. at the top of this module.
         unsafe { self.cell.entry() }
     }
+}
+
+/// Lets the processor fetch the line that a pointer leads to. Does nothing else, whatever the pointer.
+#[inline]
+fn prefetch<T>(pointer: *const T) {
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    // SAFETY: it needs SSE, which every x86-64 processor has, and never faults.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(pointer.cast());
+    }
+    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+    let _ = pointer;
 }
 
 /// The one writer of a table, as long as it lives.
@@ -251,8 +270,17 @@ impl<K, V> Headers<'_, K, V> {
     /// # Panics
     ///
     /// If there never was such a slot.
+    #[inline]
     pub(crate) fn get(&self, slot: u32) -> &Header {
         self.slots.header_of(self.books, slot)
+    }
+
+    /// Lets the processor fetch a header.
+    #[inline]
+    pub(crate) fn prefetch(&self, slot: u32) {
+        if self.slots.was_given(self.books, slot) {
+            prefetch(self.slots.header_of(self.books, slot));
+        }
     }
 }
 
@@ -298,18 +326,12 @@ impl<'a, K, V, X> Writer<'a, K, V, X> {
         self.table.index.find_locked(&self.books.index, hash, |slot| is_match(slot).then_some(slot))
     }
 
-    /// The key and the value of a live slot.
-    pub(crate) fn entry(&self, slot: u32) -> &(K, V) {
-        assert!(self.is_live(slot), "slot {slot} has no entry");
-        // SAFETY: live, and it cannot be taken out while the writer is borrowed.
-        unsafe { self.table.slots.cell(slot).entry() }
-    }
-
     /// Adds an entry whose key is not in the table.
     pub(crate) fn publish(&mut self, hash: u64, entry: (K, V)) -> u32 {
         let slot = self.take(hash, entry);
         let Books { index, slots, .. } = &mut *self.books;
-        self.table.index.insert(index, hash, slot, |slot| self.table.slots.header_of(slots, slot).hash());
+        let hash_of = |slot| self.table.slots.header_of(slots, slot).hash();
+        self.table.index.insert(index, hash, slot, hash_of);
         slot
     }
 
@@ -329,15 +351,18 @@ impl<'a, K, V, X> Writer<'a, K, V, X> {
     }
 
     /// Takes a live entry out of the index.
+    #[inline]
     pub(crate) fn unlink(&mut self, slot: u32) -> Unlinked {
-        assert!(self.is_live(slot), "slot {slot} has no entry");
-        let hash = self.header(slot).hash();
+        let header = self.header(slot);
+        assert!(header.is_live(), "slot {slot} has no entry");
+        let hash = header.hash();
         self.table.index.remove(&mut self.books.index, hash, slot);
         self.table.slots.end(&self.books.slots, slot);
         Unlinked { slot, table: self.table.id() }
     }
 
     /// Ends an entry that is not in the index any more. Its header's hash is lost.
+    #[inline]
     pub(crate) fn depart(&mut self, unlinked: Unlinked, cause: RemovalCause, departures: &mut Departures) {
         self.table.check_owner(unlinked.table);
         self.table.check_owner(departures.table);
@@ -353,10 +378,11 @@ impl<'a, K, V, X> Writer<'a, K, V, X> {
         self.is_live(slot).then(|| Found { slot, cell: unsafe { self.table.slots.cell(slot) } })
     }
 
-    /// The slots of some hashes from `cursor` on, added to `out`, and where to go on. See [`Index::entries_from`].
+    /// The slots of some hashes from `cursor` on, in the empty `out`, and where to go on. See [`Index::entries_from`].
     pub(crate) fn entries_from(&self, cursor: u64, out: &mut Vec<u32>) -> Option<u64> {
         let hash_of = |slot| self.header(slot).hash();
-        self.table.index.entries_from(&self.books.index, cursor, out, hash_of)
+        let next = self.table.index.entries_from(&self.books.index, cursor, out, hash_of);
+        next
     }
 
     pub(crate) fn no_departures(&self) -> Departures {
@@ -394,7 +420,16 @@ impl<'a, K, V, X> Writer<'a, K, V, X> {
     }
 
     /// The batches whose readers have gone. Where nothing needs dropping they are recycled at once.
+    #[inline]
     pub(crate) fn spent(&mut self) -> Option<Spent> {
+        match self.books.sealed.front() {
+            Some(batch) if batch.ticket.has_passed() => self.passed_batches(),
+            _ => None,
+        }
+    }
+
+    #[cold]
+    fn passed_batches(&mut self) -> Option<Spent> {
         let books = &mut *self.books;
         self.table.index.free_retired(&mut books.index);
         let mut spent = Chain::new();
@@ -440,7 +475,8 @@ impl<'a, K, V, X> Writer<'a, K, V, X> {
     /// Checks the index and the slots, of which `len` should be live. Nothing may be under way elsewhere.
     pub(crate) fn validate(&self, len: usize) {
         self.table.index.validate(&self.books.index, |slot| self.header(slot).hash());
-        let waiting = self.books.sealed.iter().map(|batch| batch.chain.len).sum::<u32>() + self.books.open.len;
+        let waiting =
+            self.books.sealed.iter().map(|batch| batch.chain.len).sum::<u32>() + self.books.open.len;
         self.table.slots.validate(&self.books.slots, len, waiting as usize);
     }
 }

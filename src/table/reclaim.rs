@@ -242,7 +242,10 @@ mod kernel {
     }
 
     pub(super) fn barrier() {
-        assert!(membarrier(libc::MEMBARRIER_CMD_PRIVATE_EXPEDITED), "membarrier failed after it was registered");
+        assert!(
+            membarrier(libc::MEMBARRIER_CMD_PRIVATE_EXPEDITED),
+            "membarrier failed after it was registered"
+        );
     }
 
     fn membarrier(command: libc::c_int) -> bool {

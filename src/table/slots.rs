@@ -35,7 +35,7 @@ const LIVE: u8 = 1;
 const HELD: u8 = 2;
 const PINNED: u8 = 4;
 const CAUSE_SHIFT: u32 = 4;
-/// By number, for a departing cell's state.
+/// In the order of their numbers.
 const CAUSES: [RemovalCause; 5] = [
     RemovalCause::Explicit,
     RemovalCause::Replaced,
@@ -194,14 +194,21 @@ impl<K, V> Slots<K, V> {
         }
     }
 
+    #[inline]
     pub(super) fn header_of(&self, books: &SlotBooks, slot: u32) -> &Header {
         assert!(self.was_given(books, slot), "there never was a slot {slot}");
         // SAFETY: by the assertion; the books are under the lock.
         unsafe { &self.cell(slot).header }
     }
 
-    fn was_given(&self, books: &SlotBooks, slot: u32) -> bool {
-        slot < books.fresh && (books.skipped == 0 || Self::ends(chunk_of(slot), books.expected).contains(&slot))
+    #[inline]
+    pub(super) fn was_given(&self, books: &SlotBooks, slot: u32) -> bool {
+        slot < books.fresh && (books.skipped == 0 || Self::is_in_chunk(books, slot))
+    }
+
+    #[cold]
+    fn is_in_chunk(books: &SlotBooks, slot: u32) -> bool {
+        Self::ends(chunk_of(slot), books.expected).contains(&slot)
     }
 
     /// All slots that were ever given out are below this number.
@@ -249,20 +256,27 @@ impl<K, V> Slots<K, V> {
     }
 
     /// Ends a live slot that has been taken out of the index. What is left of it until it departs is for readers.
+    #[inline]
     pub(super) fn end(&self, books: &SlotBooks, slot: u32) {
         self.header_of(books, slot).state.store(HELD, Relaxed);
     }
 
-    /// Adds a slot that has ended to `chain`.
+    /// Adds a slot that has ended to `chain`, in front.
+    #[inline]
     pub(super) fn depart(&self, books: &SlotBooks, slot: u32, cause: RemovalCause, chain: &mut Chain) {
         let header = self.header_of(books, slot);
         assert!(!header.is_live(), "slot {slot} departs before its end");
-        let number = CAUSES.iter().position(|&other| other == cause).expect("every cause has a number") as u8;
-        header.state.store(HELD | number << CAUSE_SHIFT, Relaxed);
-        self.append(books, chain, Chain { head: slot, tail: slot, len: 1 });
+        header.state.store(HELD | (cause as u8) << CAUSE_SHIFT, Relaxed);
+        header.hash_low.store(chain.head, Relaxed);
+        if chain.len == 0 {
+            chain.tail = slot;
+        }
+        chain.head = slot;
+        chain.len += 1;
     }
 
     /// Moves all of `from` behind `to`.
+    #[inline]
     pub(super) fn append(&self, books: &SlotBooks, to: &mut Chain, from: Chain) {
         if from.len == 0 {
             return;
@@ -384,8 +398,16 @@ impl<K, V> Slots<K, V> {
     pub(super) fn validate(&self, books: &SlotBooks, live: usize, waiting: usize) {
         let found = (0..books.fresh).filter(|&slot| self.is_live(books, slot)).count();
         assert_eq!(found, live, "live slots");
-        assert_eq!((books.fresh - books.skipped) as usize, live + waiting + books.free.len as usize, "a slot is lost");
-        assert_eq!(self.cells(&books.free).filter(|cell| cell.header.is_live()).count(), 0, "a free slot is live");
+        assert_eq!(
+            (books.fresh - books.skipped) as usize,
+            live + waiting + books.free.len as usize,
+            "a slot is lost"
+        );
+        assert_eq!(
+            self.cells(&books.free).filter(|cell| cell.header.is_live()).count(),
+            0,
+            "a free slot is live"
+        );
     }
 }
 

@@ -1,0 +1,18 @@
+//! What the benches share: keys to ask for, caches to ask, and how to time them.
+
+// Every bench is a crate of its own and uses a part of this.
+#![allow(dead_code)]
+
+pub(crate) mod keys;
+pub(crate) mod rounds;
+pub(crate) mod subjects;
+
+/// The names of larder's policies.
+pub(crate) const POLICIES: [&str; 6] = ["tiny_lfu", "s3_fifo", "sieve", "lru", "lfu", "fifo"];
+
+/// A number with its thousands set apart.
+pub(crate) fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let parts = digits.as_bytes().rchunks(3).rev().map(|part| std::str::from_utf8(part).expect("digits"));
+    parts.collect::<Vec<_>>().join(",")
+}
