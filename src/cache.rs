@@ -3,7 +3,7 @@
 use crate::builder::Builder;
 use crate::policy::{End, EvictionPolicy};
 use crate::removal::RemovalCause;
-use crate::segment::{Arrival, Bank, Leaving, Outcome, Panics, Seen, Segment, share};
+use crate::segment::{Arrival, Bank, Carried, Leaving, Outcome, Panics, Seen, Segment, share};
 use crate::stats::{Reads, Stats};
 use crate::table::{Found, Guard, pin};
 use equivalent::Equivalent;
@@ -399,7 +399,7 @@ where
     #[inline]
     pub(crate) fn store(&self, arrival: Arrival<K, V>, seen: Seen) -> Stored<K> {
         let segment = self.inner.segment(arrival.hash);
-        let (outcome, leaving) = segment.insert(&self.inner.bank, arrival, seen, 0);
+        let (outcome, leaving) = segment.insert(&self.inner.bank, arrival, seen, None);
         if let Outcome::Stored = outcome {
             leaving.settle();
             return Stored::Yes;
@@ -490,14 +490,15 @@ impl<K, V, S> Inner<K, V, S> {
         let index = self.segment_index(arrival.hash);
         let mut left = Vec::new();
         let _moving = self.bank.moving.lock();
+        let mut carried = self.bank.carry();
         loop {
-            let granted = self.gather(index, missing, &mut left);
-            if granted == 0 {
+            self.gather(index, missing, &mut carried, &mut left);
+            if carried.amount == 0 {
                 let (outcome, leaving) = self.segments[index].refuse(&self.bank, arrival, seen);
                 left.push(leaving);
                 return (outcome, left);
             }
-            let (outcome, leaving) = self.segments[index].insert(&self.bank, arrival, seen, granted);
+            let (outcome, leaving) = self.segments[index].insert(&self.bank, arrival, seen, Some(&mut carried));
             left.push(leaving);
             (arrival, missing) = match outcome {
                 Outcome::NoRoom(arrival, missing) => (arrival, missing),
@@ -507,37 +508,38 @@ impl<K, V, S> Inner<K, V, S> {
     }
 
     /// Takes up to `wanted` of budget from the spare and from all segments but one: first evenly, then what is left.
-    fn gather<'a>(&'a self, but: usize, wanted: u64, left: &mut Vec<Leaving<'a, K, V>>) -> u64 {
-        let mut gathered = self.bank.take(wanted);
+    fn gather<'a>(&'a self, but: usize, wanted: u64, carried: &mut Carried<'_>, left: &mut Vec<Leaving<'a, K, V>>) {
+        carried.fill(wanted);
         let others = self.segments.len() as u64;
         for at_most in [(wanted / others).saturating_add(1), wanted] {
             for (_, segment) in self.segments.iter().enumerate().filter(|&(index, _)| index != but) {
-                if gathered < wanted {
-                    let (given, leaving) = segment.give(&self.bank, at_most.min(wanted - gathered));
-                    gathered += given;
-                    left.push(leaving);
+                if carried.amount < wanted {
+                    left.push(segment.give(&self.bank, at_most.min(wanted - carried.amount), carried));
                 }
             }
         }
-        gathered
     }
 
     fn set_capacity(&self, capacity: u64) {
         let mut left = Vec::new();
         {
             let _moving = self.bank.moving.lock();
-            let before = self.bank.set_capacity(capacity);
+            let before = self.bank.capacity();
             let shares = (0..).map(|index| share(capacity, index, self.segments.len()));
             if capacity >= before {
-                self.segments.iter().zip(shares).for_each(|(segment, share)| segment.widen(share));
+                self.bank.set_capacity(capacity);
+                self.bank.put(capacity - before);
+                self.segments.iter().zip(shares).for_each(|(segment, share)| segment.widen(&self.bank, share));
             } else {
-                let mut excess = before - capacity;
+                let excess = before - capacity;
+                let mut carried = self.bank.carry();
                 for (segment, share) in self.segments.iter().zip(shares) {
-                    let (given, leaving) = segment.shrink(&self.bank, share, excess);
-                    excess -= given;
-                    left.push(leaving);
+                    left.push(segment.shrink(&self.bank, share, excess - carried.amount, &mut carried));
                 }
-                self.withdraw(excess, &mut left);
+                self.withdraw(excess, &mut carried, &mut left);
+                // And so the excess is gone.
+                self.bank.set_capacity(capacity);
+                carried.hand_over();
             }
         }
         let mut panics = Panics::default();
@@ -562,20 +564,17 @@ impl<K, V, S> Inner<K, V, S> {
     }
 
     /// Takes `excess` out of the budgets, wherever it is. Terminates: together they have more than that.
-    fn withdraw<'a>(&'a self, mut excess: u64, left: &mut Vec<Leaving<'a, K, V>>) {
-        let mut give: fn(&'a Segment<K, V>, &Bank, u64) -> (u64, Leaving<'a, K, V>) = Segment::give;
-        loop {
-            excess -= self.bank.take(excess);
+    fn withdraw<'a>(&'a self, excess: u64, carried: &mut Carried<'_>, left: &mut Vec<Leaving<'a, K, V>>) {
+        for segment in &self.segments {
+            carried.fill(excess);
+            left.push(segment.give(&self.bank, excess - carried.amount, carried));
+        }
+        // Pinned entries go only if they alone are too much.
+        while carried.amount < excess {
             for segment in &self.segments {
-                if excess == 0 {
-                    return;
-                }
-                let (given, leaving) = give(segment, &self.bank, excess);
-                excess -= given;
-                left.push(leaving);
+                carried.fill(excess);
+                left.push(segment.unpin_and_give(&self.bank, excess - carried.amount, carried));
             }
-            // Pinned entries go only if they alone are too much.
-            give = Segment::unpin_and_give;
         }
     }
 

@@ -223,8 +223,6 @@ fn case_55_a_listener_panics() {
             assert!(panics(|| cache.compute(1, |_| Op::Remove)));
             assert!(cache.is_empty());
             check(len + 3, "compute");
-            settle(&cache);
-            assert_eq!(census.living(), 0, "what was reported is freed");
         }
         assert_eq!(census.living(), 0);
     });
@@ -341,7 +339,7 @@ fn case_57_a_drop_uses_the_cache() {
             cache.with(&self.key, |_| ());
             cache.invalidate(&(self.key + 1));
             assert!(cache.len() <= 20);
-            if self.key % 5 == 0 && self.key < 1_000 {
+            if self.key.is_multiple_of(5) && self.key < 1_000 {
                 cache.insert(
                     self.key + 1_001,
                     Self { cache: self.cache.clone(), key: self.key + 1_001, calls: Arc::clone(&self.calls) },

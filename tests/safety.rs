@@ -10,7 +10,7 @@ use std::hash::{BuildHasher, Hash, Hasher};
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::mpsc::channel;
-use std::sync::{Barrier, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// These tests count what is alive. Readers of one cache hold back the memory of all, so they run one at a time.
 fn alone() -> MutexGuard<'static, ()> {
@@ -337,7 +337,7 @@ fn custom_policy_panics() {
                         census.count(step),
                         InsertOptions::new().weight(step % 25),
                     ),
-                    5 if step % 3 == 0 => cache.set_capacity(10 + step % 25),
+                    5 if step.is_multiple_of(3) => cache.set_capacity(10 + step % 25),
                     5 => drop(cache.coldest(3)),
                     _ => cache.insert(step % 60, census.count(step)),
                 };
@@ -618,24 +618,28 @@ fn case_16_a_parked_reader() {
         let cache: Cache<u64, Counted<u64>> =
             Cache::builder().max_capacity(50).segments(segments).eviction_policy(policy).build().unwrap();
         cache.insert(1, census.count(1));
-        let (parked, resume) = (Barrier::new(2), Barrier::new(2));
+        let (parked, at) = channel();
+        let (resume, go) = channel::<()>();
         std::thread::scope(|scope| {
-            scope.spawn(|| {
+            let cache = &cache;
+            // Moved here, so that a failure lets the reader go.
+            let resume = resume;
+            scope.spawn(move || {
                 cache.with(&1, |value| {
-                    parked.wait();
-                    resume.wait();
+                    parked.send(()).unwrap();
+                    assert!(go.recv().is_err());
                     assert_eq!(*value.what, 1, "the value under a reader stays");
                 })
             });
-            parked.wait();
+            at.recv().unwrap();
             for step in 0..size(2_000, 200) as u64 {
                 cache.insert(step % 90, census.count(step + 10));
             }
             cache.invalidate_all();
-            (0..40).for_each(|key| cache.insert(key, census.count(key)));
+            (0..8).for_each(|key| cache.insert(key, census.count(key)));
             assert_eq!(cache.get(&2).map(|value| *value.what), Some(2));
             cache.validate();
-            resume.wait();
+            drop(resume);
         });
         settle(&cache);
         assert_eq!(census.living(), cache.len() as i64, "what the reader held back is freed");

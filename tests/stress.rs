@@ -98,7 +98,7 @@ fn get_never_misses_a_key_that_is_there() {
             }
             scope.spawn(|| {
                 let mut random = Random(77);
-                for round in 0..rounds(100_000, 250) {
+                for round in 0..rounds(100_000, 90) {
                     cache.insert(1_000 + round, Signed::new(1_000 + round, 0));
                     match round % 4 {
                         0 => {

@@ -15,7 +15,7 @@
 
 mod room;
 
-pub(crate) use room::{Bank, share};
+pub(crate) use room::{Bank, Carried, share};
 
 use crate::parts::read_buffer::{ReadBuffer, Recorded};
 use crate::policy::{End, Entries, Policy, Reads, Slot};
@@ -43,8 +43,10 @@ struct Core {
     policy: Box<dyn Policy>,
     weights: Weights,
     room: Room,
-    /// Slots for which the policy and the weights have places.
+    /// Slots for which there are to be places, in the weights and in the policy.
     reserved: usize,
+    /// Those that the policy has been told of.
+    told: usize,
     /// Entries expected in the end, 0 if that is not known.
     expected: usize,
     counts: Counts,
@@ -169,6 +171,7 @@ impl<K, V> Segment<K, V> {
             weights: Weights::default(),
             room: Room::new(plan.share, plan.max_len),
             reserved: 0,
+            told: 0,
             expected: plan.sizing.expected,
             counts: Counts::default(),
         };
@@ -217,20 +220,22 @@ impl<K, V> Segment<K, V> {
         Write { segment: self, writer, departures }
     }
 
-    /// Puts an entry in, over the key's current one or after making room. `granted` is budget from elsewhere.
+    /// Puts an entry in, over the key's current one or after making room. `carried` is budget from elsewhere.
     pub(crate) fn insert(
         &self,
         bank: &Bank,
         arrival: Arrival<K, V>,
         seen: Seen,
-        granted: u64,
+        carried: Option<&mut Carried<'_>>,
     ) -> (Outcome<K, V>, Leaving<'_, K, V>)
     where
         K: Eq,
     {
         self.table.prefetch(arrival.hash);
         let mut write = self.write();
-        write.grant(granted);
+        if let Some(carried) = carried {
+            write.grant(carried.hand_over());
+        }
         let current = write.writer.find(arrival.hash, |key| *key == arrival.key);
         let outcome = match current {
             _ if !seen.is(current) => Outcome::Changed(arrival),
@@ -336,48 +341,53 @@ impl<K, V> Segment<K, V> {
         found
     }
 
-    /// Changes the share to `share`. Gives up to `wanted` of its budget, above the new share, and says how much.
-    pub(crate) fn shrink(&self, bank: &Bank, share: u64, wanted: u64) -> (u64, Leaving<'_, K, V>) {
+    /// Changes the share to `share`. Gives up to `wanted` of its budget, above the new share.
+    pub(crate) fn shrink(
+        &self,
+        bank: &Bank,
+        share: u64,
+        wanted: u64,
+        carried: &mut Carried<'_>,
+    ) -> Leaving<'_, K, V> {
         let mut write = self.write();
         write.writer.room.share = share;
-        let given = write.give(share, wanted);
+        write.give(share, wanted, carried);
         write.return_surplus(bank);
-        (given, write.close())
+        write.close()
     }
 
-    /// Lets pinned entries go, too, until the budget is down by `wanted`, and says how much it could give.
-    pub(crate) fn unpin_and_give(&self, bank: &Bank, wanted: u64) -> (u64, Leaving<'_, K, V>) {
+    /// Lets pinned entries go, too, until the budget is down by `wanted` or nothing is left.
+    pub(crate) fn unpin_and_give(&self, bank: &Bank, wanted: u64, carried: &mut Carried<'_>) -> Leaving<'_, K, V> {
         let mut write = self.write();
-        let mut given = write.give(0, wanted);
+        let enough = carried.amount + wanted;
         let slots = 0..write.writer.slots() as u32;
         for slot in slots {
-            if given == wanted {
+            if carried.amount == enough {
                 break;
             }
             if write.writer.is_live(slot) {
                 write.take_out(slot, RemovalCause::Size);
-                given += write.give(0, wanted - given);
+                write.give(0, enough - carried.amount, carried);
             }
         }
         write.return_surplus(bank);
-        (given, write.close())
+        write.close()
     }
 
-    /// Changes the share to `share` and adds to the budget what that is more.
-    pub(crate) fn widen(&self, share: u64) {
+    /// Changes the share to `share`, which is more than before, and takes from the spare what that is.
+    pub(crate) fn widen(&self, bank: &Bank, share: u64) {
         let mut write = self.write();
-        let more = share - write.writer.room.share;
         write.writer.room.share = share;
-        write.grant(more);
+        write.top_up(bank);
         write.close().settle();
     }
 
-    /// Gives up to `wanted` of its budget, evicting what does not fit any more, and says how much.
-    pub(crate) fn give(&self, bank: &Bank, wanted: u64) -> (u64, Leaving<'_, K, V>) {
+    /// Gives up to `wanted` of its budget, evicting what does not fit any more.
+    pub(crate) fn give(&self, bank: &Bank, wanted: u64, carried: &mut Carried<'_>) -> Leaving<'_, K, V> {
         let mut write = self.write();
-        let given = write.give(0, wanted);
+        write.give(0, wanted, carried);
         write.return_surplus(bank);
-        (given, write.close())
+        write.close()
     }
 
     /// Replays reads and frees what can be freed.
@@ -444,6 +454,8 @@ fn replay<K, V>(reads: &ReadBuffer, writer: &mut Writer<'_, K, V, Core>) {
 }
 
 /// One write operation, with the lock held.
+///
+/// The books are brought up to date before the policy is told, so that they are right even if it panics.
 struct Write<'a, K, V> {
     segment: &'a Segment<K, V>,
     writer: Writer<'a, K, V, Core>,
@@ -493,12 +505,13 @@ impl<'a, K, V> Write<'a, K, V> {
             self.let_one_more_go();
         }
         let slot = self.writer.publish(hash, (arrival.key, arrival.value));
-        self.reserve(slot);
         self.count_in(slot, weight);
         if pinned {
             self.writer.header(slot).set_pinned(true);
             self.pin_weight(weight, 0);
+            self.tell_capacity();
         } else {
+            self.tell_places();
             self.policy(|policy, view| policy.insert(Slot::new(slot), view));
         }
         Outcome::Stored
@@ -548,14 +561,14 @@ impl<'a, K, V> Write<'a, K, V> {
     fn put_over(&mut self, old: u32, arrival: Arrival<K, V>) {
         let before = self.writer.weights.get(old);
         let (new, unlinked) = self.writer.replace(old, (arrival.key, arrival.value));
-        self.reserve(new);
-        let reserved = self.writer.reserved;
-        self.writer.weights.set(new, arrival.weight, reserved);
+        self.set_weight(new, arrival.weight);
         let room = &mut self.writer.room;
         room.weight = room.weight - before + arrival.weight;
         if self.writer.header(new).is_pinned() {
             self.pin_weight(arrival.weight, before);
+            self.tell_capacity();
         } else {
+            self.tell_places();
             self.policy(|policy, view| policy.moved(Slot::new(old), Slot::new(new), view));
             self.read_by_update(new);
         }
@@ -577,8 +590,8 @@ impl<'a, K, V> Write<'a, K, V> {
     /// The one way out, whatever the cause.
     fn take_out(&mut self, slot: u32, cause: RemovalCause) {
         let weight = self.writer.weights.get(slot);
-        if self.writer.header(slot).is_pinned() {
-            self.writer.header(slot).set_pinned(false);
+        let pinned = self.writer.header(slot).is_pinned();
+        if pinned {
             self.pin_weight(0, weight);
         } else {
             self.policy(|policy, view| policy.remove(Slot::new(slot), cause, view));
@@ -591,6 +604,9 @@ impl<'a, K, V> Write<'a, K, V> {
         if cause.was_evicted() {
             counts.evicted += 1;
             counts.evicted_weight = counts.evicted_weight.saturating_add(weight);
+        }
+        if pinned {
+            self.tell_capacity();
         }
     }
 
@@ -627,20 +643,22 @@ impl<'a, K, V> Write<'a, K, V> {
             return;
         }
         let weight = self.writer.weights.get(slot);
+        self.writer.header(slot).set_pinned(pinned);
         if pinned {
-            self.policy(|policy, view| policy.remove(Slot::new(slot), RemovalCause::Explicit, view));
             self.pin_weight(weight, 0);
+            self.policy(|policy, view| policy.remove(Slot::new(slot), RemovalCause::Explicit, view));
+            self.tell_capacity();
         } else {
             self.pin_weight(0, weight);
+            self.tell_capacity();
+            self.tell_places();
             self.policy(|policy, view| policy.insert(Slot::new(slot), view));
         }
-        self.writer.header(slot).set_pinned(pinned);
     }
 
     fn pin_weight(&mut self, more: u64, less: u64) {
         let room = &mut self.writer.room;
         room.pinned = room.pinned - less + more;
-        self.tell_capacity();
     }
 
     fn tell_capacity(&mut self) {
@@ -667,14 +685,13 @@ impl<'a, K, V> Write<'a, K, V> {
     }
 
     /// Gives up to `wanted` of the budget, but keeps at least `keep`.
-    fn give(&mut self, keep: u64, wanted: u64) -> u64 {
+    fn give(&mut self, keep: u64, wanted: u64, carried: &mut Carried<'_>) {
         let target = self.writer.room.budget - wanted.min(self.writer.room.budget.saturating_sub(keep));
-        let mut given = 0;
         loop {
             let room = &mut self.writer.room;
             let now = room.budget.saturating_sub(target.max(room.weight));
             room.budget -= now;
-            given += now;
+            carried.amount += now;
             if room.budget <= target {
                 break;
             }
@@ -682,14 +699,14 @@ impl<'a, K, V> Write<'a, K, V> {
             self.take_out(victim, RemovalCause::Size);
         }
         self.tell_capacity();
-        given
     }
 
-    /// Lets policy and weights have places for `slot`.
-    fn reserve(&mut self, slot: u32) {
+    fn set_weight(&mut self, slot: u32, weight: u64) {
         if slot as usize >= self.writer.reserved {
             self.grow(slot as usize + 1);
         }
+        let core = &mut *self.writer;
+        core.weights.set(slot, weight, core.reserved);
     }
 
     #[cold]
@@ -701,15 +718,22 @@ impl<'a, K, V> Write<'a, K, V> {
         let expected = core.expected + core.expected / 64 + 64;
         let next = if core.expected == 0 || doubled <= expected { doubled } else { expected };
         core.reserved = next.max(least + least / 16).max(room.min(next));
-        core.policy.reserve(core.reserved);
+    }
+
+    /// Lets the policy have places for all slots, before it hears of a new one.
+    fn tell_places(&mut self) {
+        let core = &mut *self.writer;
+        if core.told < core.reserved {
+            core.policy.reserve(core.reserved);
+            core.told = core.reserved;
+        }
     }
 
     fn count_in(&mut self, slot: u32, weight: u64) {
-        let reserved = self.writer.reserved;
-        let core = &mut *self.writer;
-        core.weights.set(slot, weight, reserved);
-        core.room.len += 1;
-        core.room.weight += weight;
+        self.set_weight(slot, weight);
+        let room = &mut self.writer.room;
+        room.len += 1;
+        room.weight += weight;
     }
 
     /// Ends the operation and releases the lock.

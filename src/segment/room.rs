@@ -4,7 +4,7 @@
 //! segment's share needs more: then other segments give up budget. Always:
 //!
 //! ```text
-//! sum of the segments' budgets + Bank::spare + what an operation is carrying = capacity
+//! sum of the segments' budgets + Bank::spare + all that is Carried = capacity
 //! ```
 //!
 //! A segment with more than its share gives the surplus back as entries leave it, and one with less takes from the
@@ -32,9 +32,9 @@ impl Bank {
         self.capacity.load(Relaxed)
     }
 
-    /// Sets the capacity and gives the one before. Whoever does so holds `moving` and mends the budgets.
-    pub(crate) fn set_capacity(&self, capacity: u64) -> u64 {
-        self.capacity.swap(capacity, Relaxed)
+    /// Sets the capacity. Whoever does so holds `moving` and sees to the budgets.
+    pub(crate) fn set_capacity(&self, capacity: u64) {
+        self.capacity.store(capacity, Relaxed);
     }
 
     pub(crate) fn put(&self, amount: u64) {
@@ -53,6 +53,35 @@ impl Bank {
 
     pub(crate) fn spare(&self) -> u64 {
         self.spare.load(Relaxed)
+    }
+
+    /// Empty hands, to carry budget in.
+    pub(crate) fn carry(&self) -> Carried<'_> {
+        Carried { bank: self, amount: 0 }
+    }
+}
+
+/// Budget on its way between segments. If it does not arrive, since a policy panics, it goes to the spare.
+pub(crate) struct Carried<'a> {
+    bank: &'a Bank,
+    pub(crate) amount: u64,
+}
+
+impl Carried<'_> {
+    /// Takes from the spare until it has `wanted`.
+    pub(crate) fn fill(&mut self, wanted: u64) {
+        self.amount += self.bank.take(wanted - self.amount);
+    }
+
+    /// Hands it all over.
+    pub(crate) fn hand_over(&mut self) -> u64 {
+        std::mem::take(&mut self.amount)
+    }
+}
+
+impl Drop for Carried<'_> {
+    fn drop(&mut self) {
+        self.bank.put(self.amount);
     }
 }
 

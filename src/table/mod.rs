@@ -346,6 +346,7 @@ impl<'a, K, V, X> Writer<'a, K, V, X> {
         self.header(new).set_mark(mark);
         self.header(new).set_pinned(pinned);
         self.table.index.replace(&self.books.index, hash, old, new);
+        self.table.slots.end(&self.books.slots, old);
         (new, Unlinked { slot: old, table: self.table.id() })
     }
 
@@ -356,6 +357,7 @@ impl<'a, K, V, X> Writer<'a, K, V, X> {
         assert!(header.is_live(), "slot {slot} has no entry");
         let hash = header.hash();
         self.table.index.remove(&mut self.books.index, hash, slot);
+        self.table.slots.end(&self.books.slots, slot);
         Unlinked { slot, table: self.table.id() }
     }
 

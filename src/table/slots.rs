@@ -255,11 +255,17 @@ impl<K, V> Slots<K, V> {
         self.header_of(books, slot).hash_low.load(Relaxed)
     }
 
-    /// Ends a live slot that has been taken out of the index, and adds it to `chain`, in front.
+    /// Ends a live slot that has been taken out of the index. What is left of it until it departs is for readers.
+    #[inline]
+    pub(super) fn end(&self, books: &SlotBooks, slot: u32) {
+        self.header_of(books, slot).state.store(HELD, Relaxed);
+    }
+
+    /// Adds a slot that has ended to `chain`, in front.
     #[inline]
     pub(super) fn depart(&self, books: &SlotBooks, slot: u32, cause: RemovalCause, chain: &mut Chain) {
         let header = self.header_of(books, slot);
-        assert!(header.is_live(), "slot {slot} departs twice");
+        assert!(!header.is_live(), "slot {slot} departs before its end");
         header.state.store(HELD | (cause as u8) << CAUSE_SHIFT, Relaxed);
         header.hash_low.store(chain.head, Relaxed);
         if chain.len == 0 {
