@@ -303,13 +303,11 @@ fn case_60_invalidate_all_hides_everything_before_it() {
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 // Fresh keys only, so that the index grows under the cursor.
-                let mut key = keys;
                 for step in 0..size(20_000, 100) as u64 {
                     if done.load(SeqCst) {
                         break;
                     }
-                    cache.insert(key, step);
-                    key += 1;
+                    cache.insert(keys + step, step);
                     if step == 10 {
                         started.wait();
                     }

@@ -341,7 +341,7 @@ fn case_57_a_drop_uses_the_cache() {
             cache.with(&self.key, |_| ());
             cache.invalidate(&(self.key + 1));
             assert!(cache.len() <= 20);
-            if self.key % 5 == 0 && self.key < 1_000 {
+            if self.key.is_multiple_of(5) && self.key < 1_000 {
                 cache.insert(
                     self.key + 1_001,
                     Self { cache: self.cache.clone(), key: self.key + 1_001, calls: Arc::clone(&self.calls) },

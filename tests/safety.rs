@@ -337,7 +337,7 @@ fn custom_policy_panics() {
                         census.count(step),
                         InsertOptions::new().weight(step % 25),
                     ),
-                    5 if step % 3 == 0 => cache.set_capacity(10 + step % 25),
+                    5 if step.is_multiple_of(3) => cache.set_capacity(10 + step % 25),
                     5 => drop(cache.coldest(3)),
                     _ => cache.insert(step % 60, census.count(step)),
                 };
