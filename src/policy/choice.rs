@@ -156,7 +156,7 @@ mod serde_support {
     use serde::ser::{Error as _, Serialize, Serializer};
     use std::fmt;
 
-    /// Writes the policy's name. A [custom](EvictionPolicy::custom) policy has none to be read back from, which is an error.
+    /// Writes the policy's name. A [custom](EvictionPolicy::custom) policy has none that could be read back: an error.
     #[cfg_attr(docsrs, doc(cfg(feature = "serde")))]
     impl Serialize for EvictionPolicy {
         fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
