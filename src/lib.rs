@@ -1,4 +1,146 @@
-//! An embeddable, in-process cache.
+//! An in-process cache: a bounded map that many threads share, and that evicts the entries least worth keeping.
+//!
+//! 1. [First steps](#first-steps)
+//! 2. [Guarantees](#guarantees)
+//! 3. [Panics](#panics)
+//! 4. [Costs](#costs)
+//! 5. [Memory](#memory)
+//! 6. [Hashing](#hashing)
+//! 7. [What it does not do](#what-it-does-not-do)
+//! 8. [Features and Rust version](#features-and-rust-version)
+//!
+//! # First steps
+//!
+//! ```
+//! use larder::{Cache, EvictionPolicy};
+//! use std::sync::Arc;
+//!
+//! // At most 10,000 entries. `Cache::new(10_000)` does the same with the default policy.
+//! let profiles: Cache<u64, Arc<str>> =
+//!     Cache::builder().max_capacity(10_000).eviction_policy(EvictionPolicy::s3_fifo()).build()?;
+//!
+//! // A cache is a handle: its clones are the same cache.
+//! let handle = profiles.clone();
+//! std::thread::spawn(move || handle.insert(7, Arc::from("likes tea"))).join().unwrap();
+//!
+//! assert_eq!(profiles.get(&7).as_deref(), Some("likes tea"));
+//! assert_eq!(profiles.with(&7, |text| text.len()), Some(9));
+//! assert_eq!(profiles.get(&8), None);
+//! # Ok::<(), larder::BuildError>(())
+//! ```
+//!
+//! [`Cache`] has all operations and [`Builder`] all options. [`EvictionPolicy`] says which entries go first; the module
+//! [`policy`] is for writing another one. The README has a table of which policy to take when.
+//!
+//! # Guarantees
+//!
+//! 1. **Reads see what is there.** [`get`](Cache::get) never gives an entry whose removal, invalidation or replacement
+//!    returned before `get` began, and it finds a key that is there throughout the call, whatever writers do meanwhile.
+//!    Keys are compared, not only their hashes. Inserting a new value for a key is no gap, unless the entry had to be
+//!    evicted itself to make room for its heavier successor.
+//! 2. **Operations on one key are linearizable**, and [`compute`](Cache::compute) and [`entry`](Cache::entry) are
+//!    atomic for their key. Nothing is promised across keys. The closures of `compute`, [`Entry::and_upsert_with`] and
+//!    [`remove_if`](Cache::remove_if) may run more than once, when other threads are faster; only the last answer
+//!    counts.
+//! 3. **The bound holds at every moment.** Room is made before an entry gets in, so the weight of the entries, which is
+//!    their number where nothing else was said, never exceeds the capacity, whatever threads do; nor does their number
+//!    exceed [`max_entries`](Builder::max_entries). Once [`set_capacity`](Cache::set_capacity) has returned this is so
+//!    for the new capacity. Sums of weights cannot overflow. An entry as heavy as the whole capacity gets in, however
+//!    many segments there are, unless pinned entries are in its way; a heavier one is refused as
+//!    [`Rejected`](RemovalCause::Rejected), and its key is absent afterwards. A capacity of 0 is legal: such a cache
+//!    keeps nothing. What was removed and still waits for its readers does not count; see [Memory](#memory).
+//!    [`len`](Cache::len) and [`weighted_size`](Cache::weighted_size) ask one segment after another, so they are exact
+//!    while nobody writes.
+//! 4. **Hits take no lock** and wait for nobody. A hit writes to a record of its own thread and, with most policies, to
+//!    a counter in the entry until that is full. With `lru` and `lfu` it writes to a small buffer instead; who finds
+//!    the buffer full passes its content to the policy if the segment's lock happens to be free, and goes on without if
+//!    not. Statistics add a counter that few threads share.
+//! 5. **No code of yours runs under a lock**, with two exceptions: the `Eq` of keys, while a write looks for its key,
+//!    and a [`Policy`](policy::Policy) of your own. So weighers, listeners, closures, `Clone` and `Drop` may use the
+//!    same cache.
+//! 6. **One notification for each removal**, with its [cause](RemovalCause), after the entry is out of sight, in the
+//!    thread whose operation made it leave. A refused entry is notified once, too. Dropping the cache notifies nobody.
+//! 7. **Iterators are weakly consistent.** An entry that is there all the while comes exactly once, no key comes twice,
+//!    nothing comes that was removed before the iterator was made, and iterators end, whatever others insert. They
+//!    block writers of a segment for a few entries at a time.
+//! 8. **Destruction is deferred but bounded.** See [Memory](#memory).
+//!
+//! # Panics
+//!
+//! A panic in `Hash`, `Eq`, `Clone`, a weigher, a closure, a listener or a policy of your own reaches the caller of the
+//! operation in which it happened, leaves no lock locked, and the cache stays usable and within its bound. A panicking
+//! weigher leaves it as it was. A panic of the listener goes on when everything else that belongs to the operation has
+//! been done, other notifications included; of several the first goes on.
+//!
+//! A panic in the `Drop` of a removed key or value goes no further than the panic hook, since the thread that happens
+//! to drop it has often nothing to do with it. (With `panic = "abort"` every panic ends the process, as always.)
+//!
+//! The crate itself panics where a segment would come to hold 2^29 entries, those included that wait for their readers;
+//! a cache as large as that takes more [segments](Builder::segments).
+//!
+//! # Costs
+//!
+//! | operation | time |
+//! | --- | --- |
+//! | `get`, `with`, `peek`, `contains_key` | O(1) on average, without a lock, plus the clone |
+//! | `insert`, `remove`, `compute`, `pin` and their like | O(1) amortised under the lock of one segment, and for each entry that is evicted; `sieve` may pass over many entries for one eviction |
+//! | an insert of more than a segment's share of the capacity | locks segment after segment to gather the room |
+//! | `len`, `weighted_size`, `stats`, `run_pending_tasks` | O(segments); each segment's lock for a moment |
+//! | `iter`, `keys`, `for_each`, `retain`, `drain`, `invalidate_all` | O(entries); a segment's lock for a few entries at a time |
+//! | `hottest(n)`, `coldest(n)` | O(n) under each segment's lock |
+//! | `set_capacity` | O(segments), and for each entry that is evicted |
+//!
+//! The capacity is divided among segments, each with a lock for its writers and a policy of its own. A small cache has
+//! one. When the index of a segment grows each insert moves a few entries, so that none has to move them all.
+//!
+//! # Memory
+//!
+//! - Keys and values stand inline, in cells that never move; an insert allocates nothing for itself once the cache is
+//!   full. Large values are better boxed: a cell is as large as the largest value.
+//! - The memory of a removed entry is used for another one, and its key and value are dropped, when no reader can see
+//!   it any more. What waits for that is bounded by a small part of the cache, in number and in weight: an operation
+//!   that finds more than this asks at once which readers are left. Only a reader that stays, for instance in a closure
+//!   given to [`with`](Cache::with), `compute`, `for_each` or `retain`, keeps more waiting, in all caches of the
+//!   process. So keep such closures short. Iterators hold nothing back between two steps.
+//! - This is work of the threads that use the cache; there are no others. A cache that nobody writes to keeps what it
+//!   removed last until [`run_pending_tasks`](Cache::run_pending_tasks) is called or its last handle is dropped, which
+//!   drops all keys and values.
+//! - Cells and index grow with the number of entries and do not shrink before the cache is dropped, not even by
+//!   `set_capacity` or `invalidate_all`.
+//! - Each thread that uses caches has a small record. It is never freed, but goes on to the next thread when its own
+//!   ends.
+//!
+//! # Hashing
+//!
+//! The default hasher is [`ahash::RandomState`], with seeds of its own for each cache, so that who chooses the keys
+//! cannot choose them to collide. Any `BuildHasher` can take its place: [`Builder::build_with_hasher`]. It need not
+//! spread its bits well, since larder mixes what it gives, but keys with the same 64 bits stand in each other's way:
+//! lookups among them take O(their number). With a hasher that is not seeded, or weak on purpose, somebody from outside
+//! may bring this about.
+//!
+//! A key is looked up by any type that is [`Equivalent`] to it and hashes alike: a `String` by `&str`. `Hash` and `Eq`
+//! that contradict each other, or change while the key is in the cache, lose entries but harm nothing else.
+//!
+//! # What it does not do
+//!
+//! Not yet:
+//!
+//! - Loading: `entry(key).or_insert_with(..)` runs its closure in each thread that finds the key missing, and keeps one
+//!   of the values. There is no single flight, and nothing is async (the cache can be used in async code: no operation
+//!   waits for anything but a short lock).
+//! - Time: no entry expires. [`RemovalCause::Expired`] does not occur.
+//! - Groups of entries by tag, snapshots on disk, a second tier such as Redis.
+//!
+//! Not supported: the use of a cache in a child process that `fork` made after it. Locks may be held in the child by
+//! threads that it does not have. (`fork` followed by `exec` is fine.)
+//!
+//! # Features and Rust version
+//!
+//! - `serde`: [`EvictionPolicy`] is serialized as its name, and read from it.
+//!
+//! There are no default features. The crate needs Rust 1.88 or newer.
+
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod builder;
 mod cache;
@@ -21,3 +163,8 @@ pub use iter::{Drain, Iter, Keys};
 pub use policy::EvictionPolicy;
 pub use removal::RemovalCause;
 pub use stats::Stats;
+
+/// The example in the README is tested with those of the documentation.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct ReadmeDoctests;

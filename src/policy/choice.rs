@@ -148,3 +148,84 @@ impl FromStr for EvictionPolicy {
         named.map(|named| Self(Kind::Named(named))).ok_or_else(|| ParseError { name: name.to_owned() })
     }
 }
+
+#[cfg(feature = "serde")]
+mod serde_support {
+    use super::{EvictionPolicy, Kind};
+    use serde::de::{Deserialize, Deserializer, Visitor};
+    use serde::ser::{Error as _, Serialize, Serializer};
+    use std::fmt;
+
+    /// Writes the policy's name. A [custom](EvictionPolicy::custom) policy has none that could be read back: an error.
+    #[cfg_attr(docsrs, doc(cfg(feature = "serde")))]
+    impl Serialize for EvictionPolicy {
+        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            match self.0 {
+                Kind::Named(named) => serializer.serialize_str(named.name),
+                Kind::Custom(_) => {
+                    Err(S::Error::custom("a custom eviction policy cannot be serialized: it has no name"))
+                }
+            }
+        }
+    }
+
+    /// Reads a policy's name, as its [`FromStr`](std::str::FromStr) does.
+    #[cfg_attr(docsrs, doc(cfg(feature = "serde")))]
+    impl<'de> Deserialize<'de> for EvictionPolicy {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            deserializer.deserialize_str(Name)
+        }
+    }
+
+    struct Name;
+
+    impl Visitor<'_> for Name {
+        type Value = EvictionPolicy;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("the name of an eviction policy")
+        }
+
+        fn visit_str<E: serde::de::Error>(self, name: &str) -> Result<EvictionPolicy, E> {
+            name.parse().map_err(E::custom)
+        }
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use super::super::{ALL, lru};
+        use super::*;
+
+        fn read(json: &str) -> Result<EvictionPolicy, String> {
+            serde_json::from_str(json).map_err(|error| error.to_string())
+        }
+
+        #[test]
+        fn every_name_comes_back() {
+            for named in ALL {
+                let policy = EvictionPolicy(Kind::Named(named));
+                let json = serde_json::to_string(&policy).unwrap();
+                assert_eq!(json, format!("\"{policy}\""));
+                assert_eq!(read(&json), Ok(policy));
+            }
+        }
+
+        #[test]
+        fn what_is_no_name_is_an_error() {
+            assert!(
+                read("\"lfru\"")
+                    .unwrap_err()
+                    .starts_with("unknown eviction policy \"lfru\": expected one of ")
+            );
+            assert!(read("\"custom\"").unwrap_err().starts_with("unknown eviction policy \"custom\""));
+            assert!(read("7").unwrap_err().contains("expected the name of an eviction policy"));
+        }
+
+        #[test]
+        fn a_custom_policy_is_not_written() {
+            let policy = EvictionPolicy::custom(|_| lru::Lru::new());
+            let error = serde_json::to_string(&policy).unwrap_err().to_string();
+            assert_eq!(error, "a custom eviction policy cannot be serialized: it has no name");
+        }
+    }
+}
