@@ -284,12 +284,7 @@ where
         Q: Hash + Equivalent<K> + ?Sized,
         V: Clone,
     {
-        let mut value = None;
-        self.take_out(key, |_, current| {
-            value = Some(current.clone());
-            true
-        });
-        value
+        self.remove_if(key, |_, _| true)
     }
 
     /// Removes the entry of `key` and says whether there was one.
@@ -474,7 +469,7 @@ impl<K, V, S> Inner<K, V, S> {
 
     #[inline]
     fn segment_index(&self, hash: u64) -> usize {
-        ((hash >> 48) * self.segments.len() as u64 >> 16) as usize
+        (((hash >> 48) * self.segments.len() as u64) >> 16) as usize
     }
 
     /// Moves budget to the segment until the entry fits or nothing can be had.
@@ -498,7 +493,8 @@ impl<K, V, S> Inner<K, V, S> {
                 left.push(leaving);
                 return (outcome, left);
             }
-            let (outcome, leaving) = self.segments[index].insert(&self.bank, arrival, seen, Some(&mut carried));
+            let (outcome, leaving) =
+                self.segments[index].insert(&self.bank, arrival, seen, Some(&mut carried));
             left.push(leaving);
             (arrival, missing) = match outcome {
                 Outcome::NoRoom(arrival, missing) => (arrival, missing),
@@ -508,7 +504,13 @@ impl<K, V, S> Inner<K, V, S> {
     }
 
     /// Takes up to `wanted` of budget from the spare and from all segments but one: first evenly, then what is left.
-    fn gather<'a>(&'a self, but: usize, wanted: u64, carried: &mut Carried<'_>, left: &mut Vec<Leaving<'a, K, V>>) {
+    fn gather<'a>(
+        &'a self,
+        but: usize,
+        wanted: u64,
+        carried: &mut Carried<'_>,
+        left: &mut Vec<Leaving<'a, K, V>>,
+    ) {
         carried.fill(wanted);
         let others = self.segments.len() as u64;
         for at_most in [(wanted / others).saturating_add(1), wanted] {
@@ -529,7 +531,10 @@ impl<K, V, S> Inner<K, V, S> {
             if capacity >= before {
                 self.bank.set_capacity(capacity);
                 self.bank.put(capacity - before);
-                self.segments.iter().zip(shares).for_each(|(segment, share)| segment.widen(&self.bank, share));
+                self.segments
+                    .iter()
+                    .zip(shares)
+                    .for_each(|(segment, share)| segment.widen(&self.bank, share));
             } else {
                 let excess = before - capacity;
                 let mut carried = self.bank.carry();
@@ -606,11 +611,7 @@ impl<K, V, S> Inner<K, V, S> {
 impl<K, V, S> Inner<K, V, S> {
     /// The entries at `place`, which moves on; `None` at the end. Following it from the start meets every entry that is
     /// there all the while exactly once.
-    pub(crate) fn scan<'g>(
-        &'g self,
-        guard: &'g Guard,
-        place: &mut Place,
-    ) -> Option<(&'g Segment<K, V>, Vec<Found<'g, K, V>>)> {
+    pub(crate) fn scan<'g>(&'g self, guard: &'g Guard, place: &mut Place) -> Option<Batch<'g, K, V>> {
         let segment = self.segments.get(place.segment)?;
         let mut found = Vec::new();
         match segment.entries_from(guard, place.cursor, &mut found) {
@@ -624,6 +625,9 @@ impl<K, V, S> Inner<K, V, S> {
         &self.bank
     }
 }
+
+/// A few entries, and the segment they are in.
+type Batch<'g, K, V> = (&'g Segment<K, V>, Vec<Found<'g, K, V>>);
 
 /// How far a scan has come.
 #[derive(Default)]

@@ -471,3 +471,22 @@ fn retain_and_drain_under_churn() {
         cache.validate();
     }
 }
+
+/// One removal, one winner: of threads that remove the same key at once, exactly one gets its value.
+#[test]
+fn a_value_is_removed_by_one_thread_only() {
+    let cache: Cache<u64, u64> = Cache::new(100);
+    for round in 0..size(3_000, 5) as u64 {
+        cache.insert(1, round);
+        let start = std::sync::Barrier::new(2);
+        let remove = || {
+            start.wait();
+            cache.remove(&1)
+        };
+        let won = std::thread::scope(|scope| {
+            let threads = [scope.spawn(remove), scope.spawn(remove)];
+            threads.map(|thread| thread.join().unwrap()).iter().flatten().count()
+        });
+        assert_eq!(won, 1, "round {round}");
+    }
+}

@@ -135,7 +135,7 @@ impl Sim {
             return false;
         }
         // The cache may ask twice.
-        if key % 3 == 0 && !self.policy.admit(hash_of(key), weight, &self.book) {
+        if key.is_multiple_of(3) && !self.policy.admit(hash_of(key), weight, &self.book) {
             return false;
         }
         self.tell(|oracle| oracle.admit(key));

@@ -217,10 +217,10 @@ impl Policy for TinyLfu {
     }
 
     fn victim(&mut self, entries: &dyn Entries) -> Option<Slot> {
-        if self.window_weight() < self.window_target {
-            if let Some(victim) = self.hand(entries) {
-                return Some(victim);
-            }
+        if self.window_weight() < self.window_target
+            && let Some(victim) = self.hand(entries)
+        {
+            return Some(victim);
         }
         let candidate = self.candidate(entries);
         let victim = self.hand(entries);

@@ -20,12 +20,17 @@ pub(crate) use room::{Bank, Carried, share};
 use crate::parts::read_buffer::{ReadBuffer, Recorded};
 use crate::policy::{End, Entries, Policy, Reads, Slot};
 use crate::removal::RemovalCause;
-use crate::table::{Departures, Found, Guard, Headers, Sizing, Spent, Table, Unlinked, Writer, press, press_in_turn};
+use crate::table::{
+    Departures, Found, Guard, Headers, Sizing, Spent, Table, Unlinked, Writer, press, press_in_turn,
+};
 use room::Room;
 use std::any::Any;
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
+
+/// The part of a hash that an entry keeps, and a policy sees.
+const HASH_BITS: u64 = (1 << 48) - 1;
 
 pub(crate) type Listener<K, V> = Arc<dyn Fn(&K, &V, RemovalCause) + Send + Sync>;
 
@@ -357,7 +362,12 @@ impl<K, V> Segment<K, V> {
     }
 
     /// Lets pinned entries go, too, until the budget is down by `wanted` or nothing is left.
-    pub(crate) fn unpin_and_give(&self, bank: &Bank, wanted: u64, carried: &mut Carried<'_>) -> Leaving<'_, K, V> {
+    pub(crate) fn unpin_and_give(
+        &self,
+        bank: &Bank,
+        wanted: u64,
+        carried: &mut Carried<'_>,
+    ) -> Leaving<'_, K, V> {
         let mut write = self.write();
         let enough = carried.amount + wanted;
         let slots = 0..write.writer.slots() as u32;
@@ -480,7 +490,7 @@ impl<'a, K, V> Write<'a, K, V> {
     fn add(&mut self, bank: &Bank, arrival: Arrival<K, V>) -> Outcome<K, V> {
         let (hash, weight) = (arrival.hash, arrival.weight);
         let pinned = arrival.pin == Some(true);
-        if !pinned && !self.policy(|policy, view| policy.admit(hash, weight, view)) {
+        if !pinned && !self.policy(|policy, view| policy.admit(hash & HASH_BITS, weight, view)) {
             return self.refuse(arrival);
         }
         while self.writer.room.lacking(weight) > 0 {
@@ -519,10 +529,10 @@ impl<'a, K, V> Write<'a, K, V> {
 
     /// A segment that has more than its share, from heavy entries, comes back to it by one entry for each newcomer.
     fn let_one_more_go(&mut self) {
-        if self.writer.room.budget > self.writer.room.share {
-            if let Some(victim) = self.victim() {
-                self.take_out(victim, RemovalCause::Size);
-            }
+        if self.writer.room.budget > self.writer.room.share
+            && let Some(victim) = self.victim()
+        {
+            self.take_out(victim, RemovalCause::Size);
         }
     }
 
@@ -746,7 +756,8 @@ impl<'a, K, V> Write<'a, K, V> {
             Some(self.departures)
         };
         let spent = self.writer.spent();
-        let is_pressed = self.writer.is_pressed(self.writer.heavy());
+        let heavy = self.writer.heavy();
+        let is_pressed = self.writer.is_pressed(heavy);
         Leaving { segment, departures, spent, is_pressed }
     }
 }
@@ -848,8 +859,8 @@ impl<K, V> Writer<'_, K, V, Core> {
         self.retire(departures, heavy);
     }
 
-    /// A weight that should not wait long for its readers.
+    /// A weight that should not wait long for its readers; where all weigh the same their number says it.
     fn heavy(&self) -> u64 {
-        self.room.share / 16
+        if self.weights.0.is_empty() { u64::MAX } else { self.room.share / 16 }
     }
 }

@@ -270,7 +270,7 @@ impl Drop for OldTable {
 
 impl<'a> Lines<'a> {
     fn home(self, hash: u64) -> usize {
-        (position(hash) * self.0.len() as u64 >> 32) as usize
+        ((position(hash) * self.0.len() as u64) >> 32) as usize
     }
 
     /// The first position whose home is `line` or a later one.
@@ -568,10 +568,16 @@ impl Index {
     }
 
     /// Frees old tables that no reader looks at any more.
+    #[inline]
     pub(super) fn free_retired(&self, books: &mut IndexBooks) {
         if !books.retired.is_empty() {
             books.retired.retain(|(ticket, _)| !ticket.has_passed());
         }
+    }
+
+    /// Whether old tables wait to be freed.
+    pub(super) fn is_waiting(&self, books: &IndexBooks) -> bool {
+        !books.retired.is_empty()
     }
 
     /// Checks the counters against the places, and that every slot can be found.

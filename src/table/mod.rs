@@ -75,6 +75,8 @@ struct Books<X> {
     /// Slots and weight in the sealed batches.
     sealed_slots: u32,
     sealed_weight: u64,
+    /// Sealed slots at which it is time to press again.
+    next_press: u32,
     guarded: X,
 }
 
@@ -155,6 +157,7 @@ impl<K, V, X> Table<K, V, X> {
             sealed: VecDeque::new(),
             sealed_slots: 0,
             sealed_weight: 0,
+            next_press: 0,
             guarded,
         };
         Self { index, slots, waiting, expected_slots, books: CachePadded::new(Mutex::new(books)) }
@@ -201,8 +204,8 @@ impl<K, V, X> Table<K, V, X> {
     /// Drops keys and values. Panics of their `Drop` are contained.
     pub(crate) fn drop_spent(&self, spent: &mut Spent) {
         self.check_owner(spent.table);
-        // SAFETY: 1. A `Spent` is made by `Writer::spent` only, from batches whose readers have gone, 3. at the top of
-        // this module. 2. Its entries are dropped once: the chain is taken out here for that.
+        // SAFETY: a `Spent` is made by `Writer::spent` only, from batches whose readers have gone: 3. at the top of this
+        // module.
         unsafe { self.slots.drop_entries(&mut spent.chain) };
     }
 
@@ -381,8 +384,7 @@ impl<'a, K, V, X> Writer<'a, K, V, X> {
     /// The slots of some hashes from `cursor` on, in the empty `out`, and where to go on. See [`Index::entries_from`].
     pub(crate) fn entries_from(&self, cursor: u64, out: &mut Vec<u32>) -> Option<u64> {
         let hash_of = |slot| self.header(slot).hash();
-        let next = self.table.index.entries_from(&self.books.index, cursor, out, hash_of);
-        next
+        self.table.index.entries_from(&self.books.index, cursor, out, hash_of)
     }
 
     pub(crate) fn no_departures(&self) -> Departures {
@@ -416,17 +418,29 @@ impl<'a, K, V, X> Writer<'a, K, V, X> {
 
     /// Whether anything waits for its readers.
     pub(crate) fn is_waiting(&self) -> bool {
-        !self.books.sealed.is_empty()
+        !self.books.sealed.is_empty() || self.table.index.is_waiting(&self.books.index)
     }
 
-    /// Whether more waits than should: then [`press`] helps, better without the lock.
-    pub(crate) fn is_pressed(&self, heavy: u64) -> bool {
-        self.books.sealed_slots > self.table.waiting.most || self.books.sealed_weight > heavy
+    /// Whether more waits than should: then [`press`] helps, better without the lock. If it does not, because a reader
+    /// stays, the next time is after another batch.
+    pub(crate) fn is_pressed(&mut self, heavy: u64) -> bool {
+        let Waiting { batch, most } = self.table.waiting;
+        let books = &mut *self.books;
+        if books.sealed_slots <= most && books.sealed_weight <= heavy {
+            books.next_press = 0;
+            return false;
+        }
+        let is_time = books.sealed_slots >= books.next_press;
+        if is_time {
+            books.next_press = books.sealed_slots + batch;
+        }
+        is_time
     }
 
     /// The batches whose readers have gone. Where nothing needs dropping they are recycled at once.
     #[inline]
     pub(crate) fn spent(&mut self) -> Option<Spent> {
+        self.table.index.free_retired(&mut self.books.index);
         match self.books.sealed.front() {
             Some(batch) if batch.ticket.has_passed() => self.passed_batches(),
             _ => None,
@@ -436,7 +450,6 @@ impl<'a, K, V, X> Writer<'a, K, V, X> {
     #[cold]
     fn passed_batches(&mut self) -> Option<Spent> {
         let books = &mut *self.books;
-        self.table.index.free_retired(&mut books.index);
         let mut spent = Chain::new();
         while books.sealed.front().is_some_and(|batch| batch.ticket.has_passed()) {
             let batch = books.sealed.pop_front().expect("there is a front");

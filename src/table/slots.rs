@@ -87,6 +87,10 @@ impl Header {
         self.state.load(Relaxed) & LIVE != 0
     }
 
+    fn is_held(&self) -> bool {
+        self.state.load(Relaxed) & HELD != 0
+    }
+
     pub(crate) fn is_pinned(&self) -> bool {
         self.state.load(Relaxed) & PINNED != 0
     }
@@ -267,12 +271,7 @@ impl<K, V> Slots<K, V> {
         let header = self.header_of(books, slot);
         assert!(!header.is_live(), "slot {slot} departs before its end");
         header.state.store(HELD | (cause as u8) << CAUSE_SHIFT, Relaxed);
-        header.hash_low.store(chain.head, Relaxed);
-        if chain.len == 0 {
-            chain.tail = slot;
-        }
-        chain.head = slot;
-        chain.len += 1;
+        self.append(books, chain, Chain { head: slot, tail: slot, len: 1 });
     }
 
     /// Moves all of `from` behind `to`.
@@ -322,15 +321,17 @@ impl<K, V> Slots<K, V> {
         })
     }
 
-    /// Drops the keys and values of a chain; a panic in one does not keep the others.
+    /// Drops the keys and values of a chain that are still held; a panic in one does not keep the others.
     ///
     /// # Safety
     ///
-    /// No reader can see the chain's entries any more, and this is called once for it.
+    /// No reader can see the chain's entries any more.
     pub(super) unsafe fn drop_entries(&self, chain: &mut Chain) {
         for cell in self.cells(chain) {
-            // SAFETY: the caller's promise.
-            unsafe { drop_entry(cell) };
+            if cell.header.is_held() {
+                // SAFETY: held, and the chain is ours alone; readers are gone by the caller's promise.
+                unsafe { drop_entry(cell) };
+            }
         }
     }
 
@@ -378,7 +379,7 @@ impl<K, V> Slots<K, V> {
                 // SAFETY: within the chunk, whose headers are initialised; to ourselves alone, by the caller's promise.
                 unsafe {
                     let cell = &*memory.wrapping_add(slot as usize);
-                    if cell.header.state.load(Relaxed) & HELD != 0 {
+                    if cell.header.is_held() {
                         drop_entry(cell);
                     }
                 }
@@ -418,9 +419,15 @@ impl<K, V> Slots<K, V> {
 /// The cell is held and nobody else has access to its entry.
 unsafe fn drop_entry<K, V>(cell: &Cell<K, V>) {
     cell.header.state.store(0, Relaxed);
-    let entry = cell.entry.get();
+    let entry = cell.entry.get().cast::<(K, V)>();
     // SAFETY: the caller's promise; and the state says from now on that it is gone, whatever `Drop` does.
-    let drop = || unsafe { (*entry).assume_init_drop() };
+    contain(|| unsafe { ptr::drop_in_place(&raw mut (*entry).0) });
+    // SAFETY: likewise. Apart from the key, so that a panic of each does not abort the process.
+    contain(|| unsafe { ptr::drop_in_place(&raw mut (*entry).1) });
+}
+
+/// Runs the drop of a value whose panic nobody is there to see.
+fn contain(drop: impl FnOnce()) {
     if let Err(payload) = std::panic::catch_unwind(std::panic::AssertUnwindSafe(drop)) {
         // The payload's own `Drop` could panic again.
         std::mem::forget(payload);
