@@ -265,7 +265,7 @@ impl<K, V> Slots<K, V> {
         self.header_of(books, slot).state.store(HELD, Relaxed);
     }
 
-    /// Adds a slot that has ended to `chain`, in front.
+    /// Adds a slot that has ended to `chain`.
     #[inline]
     pub(super) fn depart(&self, books: &SlotBooks, slot: u32, cause: RemovalCause, chain: &mut Chain) {
         let header = self.header_of(books, slot);

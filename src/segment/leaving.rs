@@ -1,0 +1,97 @@
+//! What is done after a segment's lock is released: the listener, and the drops.
+
+use super::Segment;
+use crate::removal::RemovalCause;
+use crate::table::{Departures, Spent, press};
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+/// What an operation has left behind for the time after the lock: entries to tell the listener of, values to drop.
+#[must_use = "entries must be settled, or their memory is kept until the cache is dropped"]
+pub(crate) struct Leaving<'a, K, V> {
+    pub(super) segment: &'a Segment<K, V>,
+    pub(super) departures: Option<Departures>,
+    pub(super) spent: Option<Spent>,
+    /// Whether too much waits for its readers.
+    pub(super) is_pressed: bool,
+}
+
+impl<K, V> Leaving<'_, K, V> {
+    /// Runs the listener and drops what can be dropped. Call it with no lock held.
+    ///
+    /// # Panics
+    ///
+    /// With the first panic of the listener, after everything has been done.
+    #[inline]
+    pub(crate) fn settle(self) {
+        let mut panics = Panics::default();
+        self.settle_but(&mut panics);
+        panics.resume();
+    }
+
+    /// As [`settle`](Self::settle), but leaves a panic of the listener for later.
+    #[inline]
+    pub(crate) fn settle_but(self, panics: &mut Panics) {
+        if self.departures.is_some() || self.spent.is_some() || self.is_pressed {
+            self.settle_all(panics);
+        }
+    }
+
+    #[cold]
+    fn settle_all(self, panics: &mut Panics) {
+        let Self { segment, departures, spent, is_pressed } = self;
+        if is_pressed {
+            press();
+        }
+        let table = &segment.table;
+        if let Some(departures) = departures {
+            for (key, value, cause) in table.departed(&departures) {
+                segment.notify(key, value, cause, panics);
+            }
+            let mut writer = table.lock();
+            writer.retire_all(departures);
+        }
+        if let Some(mut spent) = spent {
+            table.drop_spent(&mut spent);
+            table.lock().recycle(spent);
+        }
+    }
+}
+
+impl<K, V> Segment<K, V> {
+    /// Tells the listener, if there is one.
+    pub(crate) fn notify(&self, key: &K, value: &V, cause: RemovalCause, panics: &mut Panics) {
+        if let Some(listener) = &self.listener {
+            panics.catch(|| listener(key, value, cause));
+        }
+    }
+}
+
+/// The first panic of the listener in an operation, kept until everything else has been done.
+#[derive(Default)]
+#[must_use = "a panic reaches its caller"]
+pub(crate) struct Panics(Option<Box<dyn Any + Send>>);
+
+impl Panics {
+    fn catch(&mut self, code: impl FnOnce()) {
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(code)) {
+            match self.0 {
+                None => self.0 = Some(payload),
+                // The payload's own `Drop` could panic.
+                Some(_) => std::mem::forget(payload),
+            }
+        }
+    }
+
+    /// Goes on with the panic, if there was one; not while another is under way, which would abort.
+    #[inline]
+    pub(crate) fn resume(self) {
+        if let Some(payload) = self.0 {
+            if std::thread::panicking() {
+                std::mem::forget(payload);
+            } else {
+                resume_unwind(payload);
+            }
+        }
+    }
+}
