@@ -168,3 +168,43 @@ pub use stats::Stats;
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct ReadmeDoctests;
+
+/// What must not compile: values that cannot be shared among threads, and references that outlive their guard.
+///
+/// ```compile_fail,E0277
+/// larder::Cache::<u64, std::rc::Rc<u8>>::new(1);
+/// ```
+/// ```compile_fail,E0277
+/// larder::Cache::<u64, std::cell::Cell<u8>>::new(1);
+/// ```
+/// ```compile_fail,E0277
+/// larder::Cache::<std::rc::Rc<u8>, u64>::new(1);
+/// ```
+/// ```compile_fail,E0597
+/// let text = String::from("short-lived");
+/// larder::Cache::<&'static str, u64>::new(1).insert(&text, 1);
+/// ```
+/// ```compile_fail
+/// fn shorter<'a>(cache: larder::Cache<&'static str, u64>) -> larder::Cache<&'a str, u64> {
+///     cache
+/// }
+/// ```
+/// ```compile_fail
+/// let cache = larder::Cache::<u64, String>::new(1);
+/// let outlives: Option<&String> = cache.with(&1, |value| value);
+/// ```
+/// ```compile_fail,E0521
+/// let cache = larder::Cache::<u64, String>::new(1);
+/// let mut outlives: Vec<&String> = Vec::new();
+/// cache.for_each(|_, value| outlives.push(value));
+/// ```
+/// ```compile_fail,E0521
+/// let cache = larder::Cache::<u64, String>::new(1);
+/// let mut outlives: Vec<&u64> = Vec::new();
+/// cache.retain(|key, _| {
+///     outlives.push(key);
+///     true
+/// });
+/// ```
+#[cfg(doctest)]
+struct Misuse;
