@@ -153,11 +153,6 @@ pub trait Entries {
 
     /// Sets that counter back. A read at the same moment may be lost.
     fn set_mark(&self, slot: Slot, mark: u8);
-
-    /// A hint that the policy will ask for this entry soon, so that the processor can fetch it.
-    fn prefetch(&self, slot: Slot) {
-        let _ = slot;
-    }
 }
 
 /// An eviction policy over the slots of one segment.

@@ -208,12 +208,6 @@ impl Policy for TinyLfu {
         self.queues.push_back(YOUNG, slot.number());
         self.weights[YOUNG] += entries.weight(slot);
         self.age_window(entries);
-        // What the next newcomer makes us look at.
-        for queue in [YOUNG, OLD, MAIN] {
-            if let Some(front) = self.queues.front(queue) {
-                entries.prefetch(Slot::new(front));
-            }
-        }
     }
 
     fn moved(&mut self, old: Slot, new: Slot, entries: &dyn Entries) {

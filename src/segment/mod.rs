@@ -158,10 +158,6 @@ impl<K, V> Entries for View<'_, K, V> {
     fn set_mark(&self, slot: Slot, mark: u8) {
         self.headers.get(slot.number()).set_mark(mark);
     }
-
-    fn prefetch(&self, slot: Slot) {
-        self.headers.prefetch(slot.number());
-    }
 }
 
 impl<K, V> Segment<K, V> {

@@ -277,14 +277,6 @@ impl<K, V> Headers<'_, K, V> {
     pub(crate) fn get(&self, slot: u32) -> &Header {
         self.slots.header_of(self.books, slot)
     }
-
-    /// Lets the processor fetch a header.
-    #[inline]
-    pub(crate) fn prefetch(&self, slot: u32) {
-        if self.slots.was_given(self.books, slot) {
-            prefetch(self.slots.header_of(self.books, slot));
-        }
-    }
 }
 
 impl<K, V, X> Deref for Writer<'_, K, V, X> {
