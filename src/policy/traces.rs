@@ -1,7 +1,7 @@
 //! The hit ratios of all policies over real traces, beside those of the peers: a measurement, not a test.
 //!
 //! ```text
-//! LARDER_TRACES=/work/shared/traces cargo test --release --lib policy::traces -- --ignored --nocapture
+//! LARDER_TRACES=traces cargo test --release --lib policy::traces -- --ignored --nocapture
 //! ```
 //!
 //! The folder holds `NAME.u64.zst` (little-endian keys, read through the `zstd` program) and `field.tsv` (hit ratios in
