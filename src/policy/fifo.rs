@@ -8,7 +8,7 @@
 //!
 //! A new value for a key leaves the entry at its place; an entry that comes back from being pinned is the newest.
 
-use super::{End, Entries, Policy, Reads, Slot};
+use super::{End, Entries, Policy, Reads, Slot, walk};
 use crate::parts::lists::Lists;
 use crate::removal::RemovalCause;
 use std::ops::ControlFlow;
@@ -52,10 +52,7 @@ impl Policy for Fifo {
     }
 
     fn walk(&self, from: End, visit: &mut dyn FnMut(Slot) -> ControlFlow<()>) {
-        let _ = match from {
-            End::Coldest => self.queue.iter(QUEUE).map(Slot::new).try_for_each(visit),
-            End::Hottest => self.queue.iter_back(QUEUE).map(Slot::new).try_for_each(visit),
-        };
+        walk(&self.queue, &[QUEUE], from, visit);
     }
 
     fn validate(&self, len: usize, _: &dyn Entries) {

@@ -10,7 +10,7 @@
 //!
 //! A new value for a key is a use of it; an entry that comes back from being pinned is the most recent.
 
-use super::{End, Entries, Policy, Reads, Slot};
+use super::{End, Entries, Policy, Reads, Slot, walk};
 use crate::parts::lists::Lists;
 use crate::removal::RemovalCause;
 use std::ops::ControlFlow;
@@ -60,10 +60,7 @@ impl Policy for Lru {
     }
 
     fn walk(&self, from: End, visit: &mut dyn FnMut(Slot) -> ControlFlow<()>) {
-        let _ = match from {
-            End::Coldest => self.by_use.iter(QUEUE).map(Slot::new).try_for_each(visit),
-            End::Hottest => self.by_use.iter_back(QUEUE).map(Slot::new).try_for_each(visit),
-        };
+        walk(&self.by_use, &[QUEUE], from, visit);
     }
 
     fn validate(&self, len: usize, _: &dyn Entries) {

@@ -81,8 +81,24 @@ mod traces;
 
 pub use choice::EvictionPolicy;
 
+use crate::parts::lists::Lists;
 use crate::removal::RemovalCause;
 use std::ops::ControlFlow;
+
+/// Visits lists whose fronts leave first: `order` from the coldest list to the hottest.
+fn walk<const N: usize>(
+    lists: &Lists<N>,
+    order: &[usize],
+    from: End,
+    visit: &mut dyn FnMut(Slot) -> ControlFlow<()>,
+) {
+    let _ = match from {
+        End::Coldest => order.iter().flat_map(|&list| lists.iter(list)).map(Slot::new).try_for_each(visit),
+        End::Hottest => {
+            order.iter().rev().flat_map(|&list| lists.iter_back(list)).map(Slot::new).try_for_each(visit)
+        }
+    };
+}
 
 /// An entry's place in its segment: what a policy orders.
 ///

@@ -18,7 +18,7 @@
 //!
 //! A new value for a key leaves the entry at its place; an entry that comes back from being pinned enters as a newcomer.
 
-use super::{End, Entries, Policy, Reads, Slot};
+use super::{End, Entries, Policy, Reads, Slot, walk};
 use crate::parts::ghost::{Ghost, Record};
 use crate::parts::lists::Lists;
 use crate::removal::RemovalCause;
@@ -163,13 +163,7 @@ impl Policy for S3Fifo {
 
     /// The small queue comes before the main one, each in its own order.
     fn walk(&self, from: End, visit: &mut dyn FnMut(Slot) -> ControlFlow<()>) {
-        let queues = &self.queues;
-        let _ = match from {
-            End::Coldest => queues.iter(SMALL).chain(queues.iter(MAIN)).map(Slot::new).try_for_each(visit),
-            End::Hottest => {
-                queues.iter_back(MAIN).chain(queues.iter_back(SMALL)).map(Slot::new).try_for_each(visit)
-            }
-        };
+        walk(&self.queues, &[SMALL, MAIN], from, visit);
     }
 
     fn validate(&self, len: usize, entries: &dyn Entries) {

@@ -30,7 +30,7 @@
 //!
 //! A new value for a key leaves the entry at its place; an entry that comes back from being pinned enters as a newcomer.
 
-use super::{End, Entries, Policy, Reads, Slot};
+use super::{End, Entries, Policy, Reads, Slot, walk};
 use crate::parts::lists::Lists;
 use crate::parts::sketch::Sketch;
 use crate::removal::RemovalCause;
@@ -241,18 +241,7 @@ impl Policy for TinyLfu {
 
     /// The window comes before main, each in its own order.
     fn walk(&self, from: End, visit: &mut dyn FnMut(Slot) -> ControlFlow<()>) {
-        let queues = &self.queues;
-        let _ = match from {
-            End::Coldest => [OLD, YOUNG, MAIN]
-                .into_iter()
-                .flat_map(|queue| queues.iter(queue))
-                .map(Slot::new)
-                .try_for_each(visit),
-            End::Hottest => {
-                let backwards = [MAIN, YOUNG, OLD].into_iter().flat_map(|queue| queues.iter_back(queue));
-                backwards.map(Slot::new).try_for_each(visit)
-            }
-        };
+        walk(&self.queues, &[OLD, YOUNG, MAIN], from, visit);
     }
 
     fn validate(&self, len: usize, entries: &dyn Entries) {

@@ -37,11 +37,9 @@ impl<'a, K, V> Write<'a, K, V> {
         if !pinned && !self.policy(|policy, view| policy.admit(hash & HASH_BITS, weight, view)) {
             return self.refuse(arrival);
         }
-        while self.writer.room.lacking(weight) > 0 {
-            if !self.top_up(bank) {
-                let lacking = self.writer.room.lacking(weight);
-                return Outcome::NoRoom(arrival, lacking);
-            }
+        let lacking = self.lacking(bank, weight);
+        if lacking > 0 {
+            return Outcome::NoRoom(arrival, lacking);
         }
         let mut evicted = false;
         while self.writer.room.missing(weight) > 0 || self.writer.room.len >= self.writer.room.max_len {
@@ -87,11 +85,9 @@ impl<'a, K, V> Write<'a, K, V> {
         // Room from elsewhere comes first: until it is there the old value stays, so that whoever decided on it by
         // `compute` finds it unchanged.
         let beside_others = arrival.weight.saturating_sub(if pinned { before } else { 0 });
-        while self.writer.room.lacking(beside_others) > 0 {
-            if !self.top_up(bank) {
-                let lacking = self.writer.room.lacking(beside_others);
-                return Outcome::NoRoom(arrival, lacking);
-            }
+        let lacking = self.lacking(bank, beside_others);
+        if lacking > 0 {
+            return Outcome::NoRoom(arrival, lacking);
         }
         let more = arrival.weight.saturating_sub(before);
         while self.writer.room.missing(more) > 0 {
@@ -227,6 +223,16 @@ impl<'a, K, V> Write<'a, K, V> {
         }
     }
 
+    /// What is missing for an entry of `weight` even if all others left that may, after taking back what there is.
+    fn lacking(&mut self, bank: &Bank, weight: u64) -> u64 {
+        loop {
+            let lacking = self.writer.room.lacking(weight);
+            if lacking == 0 || !self.top_up(bank) {
+                return lacking;
+            }
+        }
+    }
+
     /// Takes back from the spare what the segment has given away.
     pub(super) fn top_up(&mut self, bank: &Bank) -> bool {
         let room = &self.writer.room;
@@ -265,13 +271,12 @@ impl<'a, K, V> Write<'a, K, V> {
 
     #[cold]
     fn grow(&mut self, least: usize) {
-        let room = self.writer.slots();
         let core = &mut *self.writer;
         // Doubling, on the way to what is expected; beyond that (a reader that holds things up) in small steps.
         let doubled = (2 * core.reserved).max(64);
         let expected = core.expected + core.expected / 64 + 64;
         let next = if core.expected == 0 || doubled <= expected { doubled } else { expected };
-        core.reserved = next.max(least + least / 16).max(room.min(next));
+        core.reserved = next.max(least + least / 16);
     }
 
     /// Lets the policy have places for all slots, before it hears of a new one.

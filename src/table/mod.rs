@@ -449,9 +449,6 @@ impl<'a, K, V, X> Writer<'a, K, V, X> {
             books.sealed_weight = books.sealed_weight.saturating_sub(batch.weight);
             self.table.slots.append(&books.slots, &mut spent, batch.chain);
         }
-        if spent.len == 0 {
-            return None;
-        }
         if std::mem::needs_drop::<(K, V)>() {
             return Some(Spent { chain: spent, table: self.table.id() });
         }
