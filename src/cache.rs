@@ -274,8 +274,7 @@ where
 
     /// As [`insert`](Self::insert), with options for this entry.
     pub fn insert_with(&self, key: K, value: V, options: InsertOptions) {
-        let arrival = self.arrival(key, value, options);
-        self.store(arrival, Seen::Whatever);
+        self.store(key, value, options, Seen::Whatever);
     }
 
     /// Removes the entry of `key` and gives its value, cloned.
@@ -384,44 +383,46 @@ where
         self.inner.segment(hash).find(guard, hash, |other| key.equivalent(other))
     }
 
-    pub(crate) fn arrival(&self, key: K, value: V, options: InsertOptions) -> Arrival<K, V> {
-        let by_weigher = || self.inner.weigher.as_ref().map_or(1, |weigher| weigher(&key, &value));
-        let weight = options.weight.unwrap_or_else(by_weigher);
-        Arrival { hash: self.inner.hash(&key), key, value, weight, pin: options.pinned }
-    }
-
     /// Stores an entry if its key is still as `seen`.
     #[inline]
-    pub(crate) fn store(&self, arrival: Arrival<K, V>, seen: Seen) -> Stored<K> {
+    pub(crate) fn store(&self, key: K, value: V, options: InsertOptions, seen: Seen) -> Stored<K> {
+        let by_weigher = || self.inner.weigher.as_ref().map_or(1, |weigher| weigher(&key, &value));
+        let weight = options.weight.unwrap_or_else(by_weigher);
+        let arrival = Arrival { hash: self.inner.hash(&key), weight, pin: options.pinned };
+        let mut entry = Some((key, value));
         let segment = self.inner.segment(arrival.hash);
-        let (outcome, leaving) = segment.insert(&self.inner.bank, arrival, seen, None);
-        if let Outcome::Stored = outcome {
+        let (outcome, leaving) = segment.insert(&self.inner.bank, arrival, &mut entry, seen, None);
+        if outcome == Outcome::Stored {
             leaving.settle();
             return Stored::Yes;
         }
-        self.store_otherwise(outcome, leaving, seen)
+        self.store_otherwise(arrival, entry, outcome, leaving, seen)
     }
 
     #[cold]
-    fn store_otherwise(&self, outcome: Outcome<K, V>, leaving: Leaving<'_, K, V>, seen: Seen) -> Stored<K> {
+    fn store_otherwise(
+        &self,
+        arrival: Arrival,
+        mut entry: Option<(K, V)>,
+        mut outcome: Outcome,
+        leaving: Leaving<'_, K, V>,
+        seen: Seen,
+    ) -> Stored<K> {
         let mut panics = Panics::default();
         leaving.settle_but(&mut panics);
-        let outcome = match outcome {
-            Outcome::NoRoom(arrival, missing) => {
-                let (outcome, left) = self.inner.store_with_more_room(arrival, missing, seen);
-                left.into_iter().for_each(|leaving| leaving.settle_but(&mut panics));
-                outcome
-            }
-            outcome => outcome,
-        };
-        let stored = match outcome {
-            Outcome::Stored => Stored::Yes,
-            Outcome::Changed(arrival) => Stored::Changed(arrival.key),
-            Outcome::Refused(arrival) | Outcome::NoRoom(arrival, _) => {
-                let Arrival { hash, key, value, .. } = &arrival;
-                self.inner.segment(*hash).notify(key, value, RemovalCause::Rejected, &mut panics);
+        if let Outcome::NoRoom(missing) = outcome {
+            let left;
+            (outcome, left) = self.inner.store_with_more_room(arrival, &mut entry, missing, seen);
+            left.into_iter().for_each(|leaving| leaving.settle_but(&mut panics));
+        }
+        let stored = match (outcome, entry) {
+            (Outcome::Changed, Some((key, _))) => Stored::Changed(key),
+            (_, Some((key, value))) => {
+                let segment = self.inner.segment(arrival.hash);
+                segment.notify(&key, &value, RemovalCause::Rejected, &mut panics);
                 Stored::Refused
             }
+            (_, None) => Stored::Yes,
         };
         panics.resume();
         stored
@@ -475,31 +476,31 @@ impl<K, V, S> Inner<K, V, S> {
     /// Moves budget to the segment until the entry fits or nothing can be had.
     fn store_with_more_room(
         &self,
-        mut arrival: Arrival<K, V>,
+        arrival: Arrival,
+        entry: &mut Option<(K, V)>,
         mut missing: u64,
         seen: Seen,
-    ) -> (Outcome<K, V>, Vec<Leaving<'_, K, V>>)
+    ) -> (Outcome, Vec<Leaving<'_, K, V>>)
     where
         K: Eq,
     {
         let index = self.segment_index(arrival.hash);
+        let segment = &self.segments[index];
         let mut left = Vec::new();
         let _moving = self.bank.moving.lock();
         let mut carried = self.bank.carry();
         loop {
             self.gather(index, missing, &mut carried, &mut left);
-            if carried.amount == 0 {
-                let (outcome, leaving) = self.segments[index].refuse(&self.bank, arrival, seen);
-                left.push(leaving);
-                return (outcome, left);
-            }
-            let (outcome, leaving) =
-                self.segments[index].insert(&self.bank, arrival, seen, Some(&mut carried));
-            left.push(leaving);
-            (arrival, missing) = match outcome {
-                Outcome::NoRoom(arrival, missing) => (arrival, missing),
-                done => return (done, left),
+            let (outcome, leaving) = if carried.amount == 0 {
+                segment.refuse(&self.bank, arrival, entry, seen)
+            } else {
+                segment.insert(&self.bank, arrival, entry, seen, Some(&mut carried))
             };
+            left.push(leaving);
+            match outcome {
+                Outcome::NoRoom(more) => missing = more,
+                done => return (done, left),
+            }
         }
     }
 

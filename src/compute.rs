@@ -99,8 +99,7 @@ where
                 (Op::Insert(value), _) => value,
             };
             let seen = found.map_or(Seen::Nothing, |found| Seen::At(found.slot()));
-            let arrival = self.arrival(key, value.clone(), InsertOptions::new());
-            match self.store(arrival, seen) {
+            match self.store(key, value.clone(), InsertOptions::new(), seen) {
                 Stored::Yes if seen == Seen::Nothing => return Computed::Inserted(value),
                 Stored::Yes => return Computed::Replaced(value),
                 Stored::Refused => return Computed::Rejected(value),

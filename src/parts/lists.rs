@@ -1,118 +1,128 @@
 //! `N` doubly linked lists over slot numbers, in one array of eight bytes a slot.
 //!
 //! A slot stands in at most one of the lists. Which one is packed into the top bits of its back link, so that
-//! unlinking a slot from the middle needs nothing but its number:
+//! unlinking a slot from the middle needs nothing but its number. Each list is a ring through a node of its own, before
+//! its front and behind its back, so that linking and unlinking never ask whether there is a neighbour:
 //!
 //! ```text
-//! prev:  | list (3 bits) | previous slot (29 bits) |      list 7: in none
-//! next:  | 0     (3 bits)| next slot     (29 bits) |      slot 2^29 - 1: end of the list
+//! nodes:  | list 0 | .. | list N - 1 | slot 0 | slot 1 | ..
+//! node:   | list + 1 (3 bits), 0 for none | previous node (29 bits) |   | next node |
 //! ```
 
 const LIST_SHIFT: u32 = 29;
-const END: u32 = (1 << LIST_SHIFT) - 1;
-const UNLINKED: u32 = 7;
+const NODE: u32 = (1 << LIST_SHIFT) - 1;
+const MOST_LISTS: usize = 7;
 
 /// The largest number of slots that the lists can tell apart.
-pub(crate) const MAX_SLOTS: usize = END as usize;
+pub(crate) const MAX_SLOTS: usize = NODE as usize - MOST_LISTS;
 
-#[derive(Clone, Copy)]
-struct Node {
-    prev: u32,
-    next: u32,
-}
-
-#[derive(Clone, Copy)]
-struct Ends {
-    front: u32,
-    back: u32,
-    len: u32,
-}
+/// The back link with its list, and the link to the next. All zero: in no list.
+type Node = [u32; 2];
+const PREV: usize = 0;
+const NEXT: usize = 1;
 
 /// `N` lists, numbered from 0, at most 7. Operations on a slot are O(1).
 pub(crate) struct Lists<const N: usize> {
     nodes: Vec<Node>,
-    ends: [Ends; N],
+    lens: [u32; N],
 }
 
 impl<const N: usize> Lists<N> {
     pub(crate) fn new() -> Self {
-        const { assert!(N <= UNLINKED as usize) }
-        Self { nodes: Vec::new(), ends: [Ends { front: END, back: END, len: 0 }; N] }
+        const { assert!(N <= MOST_LISTS) }
+        let nodes = (0..N as u32).map(|list| [(list + 1) << LIST_SHIFT | list, list]).collect();
+        Self { nodes, lens: [0; N] }
     }
 
     /// Makes room for the slots `0..slots`.
     pub(crate) fn reserve(&mut self, slots: usize) {
         assert!(slots <= MAX_SLOTS, "more than {MAX_SLOTS} slots in one segment");
-        if slots > self.nodes.len() {
-            self.nodes.reserve_exact(slots - self.nodes.len());
-            self.nodes.resize(slots, Node { prev: UNLINKED << LIST_SHIFT | END, next: END });
+        if slots + N > self.nodes.len() {
+            // Zeroed by the allocator: memory is taken only when it is used.
+            let mut nodes = vec![[0; 2]; slots + N];
+            nodes[..self.nodes.len()].copy_from_slice(&self.nodes);
+            self.nodes = nodes;
         }
     }
 
     pub(crate) fn len(&self, list: usize) -> usize {
-        self.ends[list].len as usize
+        self.lens[list] as usize
     }
 
     /// The list in which `slot` stands; none for a slot that was never reserved, too.
+    #[inline]
     pub(crate) fn list_of(&self, slot: u32) -> Option<usize> {
-        let list = self.nodes.get(slot as usize)?.prev >> LIST_SHIFT;
-        (list != UNLINKED).then_some(list as usize)
+        let [prev, _] = self.nodes.get(slot as usize + N)?;
+        (prev >> LIST_SHIFT).checked_sub(1).map(|list| list as usize)
     }
 
     pub(crate) fn front(&self, list: usize) -> Option<u32> {
-        some(self.ends[list].front)
+        self.nodes[list][NEXT].checked_sub(N as u32)
     }
 
     pub(crate) fn back(&self, list: usize) -> Option<u32> {
-        some(self.ends[list].back)
+        (self.nodes[list][PREV] & NODE).checked_sub(N as u32)
     }
 
     /// The neighbour of a linked slot towards the back of its list.
     pub(crate) fn next(&self, slot: u32) -> Option<u32> {
-        some(self.nodes[slot as usize].next)
+        self.nodes[slot as usize + N][NEXT].checked_sub(N as u32)
     }
 
     /// The neighbour of a linked slot towards the front of its list.
     pub(crate) fn prev(&self, slot: u32) -> Option<u32> {
-        some(self.nodes[slot as usize].prev & END)
+        (self.nodes[slot as usize + N][PREV] & NODE).checked_sub(N as u32)
     }
 
     /// Adds `slot`, which must stand in no list, behind all others of `list`.
+    #[inline]
     pub(crate) fn push_back(&mut self, list: usize, slot: u32) {
-        debug_assert_eq!(self.list_of(slot), None, "slot {slot} is linked already");
-        let back = self.ends[list].back;
-        self.nodes[slot as usize] = Node { prev: (list as u32) << LIST_SHIFT | back, next: END };
-        self.set_next(list, back, slot);
-        self.ends[list].back = slot;
-        self.ends[list].len += 1;
+        let last = self.nodes[list][PREV] & NODE;
+        self.link(list, last, slot);
     }
 
     /// Adds `slot`, which must stand in no list, right behind the linked `after` of `list`, or as the front of it.
     pub(crate) fn insert_after(&mut self, list: usize, after: Option<u32>, slot: u32) {
+        self.link(list, after.map_or(list as u32, |after| after + N as u32), slot);
+    }
+
+    /// Links `slot` behind the node `prev`.
+    #[inline]
+    fn link(&mut self, list: usize, prev: u32, slot: u32) {
         debug_assert_eq!(self.list_of(slot), None, "slot {slot} is linked already");
-        let prev = after.unwrap_or(END);
-        let next = match after {
-            Some(after) => self.nodes[after as usize].next,
-            None => self.ends[list].front,
-        };
-        self.nodes[slot as usize] = Node { prev: (list as u32) << LIST_SHIFT | prev, next };
-        self.set_next(list, prev, slot);
-        self.set_prev(list, next, slot);
-        self.ends[list].len += 1;
+        let (node, tag) = (slot + N as u32, (list as u32 + 1) << LIST_SHIFT);
+        let next = std::mem::replace(&mut self.nodes[prev as usize][NEXT], node);
+        self.nodes[next as usize][PREV] = tag | node;
+        self.nodes[node as usize] = [tag | prev, next];
+        self.lens[list] += 1;
     }
 
     /// Takes `slot` out and says where it stood; does nothing to a slot that stands in no list.
+    #[inline]
     pub(crate) fn remove(&mut self, slot: u32) -> Option<usize> {
         let list = self.list_of(slot)?;
-        let Node { prev, next } = self.nodes[slot as usize];
-        self.set_next(list, prev & END, next);
-        self.set_prev(list, next, prev & END);
-        self.nodes[slot as usize] = Node { prev: UNLINKED << LIST_SHIFT | END, next: END };
-        self.ends[list].len -= 1;
+        self.unlink(list, slot);
         Some(list)
     }
 
+    /// Takes the front of `list` out.
+    #[inline]
+    pub(crate) fn pop_front(&mut self, list: usize) -> Option<u32> {
+        let slot = self.front(list)?;
+        self.unlink(list, slot);
+        Some(slot)
+    }
+
+    #[inline]
+    fn unlink(&mut self, list: usize, slot: u32) {
+        let [prev, next] = std::mem::take(&mut self.nodes[slot as usize + N]);
+        self.nodes[(prev & NODE) as usize][NEXT] = next;
+        self.nodes[next as usize][PREV] = prev;
+        self.lens[list] -= 1;
+    }
+
     /// Moves a linked slot to the back of `list`, its own or another.
+    #[inline]
     pub(crate) fn move_to_back(&mut self, list: usize, slot: u32) {
         self.remove(slot);
         self.push_back(list, slot);
@@ -122,11 +132,9 @@ impl<const N: usize> Lists<N> {
     pub(crate) fn replace(&mut self, old: u32, new: u32) {
         debug_assert_eq!(self.list_of(new), None, "slot {new} is linked already");
         let Some(list) = self.list_of(old) else { return };
-        let node = self.nodes[old as usize];
-        self.nodes[new as usize] = node;
-        self.set_next(list, node.prev & END, new);
-        self.set_prev(list, node.next, new);
-        self.nodes[old as usize] = Node { prev: UNLINKED << LIST_SHIFT | END, next: END };
+        let before = self.nodes[old as usize + N][PREV] & NODE;
+        self.unlink(list, old);
+        self.link(list, before, new);
     }
 
     /// The slots of a list, front to back.
@@ -142,41 +150,22 @@ impl<const N: usize> Lists<N> {
     /// Re-derives every length and link.
     pub(crate) fn validate(&self) {
         let mut linked = 0;
-        for (list, ends) in self.ends.iter().enumerate() {
-            let (mut before, mut len) = (END, 0);
+        for (list, &stated) in self.lens.iter().enumerate() {
+            let (mut before, mut len) = (None, 0);
             for slot in self.iter(list) {
                 assert_eq!(self.list_of(slot), Some(list), "slot {slot} is in the wrong list");
-                assert_eq!(self.nodes[slot as usize].prev & END, before, "slot {slot} has a wrong back link");
-                before = slot;
+                assert_eq!(self.prev(slot), before, "slot {slot} has a wrong back link");
+                before = Some(slot);
                 len += 1;
             }
-            assert_eq!(ends.back, before, "list {list} has a wrong back");
-            assert_eq!(ends.len, len, "list {list} has a wrong length");
+            assert_eq!(self.back(list), before, "list {list} has a wrong back");
+            assert_eq!(stated, len, "list {list} has a wrong length");
             linked += len;
         }
-        let all = (0..self.nodes.len() as u32).filter(|&slot| self.list_of(slot).is_some()).count();
+        let slots = 0..(self.nodes.len() - N) as u32;
+        let all = slots.filter(|&slot| self.list_of(slot).is_some()).count();
         assert_eq!(all, linked as usize, "a slot says that it is linked, but no list has it");
     }
-
-    fn set_next(&mut self, list: usize, slot: u32, next: u32) {
-        if slot == END {
-            self.ends[list].front = next;
-        } else {
-            self.nodes[slot as usize].next = next;
-        }
-    }
-
-    fn set_prev(&mut self, list: usize, slot: u32, prev: u32) {
-        if slot == END {
-            self.ends[list].back = prev;
-        } else {
-            self.nodes[slot as usize].prev = (list as u32) << LIST_SHIFT | prev;
-        }
-    }
-}
-
-fn some(slot: u32) -> Option<u32> {
-    (slot != END).then_some(slot)
 }
 
 #[cfg(test)]

@@ -8,10 +8,10 @@
 //!
 //! | what happens | calls |
 //! | --- | --- |
-//! | a new key | [`admit`](Policy::admit); [`victim`](Policy::victim) and [`remove`](Policy::remove) until it fits; [`insert`](Policy::insert) |
+//! | a new key | [`admit`](Policy::admit); [`evict`](Policy::evict) until it fits; [`insert`](Policy::insert) |
 //! | a new value for a key | [`moved`](Policy::moved), then what a read does |
 //! | a read | nothing, a mark on the entry, or [`hit`](Policy::hit), as [`reads`](Policy::reads) asks for |
-//! | an entry leaves, whatever the cause | [`remove`](Policy::remove) |
+//! | an entry leaves for another reason than its size | [`remove`](Policy::remove) |
 //!
 //! Pinned entries are not shown to the policy: they leave it with `remove` when pinned and come back with `insert`.
 //! The capacity that the policy is told is what remains beside them.
@@ -32,18 +32,18 @@
 //!     fn reads(&self) -> Reads {
 //!         Reads::Ignored
 //!     }
-//!     fn insert(&mut self, slot: Slot, _: &dyn Entries) {
+//!     fn insert(&mut self, slot: Slot, _: &Entries<'_>) {
 //!         self.0.push(slot);
 //!     }
-//!     fn moved(&mut self, old: Slot, new: Slot, _: &dyn Entries) {
+//!     fn moved(&mut self, old: Slot, new: Slot, _: &Entries<'_>) {
 //!         for slot in self.0.iter_mut().filter(|slot| **slot == old) {
 //!             *slot = new;
 //!         }
 //!     }
-//!     fn victim(&mut self, _: &dyn Entries) -> Option<Slot> {
-//!         self.0.last().copied()
+//!     fn evict(&mut self, _: &Entries<'_>) -> Option<Slot> {
+//!         self.0.pop()
 //!     }
-//!     fn remove(&mut self, slot: Slot, _: RemovalCause, _: &dyn Entries) {
+//!     fn remove(&mut self, slot: Slot, _: RemovalCause, _: &Entries<'_>) {
 //!         self.0.retain(|&other| other != slot);
 //!     }
 //!     fn walk(&self, from: End, visit: &mut dyn FnMut(Slot) -> ControlFlow<()>) {
@@ -83,6 +83,8 @@ pub use choice::EvictionPolicy;
 
 use crate::parts::lists::Lists;
 use crate::removal::RemovalCause;
+use crate::table::Cells;
+use std::fmt;
 use std::ops::ControlFlow;
 
 /// Visits lists whose fronts leave first: `order` from the coldest list to the hottest.
@@ -155,20 +157,52 @@ pub enum End {
 
 /// What a policy can ask of the entries in its segment.
 ///
-/// The cache implements it; a test of a policy can, too. Asked for a slot that no entry has, it gives whatever stands
-/// there, or panics when there never was such a slot.
-pub trait Entries {
+/// Asked for a slot that no entry has it gives whatever stands there, and panics when there never was such a slot.
+#[derive(Clone, Copy)]
+pub struct Entries<'a> {
+    cells: &'a Cells,
+    /// By slot; none while all are 1.
+    weights: &'a [u64],
+}
+
+impl<'a> Entries<'a> {
+    #[inline]
+    pub(crate) fn new(cells: &'a Cells, weights: &'a [u64]) -> Self {
+        Self { cells, weights }
+    }
+
     /// The hash of the entry's key: its low 48 bits, well mixed, the rest 0. Seeds differ from cache to cache.
-    fn hash(&self, slot: Slot) -> u64;
+    #[inline]
+    #[must_use]
+    pub fn hash(&self, slot: Slot) -> u64 {
+        self.cells.header(slot.number()).hash()
+    }
 
     /// The entry's weight; 1 where nothing else was said.
-    fn weight(&self, slot: Slot) -> u64;
+    #[inline]
+    #[must_use]
+    pub fn weight(&self, slot: Slot) -> u64 {
+        self.weights.get(slot.index()).copied().unwrap_or(1)
+    }
 
     /// The counter that [`Reads::Marked`] asked for; 0 when the entry is new.
-    fn mark(&self, slot: Slot) -> u8;
+    #[inline]
+    #[must_use]
+    pub fn mark(&self, slot: Slot) -> u8 {
+        self.cells.header(slot.number()).mark()
+    }
 
     /// Sets that counter back. A read at the same moment may be lost.
-    fn set_mark(&self, slot: Slot, mark: u8);
+    #[inline]
+    pub fn set_mark(&self, slot: Slot, mark: u8) {
+        self.cells.header(slot.number()).set_mark(mark);
+    }
+}
+
+impl fmt::Debug for Entries<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Entries").finish_non_exhaustive()
+    }
 }
 
 /// An eviction policy over the slots of one segment.
@@ -195,16 +229,16 @@ pub trait Policy: Send + 'static {
     ///
     /// Room is made after this, and [`insert`](Self::insert) follows when there is enough. The cache may ask again for
     /// the same entry, when room must come from other segments.
-    fn admit(&mut self, hash: u64, weight: u64, entries: &dyn Entries) -> bool {
+    fn admit(&mut self, hash: u64, weight: u64, entries: &Entries<'_>) -> bool {
         let _ = (hash, weight, entries);
         true
     }
 
     /// A new entry stands in `slot`.
-    fn insert(&mut self, slot: Slot, entries: &dyn Entries);
+    fn insert(&mut self, slot: Slot, entries: &Entries<'_>);
 
     /// An entry was read: only for [`Reads::Recorded`]. The slot may be one that has left since; then it means nothing.
-    fn hit(&mut self, slot: Slot, entries: &dyn Entries) {
+    fn hit(&mut self, slot: Slot, entries: &Entries<'_>) {
         let _ = (slot, entries);
     }
 
@@ -212,23 +246,22 @@ pub trait Policy: Send + 'static {
     ///
     /// Nothing else of it changed: its mark has come along. `entries` still knows `old`. That the entry was used is told
     /// afterwards, as a read is.
-    fn moved(&mut self, old: Slot, new: Slot, entries: &dyn Entries);
+    fn moved(&mut self, old: Slot, new: Slot, entries: &Entries<'_>);
 
-    /// The entry that should leave next, or none if there is no entry.
-    ///
-    /// [`remove`](Self::remove) follows for the slot that was answered.
-    fn victim(&mut self, entries: &dyn Entries) -> Option<Slot>;
+    /// Chooses the entry that leaves to make room, and forgets it; none if it has no entry.
+    fn evict(&mut self, entries: &Entries<'_>) -> Option<Slot>;
 
-    /// An entry leaves, for any cause; [`RemovalCause::Size`] when the policy chose it.
+    /// An entry leaves that the policy has not chosen.
     ///
-    /// `Replaced` never comes here (see [`moved`](Self::moved)). A pin takes the entry out as `Explicit`.
-    fn remove(&mut self, slot: Slot, cause: RemovalCause, entries: &dyn Entries);
+    /// `Replaced` comes here only when an entry had to leave for its own new value (see [`moved`](Self::moved)).
+    /// A pin takes the entry out as `Explicit`, and when the capacity shrinks `Size` may come.
+    fn remove(&mut self, slot: Slot, cause: RemovalCause, entries: &Entries<'_>);
 
     /// Visits the slots in the order in which they would leave, or in the opposite one, until told to stop.
     fn walk(&self, from: End, visit: &mut dyn FnMut(Slot) -> ControlFlow<()>);
 
     /// Checks the policy's own books and panics if they are wrong. `len` is how many entries it should have.
-    fn validate(&self, len: usize, entries: &dyn Entries) {
+    fn validate(&self, len: usize, entries: &Entries<'_>) {
         let _ = (len, entries);
     }
 }

@@ -36,11 +36,6 @@ impl Sieve {
     pub(crate) fn new() -> Self {
         Self { queue: Lists::new(), hand: None }
     }
-
-    /// Where the hand goes from `slot`; none: it wraps.
-    fn after(&self, slot: u32) -> Option<u32> {
-        self.queue.next(slot)
-    }
 }
 
 impl Policy for Sieve {
@@ -52,18 +47,18 @@ impl Policy for Sieve {
         self.queue.reserve(slots);
     }
 
-    fn insert(&mut self, slot: Slot, _: &dyn Entries) {
+    fn insert(&mut self, slot: Slot, _: &Entries<'_>) {
         self.queue.push_back(QUEUE, slot.number());
     }
 
-    fn moved(&mut self, old: Slot, new: Slot, _: &dyn Entries) {
+    fn moved(&mut self, old: Slot, new: Slot, _: &Entries<'_>) {
         self.queue.replace(old.number(), new.number());
         if self.hand == Some(old.number()) {
             self.hand = Some(new.number());
         }
     }
 
-    fn victim(&mut self, entries: &dyn Entries) -> Option<Slot> {
+    fn evict(&mut self, entries: &Entries<'_>) -> Option<Slot> {
         let oldest = self.queue.front(QUEUE)?;
         let mut at = self.hand.unwrap_or(oldest);
         // After one round all bits are cleared, unless readers set them again meanwhile: that must not keep us here.
@@ -73,16 +68,16 @@ impl Policy for Sieve {
                 break;
             }
             entries.set_mark(slot, 0);
-            at = self.after(at).unwrap_or(oldest);
+            at = self.queue.next(at).unwrap_or(oldest);
         }
-        // The hand waits at the victim; its removal sends it on.
-        self.hand = Some(at);
+        self.hand = self.queue.next(at);
+        self.queue.remove(at);
         Some(Slot::new(at))
     }
 
-    fn remove(&mut self, slot: Slot, _: RemovalCause, _: &dyn Entries) {
+    fn remove(&mut self, slot: Slot, _: RemovalCause, _: &Entries<'_>) {
         if self.hand == Some(slot.number()) {
-            self.hand = self.after(slot.number());
+            self.hand = self.queue.next(slot.number());
         }
         self.queue.remove(slot.number());
     }
@@ -103,7 +98,7 @@ impl Policy for Sieve {
         };
     }
 
-    fn validate(&self, len: usize, _: &dyn Entries) {
+    fn validate(&self, len: usize, _: &Entries<'_>) {
         self.queue.validate();
         assert_eq!(self.queue.len(QUEUE), len, "the queue has lost track of entries");
         let linked = self.hand.is_none_or(|slot| self.queue.list_of(slot).is_some());

@@ -2,9 +2,9 @@
 
 use super::{End, Entries, Policy, Reads, Slot};
 use crate::removal::RemovalCause;
+use crate::table::Headers;
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
-use std::cell::Cell;
 use std::collections::HashMap;
 use std::ops::ControlFlow;
 
@@ -31,28 +31,24 @@ pub(super) fn hash_of(key: u64) -> u64 {
     (x ^ (x >> 31)) & ((1 << 48) - 1)
 }
 
-#[derive(Clone)]
-struct Entry {
-    key: u64,
-    hash: u64,
-    weight: u64,
-    mark: Cell<u8>,
+/// By slot: keys, weights, and the headers that a table would have.
+struct Book {
+    keys: Vec<u64>,
+    weights: Vec<u64>,
+    headers: Headers,
 }
 
-struct Book(Vec<Entry>);
+impl Book {
+    fn entries(&self) -> Entries<'_> {
+        Entries::new(&self.headers.cells, &self.weights)
+    }
 
-impl Entries for Book {
-    fn hash(&self, slot: Slot) -> u64 {
-        self.0[slot.index()].hash
+    fn key(&self, slot: Slot) -> u64 {
+        self.keys[slot.index()]
     }
+
     fn weight(&self, slot: Slot) -> u64 {
-        self.0[slot.index()].weight
-    }
-    fn mark(&self, slot: Slot) -> u8 {
-        self.0[slot.index()].mark.get()
-    }
-    fn set_mark(&self, slot: Slot, mark: u8) {
-        self.0[slot.index()].mark.set(mark);
+        self.weights[slot.index()]
     }
 }
 
@@ -79,7 +75,7 @@ impl Sim {
             reads: policy.reads(),
             policy,
             oracle: None,
-            book: Book(Vec::new()),
+            book: Book { keys: Vec::new(), weights: Vec::new(), headers: Headers::new() },
             index: HashMap::new(),
             pinned: HashMap::new(),
             free: Vec::new(),
@@ -112,18 +108,18 @@ impl Sim {
         match self.reads {
             Reads::Ignored => {}
             Reads::Marked(most) => {
-                let mark = &self.book.0[slot.index()].mark;
-                mark.set((mark.get() + 1).min(most));
+                let mark = self.book.entries().mark(slot);
+                self.book.entries().set_mark(slot, (mark + 1).min(most));
             }
-            Reads::Recorded => self.policy.hit(slot, &self.book),
+            Reads::Recorded => self.policy.hit(slot, &self.book.entries()),
         }
     }
 
     /// Says whether the entry is in the cache.
     pub(super) fn insert(&mut self, key: u64, weight: u64) -> bool {
         if let Some(&slot) = self.pinned.get(&key) {
-            let new = self.take_slot(key, self.book.0[slot.index()].weight);
-            self.policy.moved(slot, new, &self.book);
+            let new = self.take_slot(key, self.book.weight(slot));
+            self.policy.moved(slot, new, &self.book.entries());
             self.free.push(slot);
             self.pinned.insert(key, new);
             return true;
@@ -131,11 +127,11 @@ impl Sim {
         if self.index.contains_key(&key) {
             return self.update(key, weight);
         }
-        if weight > self.capacity || !self.policy.admit(hash_of(key), weight, &self.book) {
+        if weight > self.capacity || !self.policy.admit(hash_of(key), weight, &self.book.entries()) {
             return false;
         }
         // The cache may ask twice.
-        if key.is_multiple_of(3) && !self.policy.admit(hash_of(key), weight, &self.book) {
+        if key.is_multiple_of(3) && !self.policy.admit(hash_of(key), weight, &self.book.entries()) {
             return false;
         }
         self.tell(|oracle| oracle.admit(key));
@@ -149,7 +145,7 @@ impl Sim {
             oracle.weigh(key, weight);
             oracle.insert(key);
         });
-        self.policy.insert(slot, &self.book);
+        self.policy.insert(slot, &self.book.entries());
         true
     }
 
@@ -160,9 +156,10 @@ impl Sim {
             return false;
         }
         let new = self.take_slot(key, weight);
-        self.book.0[new.index()].mark.set(self.book.0[old.index()].mark.get());
+        let entries = self.book.entries();
+        entries.set_mark(new, entries.mark(old));
         self.weight = self.weight - self.book.weight(old) + weight;
-        self.policy.moved(old, new, &self.book);
+        self.policy.moved(old, new, &self.book.entries());
         self.index.insert(key, new);
         self.free.push(old);
         self.tell(|oracle| oracle.weigh(key, weight));
@@ -173,19 +170,19 @@ impl Sim {
 
     fn make_room(&mut self, weight: u64) -> bool {
         while self.weight.saturating_add(weight) > self.capacity {
-            let victim = self.policy.victim(&self.book);
-            let key = victim.map(|slot| self.book.0[slot.index()].key);
-            if let Some(slot) = victim {
-                assert_eq!(self.index.get(&key.unwrap()), Some(&slot), "the victim has left already");
-            }
+            let victim = self.policy.evict(&self.book.entries());
+            let key = victim.map(|slot| self.book.key(slot));
             if let Some(oracle) = &mut self.oracle {
                 assert_eq!(key, oracle.victim(), "another victim than the definition's");
             }
-            let Some(key) = key else {
+            let (Some(key), Some(slot)) = (key, victim) else {
                 assert!(self.index.is_empty(), "no victim, though there are entries");
                 return false;
             };
-            self.remove(key, RemovalCause::Size);
+            assert_eq!(self.index.remove(&key), Some(slot), "the victim has left already");
+            self.tell(|oracle| oracle.remove(key, RemovalCause::Size));
+            self.weight -= self.book.weight(slot);
+            self.free.push(slot);
         }
         true
     }
@@ -193,9 +190,9 @@ impl Sim {
     pub(super) fn remove(&mut self, key: u64, cause: RemovalCause) -> bool {
         let Some(slot) = self.index.remove(&key) else { return false };
         self.tell(|oracle| oracle.remove(key, cause));
-        self.policy.remove(slot, cause, &self.book);
+        self.policy.remove(slot, cause, &self.book.entries());
         // What has left means nothing any more.
-        self.policy.remove(slot, cause, &self.book);
+        self.policy.remove(slot, cause, &self.book.entries());
         self.weight -= self.book.weight(slot);
         self.free.push(slot);
         true
@@ -207,17 +204,17 @@ impl Sim {
             self.index.insert(key, slot);
             self.weight += self.book.weight(slot);
             self.pinned_weight -= self.book.weight(slot);
-            self.book.0[slot.index()].mark.set(0);
+            self.book.entries().set_mark(slot, 0);
             self.set_capacity(self.capacity + self.book.weight(slot));
             let weight = self.book.weight(slot);
             self.tell(|oracle| {
                 oracle.weigh(key, weight);
                 oracle.insert(key);
             });
-            self.policy.insert(slot, &self.book);
+            self.policy.insert(slot, &self.book.entries());
         } else if let Some(slot) = self.index.remove(&key) {
             self.tell(|oracle| oracle.remove(key, RemovalCause::Explicit));
-            self.policy.remove(slot, RemovalCause::Explicit, &self.book);
+            self.policy.remove(slot, RemovalCause::Explicit, &self.book.entries());
             self.weight -= self.book.weight(slot);
             self.pinned.insert(key, slot);
             self.pinned_weight += self.book.weight(slot);
@@ -234,32 +231,34 @@ impl Sim {
     }
 
     fn take_slot(&mut self, key: u64, weight: u64) -> Slot {
-        let entry = Entry { key, hash: hash_of(key), weight, mark: Cell::new(0) };
-        if let Some(slot) = self.free.pop() {
-            self.book.0[slot.index()] = entry;
-            return slot;
-        }
-        self.book.0.push(entry);
-        if self.book.0.len() > self.reserved {
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.book.keys.push(0);
+            self.book.weights.push(0);
+            Slot::new(self.book.headers.add())
+        });
+        if self.book.keys.len() > self.reserved {
             self.reserved += CHUNK.max(self.reserved / 4);
             let reserved = self.reserved;
             self.policy.reserve(reserved);
             self.tell(|oracle| oracle.reserve(reserved));
         }
-        Slot::new(self.book.0.len() as u32 - 1)
+        self.book.keys[slot.index()] = key;
+        self.book.weights[slot.index()] = weight;
+        self.book.headers.fill(slot.number(), hash_of(key));
+        slot
     }
 
     fn order(&self, from: End) -> Vec<u64> {
         let mut keys = Vec::new();
         self.policy.walk(from, &mut |slot| {
-            keys.push(self.book.0[slot.index()].key);
+            keys.push(self.book.key(slot));
             ControlFlow::Continue(())
         });
         keys
     }
 
     pub(super) fn validate(&self) {
-        self.policy.validate(self.index.len(), &self.book);
+        self.policy.validate(self.index.len(), &self.book.entries());
         assert!(self.weight <= self.capacity);
         let order = self.order(End::Coldest);
         assert_eq!(order.len(), self.index.len(), "a walk visits each entry once");

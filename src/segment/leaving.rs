@@ -2,18 +2,15 @@
 
 use super::Segment;
 use crate::removal::RemovalCause;
-use crate::table::{Departures, Spent, press};
+use crate::table::{Departures, Due, press};
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
-/// What an operation has left behind for the time after the lock: entries to tell the listener of, values to drop.
+/// What an operation has left behind for the time after the lock: entries to tell the listener of, memory to free.
 #[must_use = "entries must be settled, or their memory is kept until the cache is dropped"]
 pub(crate) struct Leaving<'a, K, V> {
     pub(super) segment: &'a Segment<K, V>,
-    pub(super) departures: Option<Departures>,
-    pub(super) spent: Option<Spent>,
-    /// Whether too much waits for its readers.
-    pub(super) is_pressed: bool,
+    pub(super) left: Option<(Departures, Due)>,
 }
 
 impl<K, V> Leaving<'_, K, V> {
@@ -24,41 +21,44 @@ impl<K, V> Leaving<'_, K, V> {
     /// With the first panic of the listener, after everything has been done.
     #[inline]
     pub(crate) fn settle(self) {
-        let mut panics = Panics::default();
-        self.settle_but(&mut panics);
-        panics.resume();
+        if self.left.is_some() {
+            let mut panics = Panics::default();
+            self.settle_but(&mut panics);
+            panics.resume();
+        }
     }
 
     /// As [`settle`](Self::settle), but leaves a panic of the listener for later.
-    #[inline]
     pub(crate) fn settle_but(self, panics: &mut Panics) {
-        if self.departures.is_some() || self.spent.is_some() || self.is_pressed {
-            self.settle_all(panics);
-        }
-    }
-
-    #[cold]
-    fn settle_all(self, panics: &mut Panics) {
-        let Self { segment, departures, spent, is_pressed } = self;
-        if is_pressed {
-            press();
-        }
+        let Self { segment, left: Some((departures, mut due)) } = self else { return };
         let table = &segment.table;
-        if let Some(departures) = departures {
+        if !departures.is_empty() {
             for (key, value, cause) in table.departed(&departures) {
                 segment.notify(key, value, cause, panics);
             }
             let mut writer = table.lock();
-            writer.retire_all(departures);
+            let heavy = writer.heavy();
+            due = due.max(writer.retire(departures, heavy));
         }
-        if let Some(mut spent) = spent {
-            table.drop_spent(&mut spent);
-            table.lock().recycle(spent);
+        if due == Due::Press {
+            press();
+        }
+        if due > Due::Nothing {
+            segment.collect();
         }
     }
 }
 
 impl<K, V> Segment<K, V> {
+    /// Drops what no reader can see any more, and makes its memory free.
+    pub(super) fn collect(&self) {
+        let spent = self.table.lock().spent();
+        if let Some(mut spent) = spent {
+            self.table.drop_spent(&mut spent);
+            self.table.lock().recycle(spent);
+        }
+    }
+
     /// Tells the listener, if there is one.
     pub(crate) fn notify(&self, key: &K, value: &V, cause: RemovalCause, panics: &mut Panics) {
         if let Some(listener) = &self.listener {

@@ -23,24 +23,32 @@ pub(crate) use room::{Bank, Carried, share};
 use crate::parts::read_buffer::{ReadBuffer, Recorded};
 use crate::policy::{End, Entries, Policy, Reads, Slot};
 use crate::removal::RemovalCause;
-use crate::table::{Found, Guard, Headers, Sizing, Table, Writer, press_in_turn};
+use crate::table::{Found, Guard, Sizing, Table, Writer, press_in_turn};
 use room::Room;
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use write::Write;
+use write::{Way, Write};
 
 /// The part of a hash that an entry keeps, and a policy sees.
 const HASH_BITS: u64 = (1 << 48) - 1;
 
 pub(crate) type Listener<K, V> = Arc<dyn Fn(&K, &V, RemovalCause) + Send + Sync>;
 
+#[repr(C)]
 pub(crate) struct Segment<K, V> {
+    marks: ReadMarks,
+    // What a read needs stands together: `marks` and the beginning of the table.
     table: Table<K, V, Core>,
-    /// Up to where a read raises an entry's mark; 0 if the policy does not want marks.
-    mark_limit: u8,
-    /// Where reads are recorded, if the policy wants that.
-    reads: Option<ReadBuffer>,
     listener: Option<Listener<K, V>>,
+}
+
+/// What a read leaves behind for the policy.
+#[repr(C)]
+struct ReadMarks {
+    /// Where reads are recorded, if the policy wants that.
+    recorded: Option<ReadBuffer>,
+    /// Up to where a read raises an entry's mark; 0 if the policy does not want marks.
+    limit: u8,
 }
 
 /// What the lock guards beside the table.
@@ -48,12 +56,8 @@ struct Core {
     policy: Box<dyn Policy>,
     weights: Weights,
     room: Room,
-    /// Slots for which there are to be places, in the weights and in the policy.
-    reserved: usize,
-    /// Those that the policy has been told of.
+    /// Slots for which the policy has places.
     told: usize,
-    /// Entries expected in the end, 0 if that is not known.
-    expected: usize,
     counts: Counts,
 }
 
@@ -72,14 +76,19 @@ pub(crate) struct Plan {
     pub(crate) sizing: Sizing,
 }
 
-/// An entry that wants to be in the cache.
-pub(crate) struct Arrival<K, V> {
+/// What is known of an entry that wants to be in the cache, beside key and value.
+#[derive(Clone, Copy)]
+pub(crate) struct Arrival {
     pub(crate) hash: u64,
-    pub(crate) key: K,
-    pub(crate) value: V,
     pub(crate) weight: u64,
     /// Whether it is to be pinned; `None` keeps what the entry was that it replaces.
     pub(crate) pin: Option<bool>,
+}
+
+impl Arrival {
+    fn is_pinned(&self) -> bool {
+        self.pin == Some(true)
+    }
 }
 
 /// What the caller of a write has seen before.
@@ -104,14 +113,15 @@ impl Seen {
 }
 
 /// What came of a write.
-pub(crate) enum Outcome<K, V> {
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outcome {
     Stored,
     /// It is heavier than the whole capacity, the policy does not want it, or nothing may go to make room.
-    Refused(Arrival<K, V>),
+    Refused,
     /// More budget is needed than the segment has, by this much.
-    NoRoom(Arrival<K, V>, u64),
+    NoRoom(u64),
     /// The key is not any more as it was seen.
-    Changed(Arrival<K, V>),
+    Changed,
 }
 
 /// Weights by slot. Takes no memory while all are 1.
@@ -119,15 +129,12 @@ pub(crate) enum Outcome<K, V> {
 struct Weights(Vec<u64>);
 
 impl Weights {
+    #[inline]
     fn get(&self, slot: u32) -> u64 {
         self.0.get(slot as usize).copied().unwrap_or(1)
     }
 
-    #[inline]
     fn set(&mut self, slot: u32, weight: u64, slots: usize) {
-        if weight == 1 && self.0.is_empty() {
-            return;
-        }
         if self.0.len() < slots {
             self.0.reserve_exact(slots - self.0.len());
             self.0.resize(slots, 1);
@@ -136,47 +143,21 @@ impl Weights {
     }
 }
 
-/// What a policy sees of the entries.
-struct View<'a, K, V> {
-    headers: Headers<'a, K, V>,
-    weights: &'a Weights,
-}
-
-impl<K, V> Entries for View<'_, K, V> {
-    fn hash(&self, slot: Slot) -> u64 {
-        self.headers.get(slot.number()).hash()
-    }
-
-    fn weight(&self, slot: Slot) -> u64 {
-        self.weights.get(slot.number())
-    }
-
-    fn mark(&self, slot: Slot) -> u8 {
-        self.headers.get(slot.number()).mark()
-    }
-
-    fn set_mark(&self, slot: Slot, mark: u8) {
-        self.headers.get(slot.number()).set_mark(mark);
-    }
-}
-
 impl<K, V> Segment<K, V> {
     pub(crate) fn new(plan: &Plan, policy: Box<dyn Policy>, listener: Option<Listener<K, V>>) -> Self {
-        let (mark_limit, reads) = match policy.reads() {
-            Reads::Ignored => (0, None),
-            Reads::Marked(most) => (most, None),
-            Reads::Recorded => (0, Some(ReadBuffer::new())),
+        let marks = match policy.reads() {
+            Reads::Ignored => ReadMarks { recorded: None, limit: 0 },
+            Reads::Marked(most) => ReadMarks { recorded: None, limit: most },
+            Reads::Recorded => ReadMarks { recorded: Some(ReadBuffer::new()), limit: 0 },
         };
         let core = Core {
             policy,
             weights: Weights::default(),
             room: Room::new(plan.share, plan.max_len),
-            reserved: 0,
             told: 0,
-            expected: plan.sizing.expected,
             counts: Counts::default(),
         };
-        Self { table: Table::new(plan.sizing, core), mark_limit, reads, listener }
+        Self { marks, table: Table::new(plan.sizing, listener.is_some(), core), listener }
     }
 
     /// The entry whose key `matches`, without a trace.
@@ -193,9 +174,9 @@ impl<K, V> Segment<K, V> {
     /// Leaves behind what the policy wants to know of a read.
     #[inline]
     pub(crate) fn touch(&self, found: &Found<'_, K, V>) {
-        if self.mark_limit > 0 {
-            found.header().raise_mark(self.mark_limit);
-        } else if let Some(reads) = &self.reads {
+        if self.marks.limit > 0 {
+            found.header().raise_mark(self.marks.limit);
+        } else if let Some(reads) = &self.marks.recorded {
             self.record(reads, found.slot());
         }
     }
@@ -212,23 +193,31 @@ impl<K, V> Segment<K, V> {
         }
     }
 
-    fn write(&self) -> Write<'_, K, V> {
+    #[inline]
+    fn write(&self) -> Write<'_> {
         let mut writer = self.table.lock();
-        if let Some(reads) = &self.reads {
+        if let Some(reads) = &self.marks.recorded {
             replay(reads, &mut writer);
         }
-        let departures = writer.no_departures();
-        Write { segment: self, writer, departures }
+        Write { writer, marks: &self.marks }
     }
 
-    /// Puts an entry in, over the key's current one or after making room. `carried` is budget from elsewhere.
+    #[inline]
+    fn close(&self, write: Write<'_>) -> Leaving<'_, K, V> {
+        Leaving { segment: self, left: write.close() }
+    }
+
+    /// Puts an entry in, over the key's current one or after making room, and leaves `None` behind if it was stored.
+    /// `carried` is budget from elsewhere.
+    #[inline]
     pub(crate) fn insert(
         &self,
         bank: &Bank,
-        arrival: Arrival<K, V>,
+        mut arrival: Arrival,
+        entry: &mut Option<(K, V)>,
         seen: Seen,
         carried: Option<&mut Carried<'_>>,
-    ) -> (Outcome<K, V>, Leaving<'_, K, V>)
+    ) -> (Outcome, Leaving<'_, K, V>)
     where
         K: Eq,
     {
@@ -237,37 +226,56 @@ impl<K, V> Segment<K, V> {
         if let Some(carried) = carried {
             write.grant(carried.hand_over());
         }
-        let current = write.writer.find(arrival.hash, |key| *key == arrival.key);
-        let outcome = match current {
-            _ if !seen.is(current) => Outcome::Changed(arrival),
-            _ if arrival.weight > bank.capacity() || bank.capacity() == 0 => {
-                write.turn_away(current, arrival)
-            }
-            Some(slot) => write.update(bank, slot, arrival),
-            None => write.add(bank, arrival),
+        let current = self.find_locked(&write, arrival.hash, entry);
+        let way = if seen.is(current) {
+            write.make_way(bank, current, &mut arrival)
+        } else {
+            Way::Barred(Outcome::Changed)
         };
-        if !matches!(outcome, Outcome::NoRoom(..)) {
+        let outcome = match way {
+            Way::Barred(outcome) => outcome,
+            Way::In => {
+                let slot = self.table.publish(&mut write.writer, arrival.hash, take(entry));
+                write.settle_in(slot, &arrival);
+                Outcome::Stored
+            }
+            Way::Over(old) => {
+                let (new, unlinked) = self.table.replace(&mut write.writer, old, take(entry));
+                write.settle_over(old, new, unlinked, &arrival);
+                Outcome::Stored
+            }
+        };
+        if !matches!(outcome, Outcome::NoRoom(_)) {
             write.return_surplus(bank);
         }
-        (outcome, write.close())
+        (outcome, self.close(write))
+    }
+
+    #[inline]
+    fn find_locked(&self, write: &Write<'_>, hash: u64, entry: &Option<(K, V)>) -> Option<u32>
+    where
+        K: Eq,
+    {
+        let (key, _) = entry.as_ref()?;
+        self.table.find_locked(&write.writer, hash, |other| other == key)
     }
 
     /// Refuses an entry for which nowhere is room.
     pub(crate) fn refuse(
         &self,
         bank: &Bank,
-        arrival: Arrival<K, V>,
+        arrival: Arrival,
+        entry: &Option<(K, V)>,
         seen: Seen,
-    ) -> (Outcome<K, V>, Leaving<'_, K, V>)
+    ) -> (Outcome, Leaving<'_, K, V>)
     where
         K: Eq,
     {
         let mut write = self.write();
-        let current = write.writer.find(arrival.hash, |key| *key == arrival.key);
-        let outcome =
-            if seen.is(current) { write.turn_away(current, arrival) } else { Outcome::Changed(arrival) };
+        let current = self.find_locked(&write, arrival.hash, entry);
+        let outcome = if seen.is(current) { write.turn_away(current) } else { Outcome::Changed };
         write.return_surplus(bank);
-        (outcome, write.close())
+        (outcome, self.close(write))
     }
 
     /// Removes an entry that was found under a guard that still lives; `None` if it has left since.
@@ -278,7 +286,7 @@ impl<K, V> Segment<K, V> {
             write.take_out(slot, RemovalCause::Explicit);
             write.return_surplus(bank);
         }
-        let leaving = write.close();
+        let leaving = self.close(write);
         if live {
             return Some(leaving);
         }
@@ -300,7 +308,7 @@ impl<K, V> Segment<K, V> {
             write.take_out(slot, cause);
         }
         write.return_surplus(bank);
-        (next, write.close())
+        (next, self.close(write))
     }
 
     /// Pins or unpins an entry that was found under a guard that still lives. Says whether it was still there.
@@ -310,7 +318,7 @@ impl<K, V> Segment<K, V> {
         if live {
             write.set_pinned(slot, pinned);
         }
-        write.close().settle();
+        self.close(write).settle();
         live
     }
 
@@ -324,7 +332,7 @@ impl<K, V> Segment<K, V> {
         let mut slots = Vec::new();
         let writer = self.table.lock();
         let next = writer.entries_from(cursor, &mut slots);
-        found.extend(slots.into_iter().filter_map(|slot| writer.found(guard, slot)));
+        found.extend(slots.into_iter().filter_map(|slot| self.table.found(guard, &writer, slot)));
         next
     }
 
@@ -334,11 +342,11 @@ impl<K, V> Segment<K, V> {
         let mut found = Vec::new();
         if n > 0 {
             write.writer.policy.walk(from, &mut |slot| {
-                found.extend(write.writer.found(guard, slot.number()));
+                found.extend(self.table.found(guard, &write.writer, slot.number()));
                 if found.len() < n { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
             });
         }
-        write.close().settle();
+        self.close(write).settle();
         found
     }
 
@@ -354,7 +362,7 @@ impl<K, V> Segment<K, V> {
         write.writer.room.share = share;
         write.give(share, wanted, carried);
         write.return_surplus(bank);
-        write.close()
+        self.close(write)
     }
 
     /// Lets pinned entries go, too, until the budget is down by `wanted` or nothing is left.
@@ -377,7 +385,7 @@ impl<K, V> Segment<K, V> {
             }
         }
         write.return_surplus(bank);
-        write.close()
+        self.close(write)
     }
 
     /// Changes the share to `share`, which is more than before, and takes from the spare what that is.
@@ -385,7 +393,7 @@ impl<K, V> Segment<K, V> {
         let mut write = self.write();
         write.writer.room.share = share;
         write.top_up(bank);
-        write.close().settle();
+        self.close(write).settle();
     }
 
     /// Gives up to `wanted` of its budget, evicting what does not fit any more.
@@ -393,24 +401,21 @@ impl<K, V> Segment<K, V> {
         let mut write = self.write();
         write.give(0, wanted, carried);
         write.return_surplus(bank);
-        write.close()
+        self.close(write)
     }
 
     /// Replays reads and frees what can be freed.
     pub(crate) fn run_pending_tasks(&self) {
         let mut write = self.write();
         write.writer.seal();
-        let mut waits = write.writer.is_waiting();
-        write.close().settle();
+        self.close(write).settle();
         // Readers come and go all the time; those that are in the middle of a look-up now are soon done with it.
         for _ in 0..64 {
-            if !waits {
+            self.collect();
+            if !self.table.lock().is_waiting() {
                 break;
             }
             press_in_turn();
-            let write = self.write();
-            waits = write.writer.is_waiting();
-            write.close().settle();
             std::thread::yield_now();
         }
     }
@@ -447,14 +452,20 @@ impl<K, V> Segment<K, V> {
         assert!(room.len <= room.max_len, "{} of {} entries", room.len, room.max_len);
         let budget = room.budget;
         write.policy(|policy, view| policy.validate(len - pins, view));
-        write.close().settle();
+        self.close(write).settle();
         budget
     }
 }
 
+/// Takes the entry that an operation was given to store.
+#[inline]
+fn take<T>(entry: &mut Option<T>) -> T {
+    entry.take().expect("an operation stores one entry")
+}
+
 /// Tells the policy which entries were read.
-fn replay<K, V>(reads: &ReadBuffer, writer: &mut Writer<'_, K, V, Core>) {
-    let (core, headers) = writer.split();
-    let view = View { headers, weights: &core.weights };
-    reads.empty(|slot| core.policy.hit(Slot::new(slot), &view));
+fn replay(reads: &ReadBuffer, writer: &mut Writer<'_, Core>) {
+    let (core, cells) = writer.split();
+    let entries = Entries::new(cells, &core.weights.0);
+    reads.empty(|slot| core.policy.hit(Slot::new(slot), &entries));
 }

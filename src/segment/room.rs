@@ -103,6 +103,12 @@ impl Room {
         Self { share, budget: share, weight: 0, pinned: 0, len: 0, max_len }
     }
 
+    /// Whether one more entry fits.
+    #[inline]
+    pub(crate) fn fits(&self, weight: u64) -> bool {
+        weight <= self.budget - self.weight && self.len < self.max_len
+    }
+
     /// What is missing for `weight` more.
     pub(crate) fn missing(&self, weight: u64) -> u64 {
         weight.saturating_sub(self.budget - self.weight)

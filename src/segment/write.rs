@@ -1,85 +1,112 @@
-//! What a write does while it holds the segment's lock.
+//! What a write does while it holds the segment's lock: all that does not depend on the types of keys and values.
 
-use super::leaving::Leaving;
 use super::room::{Bank, Carried};
-use super::{Arrival, Core, HASH_BITS, Outcome, Segment, View};
+use super::{Arrival, Core, HASH_BITS, Outcome, ReadMarks};
 use crate::policy::{Entries, Policy, Slot};
 use crate::removal::RemovalCause;
-use crate::table::{Departures, Unlinked, Writer};
+use crate::table::{Departures, Due, Unlinked, Writer};
 
 /// One write operation, with the lock held.
 ///
 /// The books are brought up to date before the policy is told, so that they are right even if it panics.
-pub(super) struct Write<'a, K, V> {
-    pub(super) segment: &'a Segment<K, V>,
-    pub(super) writer: Writer<'a, K, V, Core>,
-    pub(super) departures: Departures,
+pub(super) struct Write<'a> {
+    pub(super) writer: Writer<'a, Core>,
+    pub(super) marks: &'a ReadMarks,
 }
 
-impl<'a, K, V> Write<'a, K, V> {
-    pub(super) fn policy<R>(&mut self, ask: impl FnOnce(&mut dyn Policy, &dyn Entries) -> R) -> R {
-        let (core, headers) = self.writer.split();
-        ask(&mut *core.policy, &View { headers, weights: &core.weights })
+/// Where an arriving entry may go.
+pub(super) enum Way {
+    /// Into the table: there is room.
+    In,
+    /// Over the entry in this slot: there is room.
+    Over(u32),
+    /// Nowhere.
+    Barred(Outcome),
+}
+
+impl Write<'_> {
+    #[inline]
+    pub(super) fn policy<R>(&mut self, ask: impl FnOnce(&mut dyn Policy, &Entries<'_>) -> R) -> R {
+        let (core, cells) = self.writer.split();
+        ask(&mut *core.policy, &Entries::new(cells, &core.weights.0))
+    }
+
+    /// Makes room for an entry, whose key's current one stands in `current`.
+    pub(super) fn make_way(&mut self, bank: &Bank, current: Option<u32>, arrival: &mut Arrival) -> Way {
+        let capacity = bank.capacity();
+        if arrival.weight > capacity || capacity == 0 {
+            return Way::Barred(self.turn_away(current));
+        }
+        match current {
+            None => self.way_in(bank, arrival),
+            Some(slot) => self.way_over(bank, slot, arrival),
+        }
     }
 
     /// Refuses an entry that cannot fit. What stood there before must go all the same: it is out of date.
-    pub(super) fn turn_away(&mut self, current: Option<u32>, arrival: Arrival<K, V>) -> Outcome<K, V> {
+    pub(super) fn turn_away(&mut self, current: Option<u32>) -> Outcome {
         if let Some(slot) = current {
             self.take_out(slot, RemovalCause::Replaced);
         }
-        self.refuse(arrival)
+        self.refuse()
     }
 
-    /// Puts a new key in.
-    pub(super) fn add(&mut self, bank: &Bank, arrival: Arrival<K, V>) -> Outcome<K, V> {
-        let (hash, weight) = (arrival.hash, arrival.weight);
-        let pinned = arrival.pin == Some(true);
-        if !pinned && !self.policy(|policy, view| policy.admit(hash & HASH_BITS, weight, view)) {
-            return self.refuse(arrival);
+    fn refuse(&mut self) -> Outcome {
+        self.writer.counts.rejected += 1;
+        Outcome::Refused
+    }
+
+    fn way_in(&mut self, bank: &Bank, arrival: &Arrival) -> Way {
+        let Arrival { hash, weight, .. } = *arrival;
+        let admit =
+            |policy: &mut dyn Policy, entries: &Entries<'_>| policy.admit(hash & HASH_BITS, weight, entries);
+        if !arrival.is_pinned() && !self.policy(admit) {
+            return Way::Barred(self.refuse());
+        }
+        if self.writer.room.fits(weight) {
+            return Way::In;
         }
         let lacking = self.lacking(bank, weight);
         if lacking > 0 {
-            return Outcome::NoRoom(arrival, lacking);
+            return Way::Barred(Outcome::NoRoom(lacking));
         }
         let mut evicted = false;
-        while self.writer.room.missing(weight) > 0 || self.writer.room.len >= self.writer.room.max_len {
+        while !self.writer.room.fits(weight) {
             if self.top_up(bank) {
                 continue;
             }
-            let Some(victim) = self.victim() else {
+            if !self.evict() {
                 // Pinned entries take all the places, or the policy keeps its entries to itself.
-                return self.refuse(arrival);
-            };
-            self.take_out(victim, RemovalCause::Size);
+                return Way::Barred(self.refuse());
+            }
             evicted = true;
         }
-        if evicted && weight <= self.writer.room.share {
-            self.let_one_more_go();
+        // A segment that has more than its share, from heavy entries, comes back to it by one entry for each newcomer.
+        let room = &self.writer.room;
+        if evicted && room.budget > room.share && weight <= room.share {
+            self.evict();
         }
-        let slot = self.writer.publish(hash, (arrival.key, arrival.value));
-        self.count_in(slot, weight);
-        if pinned {
+        Way::In
+    }
+
+    /// A new entry stands in `slot`.
+    pub(super) fn settle_in(&mut self, slot: u32, arrival: &Arrival) {
+        self.set_weight(slot, arrival.weight);
+        let room = &mut self.writer.room;
+        room.len += 1;
+        room.weight += arrival.weight;
+        if arrival.is_pinned() {
             self.writer.header(slot).set_pinned(true);
-            self.pin_weight(weight, 0);
+            self.pin_weight(arrival.weight, 0);
             self.tell_capacity();
         } else {
-            self.tell_places();
-            self.policy(|policy, view| policy.insert(Slot::new(slot), view));
-        }
-        Outcome::Stored
-    }
-
-    /// A segment that has more than its share, from heavy entries, comes back to it by one entry for each newcomer.
-    fn let_one_more_go(&mut self) {
-        if self.writer.room.budget > self.writer.room.share
-            && let Some(victim) = self.victim()
-        {
-            self.take_out(victim, RemovalCause::Size);
+            self.tell_places(slot);
+            self.policy(|policy, entries| policy.insert(Slot::new(slot), entries));
         }
     }
 
-    /// Gives a key that is there another value, after making room where that is heavier.
-    pub(super) fn update(&mut self, bank: &Bank, slot: u32, mut arrival: Arrival<K, V>) -> Outcome<K, V> {
+    /// Makes room for another value of the entry in `slot`, where that is heavier.
+    fn way_over(&mut self, bank: &Bank, slot: u32, arrival: &mut Arrival) -> Way {
         let before = self.writer.weights.get(slot);
         let pinned = self.writer.header(slot).is_pinned();
         // Room from elsewhere comes first: until it is there the old value stays, so that whoever decided on it by
@@ -87,30 +114,32 @@ impl<'a, K, V> Write<'a, K, V> {
         let beside_others = arrival.weight.saturating_sub(if pinned { before } else { 0 });
         let lacking = self.lacking(bank, beside_others);
         if lacking > 0 {
-            return Outcome::NoRoom(arrival, lacking);
+            return Way::Barred(Outcome::NoRoom(lacking));
         }
         let more = arrival.weight.saturating_sub(before);
         while self.writer.room.missing(more) > 0 {
             if self.top_up(bank) {
                 continue;
             }
-            match self.victim() {
-                Some(victim) if victim != slot => self.take_out(victim, RemovalCause::Size),
-                // It would have to make room for itself: then it comes as a new one.
-                _ => {
-                    arrival.pin = arrival.pin.or(Some(pinned));
-                    self.take_out(slot, RemovalCause::Replaced);
-                    return self.add(bank, arrival);
-                }
+            let victim = self.victim();
+            if let Some(victim) = victim.filter(|&victim| victim != slot) {
+                self.let_go(victim, RemovalCause::Size);
+                continue;
             }
+            // It would have to make room for itself: then it comes as a new one.
+            arrival.pin = arrival.pin.or(Some(pinned));
+            match victim {
+                Some(slot) => self.let_go(slot, RemovalCause::Replaced),
+                None => self.take_out(slot, RemovalCause::Replaced),
+            }
+            return self.way_in(bank, arrival);
         }
-        self.put_over(slot, arrival);
-        Outcome::Stored
+        Way::Over(slot)
     }
 
-    fn put_over(&mut self, old: u32, arrival: Arrival<K, V>) {
+    /// A new value of the entry in `old` stands in `new`.
+    pub(super) fn settle_over(&mut self, old: u32, new: u32, unlinked: Unlinked, arrival: &Arrival) {
         let before = self.writer.weights.get(old);
-        let (new, unlinked) = self.writer.replace(old, (arrival.key, arrival.value));
         self.set_weight(new, arrival.weight);
         let room = &mut self.writer.room;
         room.weight = room.weight - before + arrival.weight;
@@ -118,11 +147,11 @@ impl<'a, K, V> Write<'a, K, V> {
             self.pin_weight(arrival.weight, before);
             self.tell_capacity();
         } else {
-            self.tell_places();
-            self.policy(|policy, view| policy.moved(Slot::new(old), Slot::new(new), view));
+            self.tell_places(new);
+            self.policy(|policy, entries| policy.moved(Slot::new(old), Slot::new(new), entries));
             self.read_by_update(new);
         }
-        self.depart(unlinked, before, RemovalCause::Replaced);
+        self.writer.depart(unlinked, before);
         if let Some(pinned) = arrival.pin {
             self.set_pinned(new, pinned);
         }
@@ -130,24 +159,42 @@ impl<'a, K, V> Write<'a, K, V> {
 
     /// An update counts as a read.
     fn read_by_update(&mut self, slot: u32) {
-        if self.segment.mark_limit > 0 {
-            self.writer.header(slot).raise_mark(self.segment.mark_limit);
-        } else if self.segment.reads.is_some() {
-            self.policy(|policy, view| policy.hit(Slot::new(slot), view));
+        if self.marks.limit > 0 {
+            self.writer.header(slot).raise_mark(self.marks.limit);
+        } else if self.marks.recorded.is_some() {
+            self.policy(|policy, entries| policy.hit(Slot::new(slot), entries));
         }
     }
 
-    /// The one way out, whatever the cause.
-    pub(super) fn take_out(&mut self, slot: u32, cause: RemovalCause) {
-        let weight = self.writer.weights.get(slot);
-        let pinned = self.writer.header(slot).is_pinned();
-        if pinned {
-            self.pin_weight(0, weight);
-        } else {
-            self.policy(|policy, view| policy.remove(Slot::new(slot), cause, view));
+    /// Lets the policy choose an entry, and takes it out. Says whether there was one.
+    fn evict(&mut self) -> bool {
+        let victim = self.victim();
+        if let Some(victim) = victim {
+            self.let_go(victim, RemovalCause::Size);
         }
-        let unlinked = self.writer.unlink(slot);
-        self.depart(unlinked, weight, cause);
+        victim.is_some()
+    }
+
+    /// The entry that the policy would have go, which the policy has forgotten. A policy that names none, or no entry,
+    /// cannot make room.
+    fn victim(&mut self) -> Option<u32> {
+        let victim = self.policy(|policy, entries| policy.evict(entries))?.number();
+        (self.writer.is_live(victim) && !self.writer.header(victim).is_pinned()).then_some(victim)
+    }
+
+    /// Takes out an entry that the policy still knows, unless it is pinned.
+    pub(super) fn take_out(&mut self, slot: u32, cause: RemovalCause) {
+        if !self.writer.header(slot).is_pinned() {
+            self.policy(|policy, entries| policy.remove(Slot::new(slot), cause, entries));
+        }
+        self.let_go(slot, cause);
+    }
+
+    /// The one way out, whatever the cause.
+    fn let_go(&mut self, slot: u32, cause: RemovalCause) {
+        let pinned = self.writer.header(slot).is_pinned();
+        let weight = self.writer.weights.get(slot);
+        self.writer.take_out(slot, weight, cause);
         let Core { room, counts, .. } = &mut *self.writer;
         room.len -= 1;
         room.weight -= weight;
@@ -156,36 +203,27 @@ impl<'a, K, V> Write<'a, K, V> {
             counts.evicted_weight = counts.evicted_weight.saturating_add(weight);
         }
         if pinned {
+            self.pin_weight(0, weight);
             self.tell_capacity();
         }
     }
 
     /// Gives back what the segment has more than its share and does not use. Comes at the end of an operation: while it
     /// makes room, what is evicted must not be lost to others.
+    #[inline]
     pub(super) fn return_surplus(&mut self, bank: &Bank) {
-        let room = &mut self.writer.room;
-        if room.budget > room.share {
-            let surplus = (room.budget - room.share).min(room.budget - room.weight);
-            room.budget -= surplus;
-            bank.put(surplus);
-            self.tell_capacity();
+        if self.writer.room.budget > self.writer.room.share {
+            self.return_all_surplus(bank);
         }
     }
 
-    fn depart(&mut self, unlinked: Unlinked, weight: u64, cause: RemovalCause) {
-        self.writer.depart(unlinked, cause, &mut self.departures);
-        self.departures.weight = self.departures.weight.saturating_add(weight);
-    }
-
-    fn refuse(&mut self, arrival: Arrival<K, V>) -> Outcome<K, V> {
-        self.writer.counts.rejected += 1;
-        Outcome::Refused(arrival)
-    }
-
-    /// The entry that the policy would have go. A policy that names none, or no entry, cannot make room.
-    fn victim(&mut self) -> Option<u32> {
-        let victim = self.policy(|policy, view| policy.victim(view))?.number();
-        (self.writer.is_live(victim) && !self.writer.header(victim).is_pinned()).then_some(victim)
+    #[cold]
+    fn return_all_surplus(&mut self, bank: &Bank) {
+        let room = &mut self.writer.room;
+        let surplus = (room.budget - room.share).min(room.budget - room.weight);
+        room.budget -= surplus;
+        bank.put(surplus);
+        self.tell_capacity();
     }
 
     pub(super) fn set_pinned(&mut self, slot: u32, pinned: bool) {
@@ -196,13 +234,13 @@ impl<'a, K, V> Write<'a, K, V> {
         self.writer.header(slot).set_pinned(pinned);
         if pinned {
             self.pin_weight(weight, 0);
-            self.policy(|policy, view| policy.remove(Slot::new(slot), RemovalCause::Explicit, view));
+            self.policy(|policy, entries| policy.remove(Slot::new(slot), RemovalCause::Explicit, entries));
             self.tell_capacity();
         } else {
             self.pin_weight(0, weight);
             self.tell_capacity();
-            self.tell_places();
-            self.policy(|policy, view| policy.insert(Slot::new(slot), view));
+            self.tell_places(slot);
+            self.policy(|policy, entries| policy.insert(Slot::new(slot), entries));
         }
     }
 
@@ -252,74 +290,43 @@ impl<'a, K, V> Write<'a, K, V> {
             let now = room.budget.saturating_sub(target.max(room.weight));
             room.budget -= now;
             carried.amount += now;
-            if room.budget <= target {
+            if room.budget <= target || !self.evict() {
                 break;
             }
-            let Some(victim) = self.victim() else { break };
-            self.take_out(victim, RemovalCause::Size);
         }
         self.tell_capacity();
     }
 
+    #[inline]
     fn set_weight(&mut self, slot: u32, weight: u64) {
-        if slot as usize >= self.writer.reserved {
-            self.grow(slot as usize + 1);
-        }
-        let core = &mut *self.writer;
-        core.weights.set(slot, weight, core.reserved);
-    }
-
-    #[cold]
-    fn grow(&mut self, least: usize) {
-        let core = &mut *self.writer;
-        // Doubling, on the way to what is expected; beyond that (a reader that holds things up) in small steps.
-        let doubled = (2 * core.reserved).max(64);
-        let expected = core.expected + core.expected / 64 + 64;
-        let next = if core.expected == 0 || doubled <= expected { doubled } else { expected };
-        core.reserved = next.max(least + least / 16);
-    }
-
-    /// Lets the policy have places for all slots, before it hears of a new one.
-    fn tell_places(&mut self) {
-        let core = &mut *self.writer;
-        if core.told < core.reserved {
-            core.policy.reserve(core.reserved);
-            core.told = core.reserved;
+        if weight != 1 || !self.writer.weights.0.is_empty() {
+            let slots = self.writer.slots();
+            self.writer.weights.set(slot, weight, slots);
         }
     }
 
-    fn count_in(&mut self, slot: u32, weight: u64) {
-        self.set_weight(slot, weight);
-        let room = &mut self.writer.room;
-        room.len += 1;
-        room.weight += weight;
+    /// Lets the policy have places for all slots before it hears of a new one.
+    #[inline]
+    fn tell_places(&mut self, slot: u32) {
+        if slot as usize >= self.writer.told {
+            let slots = self.writer.slots();
+            self.writer.policy.reserve(slots);
+            self.writer.told = slots;
+        }
     }
 
-    /// Ends the operation and releases the lock.
-    pub(super) fn close(mut self) -> Leaving<'a, K, V> {
-        let segment = self.segment;
-        let departures = if segment.listener.is_none() {
-            self.writer.retire_all(self.departures);
-            None
-        } else {
-            Some(self.departures)
-        };
-        let spent = self.writer.spent();
+    /// Ends the operation: the lock should be released now.
+    #[inline]
+    pub(super) fn close(mut self) -> Option<(Departures, Due)> {
         let heavy = self.writer.heavy();
-        let is_pressed = self.writer.is_pressed(heavy);
-        Leaving { segment, departures, spent, is_pressed }
+        self.writer.close(heavy)
     }
 }
 
-impl<K, V> Writer<'_, K, V, Core> {
-    /// Hands departures over to wait for their readers; not for long if they weigh much.
-    pub(super) fn retire_all(&mut self, departures: Departures) {
-        let heavy = self.heavy();
-        self.retire(departures, heavy);
-    }
-
+impl Writer<'_, Core> {
     /// A weight that should not wait long for its readers; where all weigh the same their number says it.
-    fn heavy(&self) -> u64 {
+    #[inline]
+    pub(super) fn heavy(&self) -> u64 {
         if self.weights.0.is_empty() { u64::MAX } else { self.room.share / 16 }
     }
 }

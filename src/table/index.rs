@@ -448,30 +448,45 @@ impl Index {
         found.or_else(|| current.search(hash, |_, _, slot| matches(slot)))
     }
 
-    /// Adds a slot. `hash_of` gives the hash of the slots that are in already.
+    /// Adds a slot, and says whether an old table has been retired meanwhile. `hash_of` gives the hash of the slots that
+    /// are in already.
     #[inline]
-    pub(super) fn insert(&self, books: &mut IndexBooks, hash: u64, slot: u32, hash_of: impl Fn(u32) -> u64) {
+    pub(super) fn insert(
+        &self,
+        books: &mut IndexBooks,
+        hash: u64,
+        slot: u32,
+        hash_of: impl Fn(u32) -> u64,
+    ) -> bool {
         if let Some((line, words)) = self.home_line(books, hash) {
             let empty = words.places(0);
             if empty != 0 && books.len < books.limit {
                 line.fill(empty.trailing_zeros() as usize, tag(hash), slot);
                 books.len += 1;
-                return;
+                return false;
             }
         }
-        self.insert_anywhere(books, hash, slot, hash_of);
+        self.insert_anywhere(books, hash, slot, hash_of)
     }
 
     #[cold]
-    fn insert_anywhere(&self, books: &mut IndexBooks, hash: u64, slot: u32, hash_of: impl Fn(u32) -> u64) {
+    fn insert_anywhere(
+        &self,
+        books: &mut IndexBooks,
+        hash: u64,
+        slot: u32,
+        hash_of: impl Fn(u32) -> u64,
+    ) -> bool {
+        let mut is_moved = false;
         if self.tables(books).0.is_some() {
-            self.move_lines(books, 1, &hash_of);
+            is_moved = self.move_lines(books, 1, &hash_of);
         } else if books.len >= books.limit {
             self.grow(books);
         }
         // While lines are being moved there is room: they are all moved when an eighth of the new places is taken.
         self.tables(books).1.insert(hash, slot);
         books.len += 1;
+        is_moved
     }
 
     /// Puts `new` where `old` stands.
@@ -542,8 +557,9 @@ impl Index {
         self.current.store(next.0.map_addr(|address| address | MOVING), Release);
     }
 
-    fn move_lines(&self, books: &mut IndexBooks, lines: usize, hash_of: &impl Fn(u32) -> u64) {
-        let (Some(old), current) = self.tables(books) else { return };
+    /// Moves some lines from the old table to the current one, and says whether that was the last of them.
+    fn move_lines(&self, books: &mut IndexBooks, lines: usize, hash_of: &impl Fn(u32) -> u64) -> bool {
+        let (Some(old), current) = self.tables(books) else { return false };
         let end = (books.moved + lines).min(old.0.len());
         for line in &old.0[books.moved..end] {
             for slot in line.taken() {
@@ -557,6 +573,7 @@ impl Index {
         if done {
             self.finish_move(books);
         }
+        done
     }
 
     fn finish_move(&self, books: &mut IndexBooks) {

@@ -2,20 +2,23 @@
 //!
 //! # The pieces
 //!
-//! [`slots`] holds the entries in cells that never move, [`index`] leads from a hash to a cell, [`reclaim`] says when
-//! a cell that was taken out may be used again. This module puts a safe face on them.
+//! [`cells`] holds the entries in cells that never move, [`index`] leads from a hash to a cell, [`reclaim`] says when
+//! a cell that was taken out may be used again. This module puts a safe face on them, in two parts: a [`Table`] knows
+//! the types of keys and values and does what needs them; a [`Writer`], which holds the lock, does all else and is
+//! compiled once for all types.
 //!
 //! # The life of an entry
 //!
 //! ```text
-//! Writer::publish ──> in the index ──> Writer::unlink or replace ──> Departures ──> Writer::retire ──> batch
-//!                     readers find it                                the listener                      waits for readers
-//! free <── Writer::recycle <── Table::drop_spent <── Spent <── Writer::spent <──────────────────────────────┘
-//!          under the lock      outside the lock                under the lock
+//! Table::publish ──> in the index ──> Writer::take_out ──> departing ──> Writer::retire ──> open batch ──> sealed
+//!                    readers find it  Table::replace       the listener                     (if there is no listener,
+//!                                                                                            at once)
+//! free <── Writer::recycle <── Table::drop_spent <── Spent <── Writer::spent <── its readers have gone
+//!          under the lock      outside the lock
 //! ```
 //!
-//! Slots on their way out are owned by a token ([`Departures`], then a batch, then [`Spent`]). A token that is lost
-//! (a panic) leaks its slots until the table is dropped, which drops their entries: nothing is freed twice or unseen.
+//! Slots on their way out are owned by a token when the lock is not held ([`Departures`], [`Spent`]). A token that is
+//! lost (a panic) leaks its slots until the table is dropped, which drops their entries: nothing is freed twice or unseen.
 //!
 //! # Why a reader is safe
 //!
@@ -25,25 +28,29 @@
 //! 3. Once the number is out of the index the slot waits in a batch, and a batch is spent only after all guards that
 //!    existed when it was sealed are gone. A guard made later cannot find the number.
 //!
-//! How many slots wait is bounded by [`Waiting`]: when they are too many, the next operation presses for news of the
-//! readers. Only a reader that stays under its guard keeps more waiting.
+//! How many slots wait is bounded by [`Waiting`]: when they are too many, the operation that noticed presses for news of
+//! the readers. Only a reader that stays under its guard keeps more waiting.
 
 #![allow(unsafe_code)]
 
+mod cells;
 mod index;
 mod reclaim;
-mod slots;
 
+#[cfg(test)]
+pub(crate) use cells::Headers;
+pub(crate) use cells::{Cells, Header};
 pub(crate) use reclaim::{Guard, pin, press, press_in_turn};
-pub(crate) use slots::Header;
 
 use crate::removal::RemovalCause;
+use cells::{Cell, CellBooks, Chain};
 use crossbeam_utils::CachePadded;
 use index::{Index, IndexBooks};
 use parking_lot::{Mutex, MutexGuard};
 use reclaim::Ticket;
-use slots::{Chain, SlotBooks, Slots};
+use std::alloc::Layout;
 use std::collections::VecDeque;
+use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 
 /// What a table is expected to hold, so that its memory can grow in fitting steps.
@@ -57,8 +64,20 @@ pub(crate) struct Sizing {
 
 /// Entries with keys `K` and values `V`; `X` is what else the lock guards.
 pub(crate) struct Table<K, V, X> {
+    store: Store<X>,
+    /// It drops entries, and gives references to them to any thread.
+    _entries: PhantomData<(K, V)>,
+}
+
+/// A table as far as the types of its entries do not matter.
+#[repr(C)]
+struct Store<X> {
+    // What a search needs stands together.
     index: Index,
-    slots: Slots<K, V>,
+    cells: Cells,
+    /// Whether entries that leave are handed out, for a listener, before they wait for their readers.
+    is_heard: bool,
+    needs_drop: bool,
     waiting: Waiting,
     /// Slots to have before more are taken from fresh memory without looking hard for spent ones.
     expected_slots: usize,
@@ -66,24 +85,26 @@ pub(crate) struct Table<K, V, X> {
 }
 
 struct Books<X> {
+    guarded: X,
     index: IndexBooks,
-    slots: SlotBooks,
-    /// The batch that is being filled, and the weight in it.
-    open: Chain,
-    open_weight: u64,
+    cells: CellBooks,
+    /// Entries that have left and were not handed out yet.
+    departing: Departures,
+    /// The batch that is being filled.
+    open: Departures,
+    /// A table of the index has been replaced, and waits.
+    index_waits: bool,
     sealed: VecDeque<Batch>,
     /// Slots and weight in the sealed batches.
     sealed_slots: u32,
     sealed_weight: u64,
     /// Sealed slots at which it is time to press again.
     next_press: u32,
-    guarded: X,
 }
 
 struct Batch {
     ticket: Ticket,
-    chain: Chain,
-    weight: u64,
+    slots: Departures,
 }
 
 /// How much may wait for its readers before something is done about it.
@@ -109,58 +130,86 @@ impl Waiting {
 #[must_use]
 pub(crate) struct Unlinked {
     slot: u32,
-    table: *const (),
+    store: *const (),
 }
 
-/// Entries that have left the table and wait for the listener.
+/// Entries that have left the table.
 #[must_use]
 pub(crate) struct Departures {
     chain: Chain,
     /// What they weigh together.
-    pub(crate) weight: u64,
-    table: *const (),
+    weight: u64,
+    store: *const (),
 }
 
 /// Entries that nobody can see any more and whose keys and values wait to be dropped, outside the lock.
 #[must_use]
 pub(crate) struct Spent {
     chain: Chain,
-    table: *const (),
+    store: *const (),
+}
+
+/// What is due once the lock is released.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Due {
+    Nothing,
+    /// [`Writer::spent`], since its readers may have gone.
+    Collect,
+    /// The same after [`press`], since too much waits.
+    Press,
 }
 
 /// An entry found under a guard.
 pub(crate) struct Found<'g, K, V> {
     slot: u32,
-    cell: &'g slots::Cell<K, V>,
+    cell: &'g Cell<K, V>,
 }
 
 // SAFETY: 1. `&Table` gives `&K` and `&V` to any thread, and drops in one thread what another has put in: both are
-// Send and Sync. 2. `X` is reached under the lock only: Send is enough. 3. The raw pointers inside lead to memory that
-// the table owns.
+// Send and Sync. 2. `X` is reached under the lock only: Send is enough. 3. The raw pointers inside are names of the
+// store, never followed.
 unsafe impl<K: Send + Sync, V: Send + Sync, X: Send> Sync for Table<K, V, X> {}
 // SAFETY: as above; moving the table moves no cell.
 unsafe impl<K: Send + Sync, V: Send + Sync, X: Send> Send for Table<K, V, X> {}
 
 impl<K, V, X> Table<K, V, X> {
-    pub(crate) fn new(sizing: Sizing, guarded: X) -> Self {
+    /// If it `is_heard`, entries that leave are handed out by [`Writer::close`] and come back with
+    /// [`Writer::retire`].
+    pub(crate) fn new(sizing: Sizing, is_heard: bool, guarded: X) -> Self {
         let Sizing { initial, expected } = sizing;
         let waiting = Waiting::new(expected);
         let expected_slots =
-            if expected == 0 { 0 } else { expected + (waiting.most + 2 * waiting.batch) as usize };
+            if expected == 0 { 0 } else { expected + (waiting.most + 3 * waiting.batch) as usize };
         let (index, index_books) = Index::new(initial);
-        let (slots, slot_books) = Slots::new(expected_slots);
+        let (cells, cell_books) = Cells::new(Layout::new::<Cell<K, V>>(), expected_slots);
         let books = Books {
+            guarded,
             index: index_books,
-            slots: slot_books,
-            open: Chain::new(),
-            open_weight: 0,
+            cells: cell_books,
+            departing: Departures::none(),
+            open: Departures::none(),
+            index_waits: false,
             sealed: VecDeque::new(),
             sealed_slots: 0,
             sealed_weight: 0,
             next_press: 0,
-            guarded,
         };
-        Self { index, slots, waiting, expected_slots, books: CachePadded::new(Mutex::new(books)) }
+        let store = Store {
+            index,
+            cells,
+            is_heard,
+            needs_drop: std::mem::needs_drop::<(K, V)>(),
+            waiting,
+            expected_slots,
+            books: CachePadded::new(Mutex::new(books)),
+        };
+        Self { store, _entries: PhantomData }
+    }
+
+    #[inline(always)]
+    fn cell(&self, slot: u32) -> &Cell<K, V> {
+        // SAFETY: this table's cells were made in `new` for these types.
+        unsafe { self.store.cells.cell(slot) }
     }
 
     /// The entry whose key is `hash`ed so and `matches`.
@@ -171,9 +220,8 @@ impl<K, V, X> Table<K, V, X> {
         hash: u64,
         matches: impl Fn(&K) -> bool,
     ) -> Option<Found<'g, K, V>> {
-        self.index.find(guard, hash, |slot| {
-            // SAFETY: found in the index.
-            let found = Found { slot, cell: unsafe { self.slots.cell(slot) } };
+        self.store.index.find(guard, hash, |slot| {
+            let found = Found { slot, cell: self.cell(slot) };
             matches(&found.entry().0).then_some(found)
         })
     }
@@ -181,15 +229,69 @@ impl<K, V, X> Table<K, V, X> {
     /// Lets the processor fetch what a search for this hash looks at first.
     #[inline]
     pub(crate) fn prefetch(&self, hash: u64) {
-        self.index.prefetch(hash);
+        self.store.index.prefetch(hash);
     }
 
-    pub(crate) fn lock(&self) -> Writer<'_, K, V, X> {
-        Writer { table: self, books: self.books.lock() }
+    #[inline]
+    pub(crate) fn lock(&self) -> Writer<'_, X> {
+        Writer { store: &self.store, books: self.store.books.lock() }
     }
 
-    pub(crate) fn try_lock(&self) -> Option<Writer<'_, K, V, X>> {
-        Some(Writer { table: self, books: self.books.try_lock()? })
+    pub(crate) fn try_lock(&self) -> Option<Writer<'_, X>> {
+        Some(Writer { store: &self.store, books: self.store.books.try_lock()? })
+    }
+
+    /// As [`find`](Self::find), for the holder of this table's lock.
+    #[inline]
+    pub(crate) fn find_locked(
+        &self,
+        writer: &Writer<'_, X>,
+        hash: u64,
+        matches: impl Fn(&K) -> bool,
+    ) -> Option<u32> {
+        self.store.check(writer.store.id());
+        // SAFETY: found in the index: held. It leaves the index under the lock, which the caller has.
+        let is_match = |slot| matches(&unsafe { self.cell(slot).entry() }.0);
+        self.store.index.find_locked(&writer.books.index, hash, |slot| is_match(slot).then_some(slot))
+    }
+
+    /// Adds an entry whose key is not in the table.
+    #[inline]
+    pub(crate) fn publish(&self, writer: &mut Writer<'_, X>, hash: u64, entry: (K, V)) -> u32 {
+        self.store.check(writer.store.id());
+        let slot = writer.take();
+        // SAFETY: just taken; and as in `cell`.
+        unsafe { self.store.cells.fill(slot, hash, entry) };
+        writer.enlist(hash, slot);
+        slot
+    }
+
+    /// Puts a new entry in the place of the live `old`. The mark and the pin go with the place.
+    pub(crate) fn replace(&self, writer: &mut Writer<'_, X>, old: u32, entry: (K, V)) -> (u32, Unlinked) {
+        self.store.check(writer.store.id());
+        let before = writer.header(old);
+        assert!(before.is_live(), "slot {old} has no entry");
+        let slot = writer.take();
+        // SAFETY: as in `publish`.
+        unsafe { self.store.cells.fill(slot, before.hash(), entry) };
+        let header = writer.header(slot);
+        header.set_mark(before.mark());
+        header.set_pinned(before.is_pinned());
+        self.store.index.replace(&writer.books.index, before.hash(), old, slot);
+        before.end(RemovalCause::Replaced);
+        (slot, Unlinked { slot: old, store: self.store.id() })
+    }
+
+    /// The entry of a slot that is live. It can be read after the lock is released, as long as the guard lives.
+    pub(crate) fn found<'g>(
+        &'g self,
+        _pinned: &'g Guard,
+        writer: &Writer<'_, X>,
+        slot: u32,
+    ) -> Option<Found<'g, K, V>> {
+        self.store.check(writer.store.id());
+        // For what `Found` promises: the slot is in the index while the guard exists.
+        writer.is_live(slot).then(|| Found { slot, cell: self.cell(slot) })
     }
 
     /// The entries that have left, for the listener.
@@ -197,31 +299,56 @@ impl<K, V, X> Table<K, V, X> {
         &'a self,
         departures: &'a Departures,
     ) -> impl Iterator<Item = (&'a K, &'a V, RemovalCause)> {
-        self.check_owner(departures.table);
-        self.slots.departed(&departures.chain)
+        self.store.check_departures(departures);
+        // SAFETY: as in `cell`; the chain is one of departures.
+        unsafe { self.store.cells.departed(&departures.chain) }
     }
 
     /// Drops keys and values. Panics of their `Drop` are contained.
     pub(crate) fn drop_spent(&self, spent: &mut Spent) {
-        self.check_owner(spent.table);
-        // SAFETY: a `Spent` is made by `Writer::spent` only, from batches whose readers have gone: 3. at the top of this
-        // module.
-        unsafe { self.slots.drop_entries(&mut spent.chain) };
-    }
-
-    fn check_owner(&self, owner: *const ()) {
-        assert!(std::ptr::eq(owner, self.id()), "a token of another table");
-    }
-
-    fn id(&self) -> *const () {
-        std::ptr::from_ref(self).cast()
+        self.store.check(spent.store);
+        // SAFETY: as in `cell`. A `Spent` is made by `Writer::spent` only, from batches whose readers have gone: 3. at the
+        // top of this module.
+        unsafe { self.store.cells.drop_entries::<K, V>(&mut spent.chain) };
     }
 }
 
 impl<K, V, X> Drop for Table<K, V, X> {
     fn drop(&mut self) {
-        // SAFETY: `&mut self`: no reader and no writer is left. Closures that still wait have only `passed`.
-        unsafe { self.slots.free_all(&mut self.books.get_mut().slots) };
+        let books = self.store.books.get_mut();
+        // SAFETY: as in `cell`. `&mut self`: no reader and no writer is left.
+        unsafe { self.store.cells.drop_all::<K, V>(&mut books.cells) };
+    }
+}
+
+impl<X> Store<X> {
+    fn id(&self) -> *const () {
+        std::ptr::from_ref(self).cast()
+    }
+
+    /// That a token or a writer is this store's.
+    #[inline]
+    fn check(&self, owner: *const ()) {
+        assert!(std::ptr::eq(owner, self.id()), "of another table");
+    }
+
+    fn check_departures(&self, departures: &Departures) {
+        assert!(departures.chain.len == 0 || std::ptr::eq(departures.store, self.id()), "of another table");
+    }
+}
+
+impl Departures {
+    const fn none() -> Self {
+        Self { chain: Chain::new(), weight: 0, store: std::ptr::null() }
+    }
+
+    #[inline]
+    fn take(&mut self) -> Self {
+        std::mem::replace(self, Self::none())
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.chain.len == 0
     }
 }
 
@@ -232,7 +359,7 @@ impl<K, V> Found<'_, K, V> {
 
     #[inline]
     pub(crate) fn header(&self) -> &Header {
-        &self.cell.header
+        self.cell.header()
     }
 }
 
@@ -258,215 +385,179 @@ fn prefetch<T>(pointer: *const T) {
 }
 
 /// The one writer of a table, as long as it lives.
-pub(crate) struct Writer<'a, K, V, X> {
-    table: &'a Table<K, V, X>,
+pub(crate) struct Writer<'a, X> {
+    store: &'a Store<X>,
     books: MutexGuard<'a, Books<X>>,
 }
 
-/// The headers of a table's slots, beside a mutable borrow of what the lock guards.
-pub(crate) struct Headers<'a, K, V> {
-    slots: &'a Slots<K, V>,
-    books: &'a SlotBooks,
-}
-
-impl<K, V> Headers<'_, K, V> {
-    /// # Panics
-    ///
-    /// If there never was such a slot.
-    #[inline]
-    pub(crate) fn get(&self, slot: u32) -> &Header {
-        self.slots.header_of(self.books, slot)
-    }
-}
-
-impl<K, V, X> Deref for Writer<'_, K, V, X> {
+impl<X> Deref for Writer<'_, X> {
     type Target = X;
 
+    #[inline]
     fn deref(&self) -> &X {
         &self.books.guarded
     }
 }
 
-impl<K, V, X> DerefMut for Writer<'_, K, V, X> {
+impl<X> DerefMut for Writer<'_, X> {
+    #[inline]
     fn deref_mut(&mut self) -> &mut X {
         &mut self.books.guarded
     }
 }
 
-impl<'a, K, V, X> Writer<'a, K, V, X> {
+impl<'a, X> Writer<'a, X> {
     /// What the lock guards, and the headers.
-    pub(crate) fn split(&mut self) -> (&mut X, Headers<'_, K, V>) {
-        let books = &mut *self.books;
-        (&mut books.guarded, Headers { slots: &self.table.slots, books: &books.slots })
+    #[inline]
+    pub(crate) fn split(&mut self) -> (&mut X, &'a Cells) {
+        (&mut self.books.guarded, &self.store.cells)
     }
 
-    pub(crate) fn header(&self, slot: u32) -> &Header {
-        self.table.slots.header_of(&self.books.slots, slot)
+    #[inline]
+    pub(crate) fn header(&self, slot: u32) -> &'a Header {
+        self.store.cells.header(slot)
     }
 
     /// Whether `slot` is that of an entry that can be found.
+    #[inline]
     pub(crate) fn is_live(&self, slot: u32) -> bool {
-        self.table.slots.is_live(&self.books.slots, slot)
+        self.store.cells.is_live(slot)
     }
 
     /// Slots are below this number.
     pub(crate) fn slots(&self) -> usize {
-        self.table.slots.room(&self.books.slots)
+        self.store.cells.room(&self.books.cells)
     }
 
-    pub(crate) fn find(&self, hash: u64, matches: impl Fn(&K) -> bool) -> Option<u32> {
-        let slots = &self.table.slots;
-        // SAFETY: of `cell`: the lock is held. Of `entry`: what is in the index is held, and leaves it under the lock.
-        let is_match = |slot| matches(&unsafe { slots.cell(slot).entry() }.0);
-        self.table.index.find_locked(&self.books.index, hash, |slot| is_match(slot).then_some(slot))
-    }
-
-    /// Adds an entry whose key is not in the table.
-    pub(crate) fn publish(&mut self, hash: u64, entry: (K, V)) -> u32 {
-        let slot = self.take(hash, entry);
-        let Books { index, slots, .. } = &mut *self.books;
-        let hash_of = |slot| self.table.slots.header_of(slots, slot).hash();
-        self.table.index.insert(index, hash, slot, hash_of);
-        slot
-    }
-
-    /// Puts a new entry in the place of the live `old`. The mark and the pin go with the place.
-    pub(crate) fn replace(&mut self, old: u32, entry: (K, V)) -> (u32, Unlinked) {
-        assert!(self.is_live(old), "slot {old} has no entry");
-        let (hash, mark, pinned) = {
-            let header = self.header(old);
-            (header.hash(), header.mark(), header.is_pinned())
-        };
-        let new = self.take(hash, entry);
-        self.header(new).set_mark(mark);
-        self.header(new).set_pinned(pinned);
-        self.table.index.replace(&self.books.index, hash, old, new);
-        self.table.slots.end(&self.books.slots, old);
-        (new, Unlinked { slot: old, table: self.table.id() })
-    }
-
-    /// Takes a live entry out of the index.
+    /// Takes a live entry out.
     #[inline]
-    pub(crate) fn unlink(&mut self, slot: u32) -> Unlinked {
+    pub(crate) fn take_out(&mut self, slot: u32, weight: u64, cause: RemovalCause) {
         let header = self.header(slot);
         assert!(header.is_live(), "slot {slot} has no entry");
-        let hash = header.hash();
-        self.table.index.remove(&mut self.books.index, hash, slot);
-        self.table.slots.end(&self.books.slots, slot);
-        Unlinked { slot, table: self.table.id() }
+        self.store.index.remove(&mut self.books.index, header.hash(), slot);
+        header.end(cause);
+        self.push_departed(slot, weight);
     }
 
-    /// Ends an entry that is not in the index any more. Its header's hash is lost.
+    /// Lets go of an entry that has been replaced.
+    pub(crate) fn depart(&mut self, unlinked: Unlinked, weight: u64) {
+        self.store.check(unlinked.store);
+        self.push_departed(unlinked.slot, weight);
+    }
+
     #[inline]
-    pub(crate) fn depart(&mut self, unlinked: Unlinked, cause: RemovalCause, departures: &mut Departures) {
-        self.table.check_owner(unlinked.table);
-        self.table.check_owner(departures.table);
-        self.table.slots.depart(&self.books.slots, unlinked.slot, cause, &mut departures.chain);
-    }
-
-    /// The entry of a slot that is live. It can be read after the lock is released, as long as the guard lives.
-    pub(crate) fn found<'g>(&self, _pinned: &'g Guard, slot: u32) -> Option<Found<'g, K, V>>
-    where
-        'a: 'g,
-    {
-        // SAFETY: live, thus given out. For what `Found` promises: the slot is in the index while the guard exists.
-        self.is_live(slot).then(|| Found { slot, cell: unsafe { self.table.slots.cell(slot) } })
+    fn push_departed(&mut self, slot: u32, weight: u64) {
+        let Books { departing, open, .. } = &mut *self.books;
+        let departures = if self.store.is_heard { departing } else { open };
+        self.store.cells.push(slot, &mut departures.chain);
+        departures.weight = departures.weight.saturating_add(weight);
     }
 
     /// The slots of some hashes from `cursor` on, in the empty `out`, and where to go on. See [`Index::entries_from`].
     pub(crate) fn entries_from(&self, cursor: u64, out: &mut Vec<u32>) -> Option<u64> {
-        let hash_of = |slot| self.header(slot).hash();
-        self.table.index.entries_from(&self.books.index, cursor, out, hash_of)
+        self.store.index.entries_from(&self.books.index, cursor, out, |slot| self.header(slot).hash())
     }
 
-    pub(crate) fn no_departures(&self) -> Departures {
-        Departures { chain: Chain::new(), weight: 0, table: self.table.id() }
-    }
-
-    /// Hands over entries that the listener has seen, to wait for their readers. More than the weight `heavy` should not
-    /// wait long.
-    pub(crate) fn retire(&mut self, departures: Departures, heavy: u64) {
-        self.table.check_owner(departures.table);
-        let books = &mut *self.books;
-        self.table.slots.append(&books.slots, &mut books.open, departures.chain);
-        books.open_weight = books.open_weight.saturating_add(departures.weight);
-        if books.open.len >= self.table.waiting.batch || books.open_weight > heavy {
-            self.seal();
+    /// What is to be done when the lock is released, which it should be now: the entries for the listener, and what is
+    /// due. More than the weight `heavy` should not wait long.
+    #[inline]
+    pub(crate) fn close(&mut self, heavy: u64) -> Option<(Departures, Due)> {
+        let books = &*self.books;
+        let is_full = books.open.chain.len >= self.store.waiting.batch || books.open.weight > heavy;
+        if books.departing.is_empty() && !is_full && !books.index_waits {
+            return None;
         }
+        Some(self.hand_out(heavy))
+    }
+
+    #[cold]
+    fn hand_out(&mut self, heavy: u64) -> (Departures, Due) {
+        let mut departures = self.books.departing.take();
+        departures.store = self.store.id();
+        (departures, self.news(heavy))
+    }
+
+    /// Hands over entries that the listener has seen, to wait for their readers.
+    pub(crate) fn retire(&mut self, departures: Departures, heavy: u64) -> Due {
+        self.store.check_departures(&departures);
+        let open = &mut self.books.open;
+        self.store.cells.append(&mut open.chain, departures.chain);
+        open.weight = open.weight.saturating_add(departures.weight);
+        self.news(heavy)
+    }
+
+    /// Seals the open batch if it is full, and says what is due then.
+    fn news(&mut self, heavy: u64) -> Due {
+        let Waiting { batch, most } = self.store.waiting;
+        let books = &mut *self.books;
+        if std::mem::take(&mut books.index_waits) {
+            return Due::Press;
+        }
+        if books.open.chain.len < batch && books.open.weight <= heavy {
+            return Due::Nothing;
+        }
+        self.seal();
+        let books = &mut *self.books;
+        if books.sealed_slots <= most && books.sealed_weight <= heavy {
+            books.next_press = 0;
+            return Due::Collect;
+        }
+        // If pressing does not help, because a reader stays, the next time is after another batch.
+        if books.sealed_slots < books.next_press {
+            return Due::Collect;
+        }
+        books.next_press = books.sealed_slots + batch;
+        Due::Press
     }
 
     /// Lets the open batch wait for its readers, if there is anything in it.
     pub(crate) fn seal(&mut self) {
         let books = &mut *self.books;
-        if books.open.len == 0 {
+        if books.open.is_empty() {
             return;
         }
-        let chain = std::mem::replace(&mut books.open, Chain::new());
-        let weight = std::mem::take(&mut books.open_weight);
-        books.sealed_slots += chain.len;
-        books.sealed_weight = books.sealed_weight.saturating_add(weight);
-        books.sealed.push_back(Batch { ticket: Ticket::draw(), chain, weight });
+        let slots = books.open.take();
+        books.sealed_slots += slots.chain.len;
+        books.sealed_weight = books.sealed_weight.saturating_add(slots.weight);
+        books.sealed.push_back(Batch { ticket: Ticket::draw(), slots });
     }
 
     /// Whether anything waits for its readers.
     pub(crate) fn is_waiting(&self) -> bool {
-        !self.books.sealed.is_empty() || self.table.index.is_waiting(&self.books.index)
-    }
-
-    /// Whether more waits than should: then [`press`] helps, better without the lock. If it does not, because a reader
-    /// stays, the next time is after another batch.
-    pub(crate) fn is_pressed(&mut self, heavy: u64) -> bool {
-        let Waiting { batch, most } = self.table.waiting;
-        let books = &mut *self.books;
-        if books.sealed_slots <= most && books.sealed_weight <= heavy {
-            books.next_press = 0;
-            return false;
-        }
-        let is_time = books.sealed_slots >= books.next_press;
-        if is_time {
-            books.next_press = books.sealed_slots + batch;
-        }
-        is_time
+        !self.books.sealed.is_empty() || self.store.index.is_waiting(&self.books.index)
     }
 
     /// The batches whose readers have gone. Where nothing needs dropping they are recycled at once.
-    #[inline]
     pub(crate) fn spent(&mut self) -> Option<Spent> {
-        self.table.index.free_retired(&mut self.books.index);
-        match self.books.sealed.front() {
-            Some(batch) if batch.ticket.has_passed() => self.passed_batches(),
-            _ => None,
-        }
-    }
-
-    #[cold]
-    fn passed_batches(&mut self) -> Option<Spent> {
         let books = &mut *self.books;
-        let mut spent = Chain::new();
+        self.store.index.free_retired(&mut books.index);
+        let mut chain = Chain::new();
         while books.sealed.front().is_some_and(|batch| batch.ticket.has_passed()) {
-            let batch = books.sealed.pop_front().expect("there is a front");
-            books.sealed_slots -= batch.chain.len;
-            books.sealed_weight = books.sealed_weight.saturating_sub(batch.weight);
-            self.table.slots.append(&books.slots, &mut spent, batch.chain);
+            let Batch { slots, .. } = books.sealed.pop_front().expect("there is a front");
+            books.sealed_slots -= slots.chain.len;
+            books.sealed_weight = books.sealed_weight.saturating_sub(slots.weight);
+            self.store.cells.append(&mut chain, slots.chain);
         }
-        if std::mem::needs_drop::<(K, V)>() {
-            return Some(Spent { chain: spent, table: self.table.id() });
+        if self.store.needs_drop && chain.len > 0 {
+            return Some(Spent { chain, store: self.store.id() });
         }
-        self.table.slots.release(&mut books.slots, spent);
+        self.store.cells.release(&mut books.cells, chain);
         None
     }
 
     /// Makes slots free whose entries have been dropped.
     pub(crate) fn recycle(&mut self, spent: Spent) {
-        self.table.check_owner(spent.table);
-        self.table.slots.release(&mut self.books.slots, spent.chain);
+        self.store.check(spent.store);
+        self.store.cells.release(&mut self.books.cells, spent.chain);
     }
 
-    fn take(&mut self, hash: u64, entry: (K, V)) -> u32 {
-        if !self.table.slots.has_room(&self.books.slots) && self.slots() >= self.table.expected_slots {
+    /// A slot to be filled.
+    #[inline]
+    fn take(&mut self) -> u32 {
+        if !self.store.cells.has_room(&self.books.cells) && self.slots() >= self.store.expected_slots {
             self.press_for_slots();
         }
-        self.table.slots.take(&mut self.books.slots, hash, entry)
+        self.store.cells.take(&mut self.books.cells)
     }
 
     /// Tries to get spent slots rather than fresh memory.
@@ -474,16 +565,26 @@ impl<'a, K, V, X> Writer<'a, K, V, X> {
     fn press_for_slots(&mut self) {
         self.seal();
         press();
-        if !std::mem::needs_drop::<(K, V)>() {
-            self.spent();
+        if !self.store.needs_drop {
+            // Nothing needs dropping: it is recycled.
+            let _ = self.spent();
         }
+    }
+
+    /// Puts a filled slot into the index.
+    #[inline]
+    fn enlist(&mut self, hash: u64, slot: u32) {
+        let Books { index, index_waits, .. } = &mut *self.books;
+        let hash_of = |slot| self.store.cells.header(slot).hash();
+        *index_waits |= self.store.index.insert(index, hash, slot, hash_of);
     }
 
     /// Checks the index and the slots, of which `len` should be live. Nothing may be under way elsewhere.
     pub(crate) fn validate(&self, len: usize) {
-        self.table.index.validate(&self.books.index, |slot| self.header(slot).hash());
-        let waiting =
-            self.books.sealed.iter().map(|batch| batch.chain.len).sum::<u32>() + self.books.open.len;
-        self.table.slots.validate(&self.books.slots, len, waiting as usize);
+        let books = &*self.books;
+        self.store.index.validate(&books.index, |slot| self.header(slot).hash());
+        let sealed = books.sealed.iter().map(|batch| batch.slots.chain.len).sum::<u32>();
+        let waiting = sealed + books.open.chain.len + books.departing.chain.len;
+        self.store.cells.validate(&books.cells, len, waiting as usize);
     }
 }
