@@ -388,31 +388,30 @@ where
     pub(crate) fn store(&self, key: K, value: V, options: InsertOptions, seen: Seen) -> Stored<K> {
         let by_weigher = || self.inner.weigher.as_ref().map_or(1, |weigher| weigher(&key, &value));
         let weight = options.weight.unwrap_or_else(by_weigher);
-        let arrival = Arrival { hash: self.inner.hash(&key), weight, pin: options.pinned };
+        let mut arrival = Arrival { hash: self.inner.hash(&key), weight, pin: options.pinned, missing: 0 };
         let mut entry = Some((key, value));
+        let mut panics = Panics::default();
         let segment = self.inner.segment(arrival.hash);
-        let (outcome, leaving) = segment.insert(&self.inner.bank, arrival, &mut entry, seen, None);
+        let outcome = segment.insert(&self.inner.bank, &mut arrival, &mut entry, seen, &mut panics);
         if outcome == Outcome::Stored {
-            leaving.settle();
+            panics.resume();
             return Stored::Yes;
         }
-        self.store_otherwise(arrival, entry, outcome, leaving, seen)
+        self.store_otherwise(arrival, entry, outcome, panics, seen)
     }
 
     #[cold]
     fn store_otherwise(
         &self,
-        arrival: Arrival,
+        mut arrival: Arrival,
         mut entry: Option<(K, V)>,
         mut outcome: Outcome,
-        leaving: Leaving<'_, K, V>,
+        mut panics: Panics,
         seen: Seen,
     ) -> Stored<K> {
-        let mut panics = Panics::default();
-        leaving.settle_but(&mut panics);
-        if let Outcome::NoRoom(missing) = outcome {
+        if outcome == Outcome::NoRoom {
             let left;
-            (outcome, left) = self.inner.store_with_more_room(arrival, &mut entry, missing, seen);
+            (outcome, left) = self.inner.store_with_more_room(&mut arrival, &mut entry, seen);
             left.into_iter().for_each(|leaving| leaving.settle_but(&mut panics));
         }
         let stored = match (outcome, entry) {
@@ -476,9 +475,8 @@ impl<K, V, S> Inner<K, V, S> {
     /// Moves budget to the segment until the entry fits or nothing can be had.
     fn store_with_more_room(
         &self,
-        arrival: Arrival,
+        arrival: &mut Arrival,
         entry: &mut Option<(K, V)>,
-        mut missing: u64,
         seen: Seen,
     ) -> (Outcome, Vec<Leaving<'_, K, V>>)
     where
@@ -490,16 +488,15 @@ impl<K, V, S> Inner<K, V, S> {
         let _moving = self.bank.moving.lock();
         let mut carried = self.bank.carry();
         loop {
-            self.gather(index, missing, &mut carried, &mut left);
+            self.gather(index, arrival.missing, &mut carried, &mut left);
             let (outcome, leaving) = if carried.amount == 0 {
-                segment.refuse(&self.bank, arrival, entry, seen)
+                segment.refuse(&self.bank, *arrival, entry, seen)
             } else {
-                segment.insert(&self.bank, arrival, entry, seen, Some(&mut carried))
+                segment.insert_with_more(&self.bank, arrival, entry, seen, &mut carried)
             };
             left.push(leaving);
-            match outcome {
-                Outcome::NoRoom(more) => missing = more,
-                done => return (done, left),
+            if outcome != Outcome::NoRoom {
+                return (outcome, left);
             }
         }
     }

@@ -285,26 +285,26 @@ fn custom_policy_panics() {
         fn reserve(&mut self, _: usize) {
             tick();
         }
-        fn admit(&mut self, _: u64, _: u64, _: &Entries<'_>) -> bool {
+        fn admit(&mut self, _: u64, _: u64, _: Entries<'_>) -> bool {
             tick();
             true
         }
-        fn insert(&mut self, slot: Slot, _: &Entries<'_>) {
+        fn insert(&mut self, slot: Slot, _: Entries<'_>) {
             tick();
             self.0.push(slot);
         }
-        fn hit(&mut self, _: Slot, _: &Entries<'_>) {
+        fn hit(&mut self, _: Slot, _: Entries<'_>) {
             tick();
         }
-        fn moved(&mut self, old: Slot, new: Slot, _: &Entries<'_>) {
+        fn moved(&mut self, old: Slot, new: Slot, _: Entries<'_>) {
             tick();
             self.0.iter_mut().filter(|slot| **slot == old).for_each(|slot| *slot = new);
         }
-        fn evict(&mut self, _: &Entries<'_>) -> Option<Slot> {
+        fn evict(&mut self, _: Entries<'_>) -> Option<Slot> {
             tick();
             (!self.0.is_empty()).then(|| self.0.remove(0))
         }
-        fn remove(&mut self, slot: Slot, _: RemovalCause, _: &Entries<'_>) {
+        fn remove(&mut self, slot: Slot, _: RemovalCause, _: Entries<'_>) {
             tick();
             self.0.retain(|&other| other != slot);
         }
@@ -377,9 +377,9 @@ fn custom_policy_talks_nonsense() {
         fn reads(&self) -> Reads {
             Reads::Marked(200)
         }
-        fn insert(&mut self, _: Slot, _: &Entries<'_>) {}
-        fn moved(&mut self, _: Slot, _: Slot, _: &Entries<'_>) {}
-        fn evict(&mut self, _: &Entries<'_>) -> Option<Slot> {
+        fn insert(&mut self, _: Slot, _: Entries<'_>) {}
+        fn moved(&mut self, _: Slot, _: Slot, _: Entries<'_>) {}
+        fn evict(&mut self, _: Entries<'_>) -> Option<Slot> {
             self.0 = self.0.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
             match self.0 % 5 {
                 0 => None,
@@ -388,7 +388,7 @@ fn custom_policy_talks_nonsense() {
                 _ => Some(Slot::new((self.0 >> 8) % 40)),
             }
         }
-        fn remove(&mut self, _: Slot, _: RemovalCause, _: &Entries<'_>) {}
+        fn remove(&mut self, _: Slot, _: RemovalCause, _: Entries<'_>) {}
         fn walk(&self, _: End, visit: &mut dyn FnMut(Slot) -> ControlFlow<()>) {
             let _ = [0, 0, u32::MAX, 7, 1 << 20].into_iter().map(Slot::new).try_for_each(visit);
         }

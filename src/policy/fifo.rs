@@ -35,19 +35,19 @@ impl Policy for Fifo {
         self.queue.reserve(slots);
     }
 
-    fn insert(&mut self, slot: Slot, _: &Entries<'_>) {
+    fn insert(&mut self, slot: Slot, _: Entries<'_>) {
         self.queue.push_back(QUEUE, slot.number());
     }
 
-    fn moved(&mut self, old: Slot, new: Slot, _: &Entries<'_>) {
+    fn moved(&mut self, old: Slot, new: Slot, _: Entries<'_>) {
         self.queue.replace(old.number(), new.number());
     }
 
-    fn evict(&mut self, _: &Entries<'_>) -> Option<Slot> {
+    fn evict(&mut self, _: Entries<'_>) -> Option<Slot> {
         self.queue.pop_front(QUEUE).map(Slot::new)
     }
 
-    fn remove(&mut self, slot: Slot, _: RemovalCause, _: &Entries<'_>) {
+    fn remove(&mut self, slot: Slot, _: RemovalCause, _: Entries<'_>) {
         self.queue.remove(slot.number());
     }
 
@@ -55,7 +55,7 @@ impl Policy for Fifo {
         walk(&self.queue, &[QUEUE], from, visit);
     }
 
-    fn validate(&self, len: usize, _: &Entries<'_>) {
+    fn validate(&self, len: usize, _: Entries<'_>) {
         self.queue.validate();
         assert_eq!(self.queue.len(QUEUE), len, "the queue has lost track of entries");
     }

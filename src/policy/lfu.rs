@@ -132,14 +132,14 @@ impl Policy for Lfu {
         }
     }
 
-    fn insert(&mut self, slot: Slot, _: &Entries<'_>) {
+    fn insert(&mut self, slot: Slot, _: Entries<'_>) {
         let lowest = self.by_priority.front(QUEUE).map(|front| self.group(front));
         // Nothing is below the level, so at most one group is below a newcomer.
         let below = lowest.filter(|lowest| lowest.priority <= self.level).map(|lowest| lowest.last);
         self.link(slot.number(), self.level + 1, below);
     }
 
-    fn hit(&mut self, slot: Slot, _: &Entries<'_>) {
+    fn hit(&mut self, slot: Slot, _: Entries<'_>) {
         let slot = slot.number();
         if !self.is_linked(slot) {
             return;
@@ -158,7 +158,7 @@ impl Policy for Lfu {
         self.link(slot, priority, below);
     }
 
-    fn moved(&mut self, old: Slot, new: Slot, _: &Entries<'_>) {
+    fn moved(&mut self, old: Slot, new: Slot, _: Entries<'_>) {
         let (old, new) = (old.number(), new.number());
         if !self.is_linked(old) {
             return;
@@ -172,14 +172,14 @@ impl Policy for Lfu {
         }
     }
 
-    fn evict(&mut self, _: &Entries<'_>) -> Option<Slot> {
+    fn evict(&mut self, _: Entries<'_>) -> Option<Slot> {
         let victim = self.by_priority.front(QUEUE)?;
         self.level = self.group(victim).priority;
         self.unlink(victim);
         Some(Slot::new(victim))
     }
 
-    fn remove(&mut self, slot: Slot, _: RemovalCause, _: &Entries<'_>) {
+    fn remove(&mut self, slot: Slot, _: RemovalCause, _: Entries<'_>) {
         if self.is_linked(slot.number()) {
             self.unlink(slot.number());
         }
@@ -192,7 +192,7 @@ impl Policy for Lfu {
         };
     }
 
-    fn validate(&self, len: usize, _: &Entries<'_>) {
+    fn validate(&self, len: usize, _: Entries<'_>) {
         self.by_priority.validate();
         assert_eq!(self.by_priority.len(QUEUE), len, "the list has lost track of entries");
         let mut members = vec![0; self.groups.len()];

@@ -37,25 +37,25 @@ impl Policy for Lru {
         self.by_use.reserve(slots);
     }
 
-    fn insert(&mut self, slot: Slot, _: &Entries<'_>) {
+    fn insert(&mut self, slot: Slot, _: Entries<'_>) {
         self.by_use.push_back(QUEUE, slot.number());
     }
 
-    fn hit(&mut self, slot: Slot, _: &Entries<'_>) {
+    fn hit(&mut self, slot: Slot, _: Entries<'_>) {
         if self.by_use.list_of(slot.number()).is_some() {
             self.by_use.move_to_back(QUEUE, slot.number());
         }
     }
 
-    fn moved(&mut self, old: Slot, new: Slot, _: &Entries<'_>) {
+    fn moved(&mut self, old: Slot, new: Slot, _: Entries<'_>) {
         self.by_use.replace(old.number(), new.number());
     }
 
-    fn evict(&mut self, _: &Entries<'_>) -> Option<Slot> {
+    fn evict(&mut self, _: Entries<'_>) -> Option<Slot> {
         self.by_use.pop_front(QUEUE).map(Slot::new)
     }
 
-    fn remove(&mut self, slot: Slot, _: RemovalCause, _: &Entries<'_>) {
+    fn remove(&mut self, slot: Slot, _: RemovalCause, _: Entries<'_>) {
         self.by_use.remove(slot.number());
     }
 
@@ -63,7 +63,7 @@ impl Policy for Lru {
         walk(&self.by_use, &[QUEUE], from, visit);
     }
 
-    fn validate(&self, len: usize, _: &Entries<'_>) {
+    fn validate(&self, len: usize, _: Entries<'_>) {
         self.by_use.validate();
         assert_eq!(self.by_use.len(QUEUE), len, "the list has lost track of entries");
     }

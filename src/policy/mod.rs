@@ -32,18 +32,18 @@
 //!     fn reads(&self) -> Reads {
 //!         Reads::Ignored
 //!     }
-//!     fn insert(&mut self, slot: Slot, _: &Entries<'_>) {
+//!     fn insert(&mut self, slot: Slot, _: Entries<'_>) {
 //!         self.0.push(slot);
 //!     }
-//!     fn moved(&mut self, old: Slot, new: Slot, _: &Entries<'_>) {
+//!     fn moved(&mut self, old: Slot, new: Slot, _: Entries<'_>) {
 //!         for slot in self.0.iter_mut().filter(|slot| **slot == old) {
 //!             *slot = new;
 //!         }
 //!     }
-//!     fn evict(&mut self, _: &Entries<'_>) -> Option<Slot> {
+//!     fn evict(&mut self, _: Entries<'_>) -> Option<Slot> {
 //!         self.0.pop()
 //!     }
-//!     fn remove(&mut self, slot: Slot, _: RemovalCause, _: &Entries<'_>) {
+//!     fn remove(&mut self, slot: Slot, _: RemovalCause, _: Entries<'_>) {
 //!         self.0.retain(|&other| other != slot);
 //!     }
 //!     fn walk(&self, from: End, visit: &mut dyn FnMut(Slot) -> ControlFlow<()>) {
@@ -162,12 +162,12 @@ pub enum End {
 pub struct Entries<'a> {
     cells: &'a Cells,
     /// By slot; none while all are 1.
-    weights: &'a [u64],
+    weights: &'a Vec<u64>,
 }
 
 impl<'a> Entries<'a> {
     #[inline]
-    pub(crate) fn new(cells: &'a Cells, weights: &'a [u64]) -> Self {
+    pub(crate) fn new(cells: &'a Cells, weights: &'a Vec<u64>) -> Self {
         Self { cells, weights }
     }
 
@@ -190,6 +190,12 @@ impl<'a> Entries<'a> {
     #[must_use]
     pub fn mark(&self, slot: Slot) -> u8 {
         self.cells.header(slot.number()).mark()
+    }
+
+    /// Prefetch.
+    #[inline]
+    pub fn prefetch(&self, slot: Slot) {
+        self.cells.prefetch(slot.number());
     }
 
     /// Sets that counter back. A read at the same moment may be lost.
@@ -229,16 +235,16 @@ pub trait Policy: Send + 'static {
     ///
     /// Room is made after this, and [`insert`](Self::insert) follows when there is enough. The cache may ask again for
     /// the same entry, when room must come from other segments.
-    fn admit(&mut self, hash: u64, weight: u64, entries: &Entries<'_>) -> bool {
+    fn admit(&mut self, hash: u64, weight: u64, entries: Entries<'_>) -> bool {
         let _ = (hash, weight, entries);
         true
     }
 
     /// A new entry stands in `slot`.
-    fn insert(&mut self, slot: Slot, entries: &Entries<'_>);
+    fn insert(&mut self, slot: Slot, entries: Entries<'_>);
 
     /// An entry was read: only for [`Reads::Recorded`]. The slot may be one that has left since; then it means nothing.
-    fn hit(&mut self, slot: Slot, entries: &Entries<'_>) {
+    fn hit(&mut self, slot: Slot, entries: Entries<'_>) {
         let _ = (slot, entries);
     }
 
@@ -246,22 +252,22 @@ pub trait Policy: Send + 'static {
     ///
     /// Nothing else of it changed: its mark has come along. `entries` still knows `old`. That the entry was used is told
     /// afterwards, as a read is.
-    fn moved(&mut self, old: Slot, new: Slot, entries: &Entries<'_>);
+    fn moved(&mut self, old: Slot, new: Slot, entries: Entries<'_>);
 
     /// Chooses the entry that leaves to make room, and forgets it; none if it has no entry.
-    fn evict(&mut self, entries: &Entries<'_>) -> Option<Slot>;
+    fn evict(&mut self, entries: Entries<'_>) -> Option<Slot>;
 
     /// An entry leaves that the policy has not chosen.
     ///
     /// `Replaced` comes here only when an entry had to leave for its own new value (see [`moved`](Self::moved)).
     /// A pin takes the entry out as `Explicit`, and when the capacity shrinks `Size` may come.
-    fn remove(&mut self, slot: Slot, cause: RemovalCause, entries: &Entries<'_>);
+    fn remove(&mut self, slot: Slot, cause: RemovalCause, entries: Entries<'_>);
 
     /// Visits the slots in the order in which they would leave, or in the opposite one, until told to stop.
     fn walk(&self, from: End, visit: &mut dyn FnMut(Slot) -> ControlFlow<()>);
 
     /// Checks the policy's own books and panics if they are wrong. `len` is how many entries it should have.
-    fn validate(&self, len: usize, entries: &Entries<'_>) {
+    fn validate(&self, len: usize, entries: Entries<'_>) {
         let _ = (len, entries);
     }
 }

@@ -68,13 +68,13 @@ impl S3Fifo {
         }
     }
 
-    fn link(&mut self, queue: usize, slot: Slot, entries: &Entries<'_>) {
+    fn link(&mut self, queue: usize, slot: Slot, entries: Entries<'_>) {
         self.queues.push_back(queue, slot.number());
         self.weights[queue] += entries.weight(slot);
     }
 
     /// Moves the front of the small queue to the back of the main one.
-    fn promote(&mut self, slot: Slot, entries: &Entries<'_>) {
+    fn promote(&mut self, slot: Slot, entries: Entries<'_>) {
         entries.set_mark(slot, 0);
         let weight = entries.weight(slot);
         self.weights[SMALL] -= weight;
@@ -115,7 +115,7 @@ impl Policy for S3Fifo {
         self.tick_shift = (self.ghost.records() / GHOST_TICKS).max(1).next_power_of_two().trailing_zeros();
     }
 
-    fn admit(&mut self, hash: u64, _: u64, _: &Entries<'_>) -> bool {
+    fn admit(&mut self, hash: u64, _: u64, _: Entries<'_>) -> bool {
         // Asked again for the same entry: its record has been taken already.
         if self.returning != Some(hash) {
             self.returning = self.ghost.take(hash).map(|_| hash);
@@ -123,20 +123,20 @@ impl Policy for S3Fifo {
         true
     }
 
-    fn insert(&mut self, slot: Slot, entries: &Entries<'_>) {
+    fn insert(&mut self, slot: Slot, entries: Entries<'_>) {
         // Taken in any case: an entry may have been admitted and then refused, and this one may never have been asked for.
         let returning = self.returning.take();
         let queue = if returning.is_some_and(|hash| hash == entries.hash(slot)) { MAIN } else { SMALL };
         self.link(queue, slot, entries);
     }
 
-    fn moved(&mut self, old: Slot, new: Slot, entries: &Entries<'_>) {
+    fn moved(&mut self, old: Slot, new: Slot, entries: Entries<'_>) {
         let Some(queue) = self.queues.list_of(old.number()) else { return };
         self.queues.replace(old.number(), new.number());
         self.weights[queue] = self.weights[queue] - entries.weight(old) + entries.weight(new);
     }
 
-    fn evict(&mut self, entries: &Entries<'_>) -> Option<Slot> {
+    fn evict(&mut self, entries: Entries<'_>) -> Option<Slot> {
         for _ in 0..MOST_STEPS {
             let donor = self.donor();
             let slot = Slot::new(self.queues.front(donor)?);
@@ -159,7 +159,7 @@ impl Policy for S3Fifo {
         Some(slot)
     }
 
-    fn remove(&mut self, slot: Slot, _: RemovalCause, entries: &Entries<'_>) {
+    fn remove(&mut self, slot: Slot, _: RemovalCause, entries: Entries<'_>) {
         if let Some(queue) = self.queues.remove(slot.number()) {
             self.weights[queue] -= entries.weight(slot);
         }
@@ -170,7 +170,7 @@ impl Policy for S3Fifo {
         walk(&self.queues, &[SMALL, MAIN], from, visit);
     }
 
-    fn validate(&self, len: usize, entries: &Entries<'_>) {
+    fn validate(&self, len: usize, entries: Entries<'_>) {
         self.queues.validate();
         assert_eq!(
             self.queues.len(SMALL) + self.queues.len(MAIN),

@@ -47,18 +47,18 @@ impl Policy for Sieve {
         self.queue.reserve(slots);
     }
 
-    fn insert(&mut self, slot: Slot, _: &Entries<'_>) {
+    fn insert(&mut self, slot: Slot, _: Entries<'_>) {
         self.queue.push_back(QUEUE, slot.number());
     }
 
-    fn moved(&mut self, old: Slot, new: Slot, _: &Entries<'_>) {
+    fn moved(&mut self, old: Slot, new: Slot, _: Entries<'_>) {
         self.queue.replace(old.number(), new.number());
         if self.hand == Some(old.number()) {
             self.hand = Some(new.number());
         }
     }
 
-    fn evict(&mut self, entries: &Entries<'_>) -> Option<Slot> {
+    fn evict(&mut self, entries: Entries<'_>) -> Option<Slot> {
         let oldest = self.queue.front(QUEUE)?;
         let mut at = self.hand.unwrap_or(oldest);
         // After one round all bits are cleared, unless readers set them again meanwhile: that must not keep us here.
@@ -72,10 +72,13 @@ impl Policy for Sieve {
         }
         self.hand = self.queue.next(at);
         self.queue.remove(at);
+        if let Some(next) = self.hand {
+            entries.prefetch(Slot::new(next));
+        }
         Some(Slot::new(at))
     }
 
-    fn remove(&mut self, slot: Slot, _: RemovalCause, _: &Entries<'_>) {
+    fn remove(&mut self, slot: Slot, _: RemovalCause, _: Entries<'_>) {
         if self.hand == Some(slot.number()) {
             self.hand = self.queue.next(slot.number());
         }
@@ -98,7 +101,7 @@ impl Policy for Sieve {
         };
     }
 
-    fn validate(&self, len: usize, _: &Entries<'_>) {
+    fn validate(&self, len: usize, _: Entries<'_>) {
         self.queue.validate();
         assert_eq!(self.queue.len(QUEUE), len, "the queue has lost track of entries");
         let linked = self.hand.is_none_or(|slot| self.queue.list_of(slot).is_some());

@@ -111,7 +111,7 @@ impl Sim {
                 let mark = self.book.entries().mark(slot);
                 self.book.entries().set_mark(slot, (mark + 1).min(most));
             }
-            Reads::Recorded => self.policy.hit(slot, &self.book.entries()),
+            Reads::Recorded => self.policy.hit(slot, self.book.entries()),
         }
     }
 
@@ -119,7 +119,7 @@ impl Sim {
     pub(super) fn insert(&mut self, key: u64, weight: u64) -> bool {
         if let Some(&slot) = self.pinned.get(&key) {
             let new = self.take_slot(key, self.book.weight(slot));
-            self.policy.moved(slot, new, &self.book.entries());
+            self.policy.moved(slot, new, self.book.entries());
             self.free.push(slot);
             self.pinned.insert(key, new);
             return true;
@@ -127,11 +127,11 @@ impl Sim {
         if self.index.contains_key(&key) {
             return self.update(key, weight);
         }
-        if weight > self.capacity || !self.policy.admit(hash_of(key), weight, &self.book.entries()) {
+        if weight > self.capacity || !self.policy.admit(hash_of(key), weight, self.book.entries()) {
             return false;
         }
         // The cache may ask twice.
-        if key.is_multiple_of(3) && !self.policy.admit(hash_of(key), weight, &self.book.entries()) {
+        if key.is_multiple_of(3) && !self.policy.admit(hash_of(key), weight, self.book.entries()) {
             return false;
         }
         self.tell(|oracle| oracle.admit(key));
@@ -145,7 +145,7 @@ impl Sim {
             oracle.weigh(key, weight);
             oracle.insert(key);
         });
-        self.policy.insert(slot, &self.book.entries());
+        self.policy.insert(slot, self.book.entries());
         true
     }
 
@@ -159,7 +159,7 @@ impl Sim {
         let entries = self.book.entries();
         entries.set_mark(new, entries.mark(old));
         self.weight = self.weight - self.book.weight(old) + weight;
-        self.policy.moved(old, new, &self.book.entries());
+        self.policy.moved(old, new, self.book.entries());
         self.index.insert(key, new);
         self.free.push(old);
         self.tell(|oracle| oracle.weigh(key, weight));
@@ -170,7 +170,7 @@ impl Sim {
 
     fn make_room(&mut self, weight: u64) -> bool {
         while self.weight.saturating_add(weight) > self.capacity {
-            let victim = self.policy.evict(&self.book.entries());
+            let victim = self.policy.evict(self.book.entries());
             let key = victim.map(|slot| self.book.key(slot));
             if let Some(oracle) = &mut self.oracle {
                 assert_eq!(key, oracle.victim(), "another victim than the definition's");
@@ -190,9 +190,9 @@ impl Sim {
     pub(super) fn remove(&mut self, key: u64, cause: RemovalCause) -> bool {
         let Some(slot) = self.index.remove(&key) else { return false };
         self.tell(|oracle| oracle.remove(key, cause));
-        self.policy.remove(slot, cause, &self.book.entries());
+        self.policy.remove(slot, cause, self.book.entries());
         // What has left means nothing any more.
-        self.policy.remove(slot, cause, &self.book.entries());
+        self.policy.remove(slot, cause, self.book.entries());
         self.weight -= self.book.weight(slot);
         self.free.push(slot);
         true
@@ -211,10 +211,10 @@ impl Sim {
                 oracle.weigh(key, weight);
                 oracle.insert(key);
             });
-            self.policy.insert(slot, &self.book.entries());
+            self.policy.insert(slot, self.book.entries());
         } else if let Some(slot) = self.index.remove(&key) {
             self.tell(|oracle| oracle.remove(key, RemovalCause::Explicit));
-            self.policy.remove(slot, RemovalCause::Explicit, &self.book.entries());
+            self.policy.remove(slot, RemovalCause::Explicit, self.book.entries());
             self.weight -= self.book.weight(slot);
             self.pinned.insert(key, slot);
             self.pinned_weight += self.book.weight(slot);
@@ -258,7 +258,7 @@ impl Sim {
     }
 
     pub(super) fn validate(&self) {
-        self.policy.validate(self.index.len(), &self.book.entries());
+        self.policy.validate(self.index.len(), self.book.entries());
         assert!(self.weight <= self.capacity);
         let order = self.order(End::Coldest);
         assert_eq!(order.len(), self.index.len(), "a walk visits each entry once");

@@ -114,7 +114,7 @@ impl TinyLfu {
     }
 
     /// Moves a linked entry to the back of `queue`, which is not its own.
-    fn transfer(&mut self, slot: Slot, queue: usize, entries: &Entries<'_>) {
+    fn transfer(&mut self, slot: Slot, queue: usize, entries: Entries<'_>) {
         let weight = entries.weight(slot);
         if let Some(from) = self.queues.remove(slot.number()) {
             self.weights[from] -= weight;
@@ -124,7 +124,7 @@ impl TinyLfu {
     }
 
     /// Takes the mark of an entry: its reads since the last time.
-    fn take_mark(slot: Slot, entries: &Entries<'_>) -> u8 {
+    fn take_mark(slot: Slot, entries: Entries<'_>) -> u8 {
         let reads = entries.mark(slot);
         if reads > 0 {
             entries.set_mark(slot, 0);
@@ -134,12 +134,12 @@ impl TinyLfu {
 
     /// Counts an entry that is about to leave the window: its insert, put off until now so that this touches its block of
     /// the sketch for the first and only time, and its `reads`. Says how often it was used lately.
-    fn count_newcomer(&mut self, slot: Slot, reads: u8, entries: &Entries<'_>) -> u8 {
+    fn count_newcomer(&mut self, slot: Slot, reads: u8, entries: Entries<'_>) -> u8 {
         self.sketch.add(entries.hash(slot), 1 + reads, self.len())
     }
 
     /// What main would give up: the next entry without a mark.
-    fn hand(&mut self, entries: &Entries<'_>) -> Option<Slot> {
+    fn hand(&mut self, entries: Entries<'_>) -> Option<Slot> {
         for _ in 0..MOST_STEPS {
             let slot = Slot::new(self.queues.front(MAIN)?);
             let reads = Self::take_mark(slot, entries);
@@ -156,7 +156,7 @@ impl TinyLfu {
     }
 
     /// What the window would give up, and how often it was used lately.
-    fn candidate(&mut self, entries: &Entries<'_>) -> Option<(Slot, u8)> {
+    fn candidate(&mut self, entries: Entries<'_>) -> Option<(Slot, u8)> {
         let slot = self.window_front()?;
         let reads = Self::take_mark(slot, entries);
         // A window too small to have an old half speaks with the young one: else it could never grow again.
@@ -167,7 +167,7 @@ impl TinyLfu {
     }
 
     /// Moves on what has grown too old for its half of the window.
-    fn age_window(&mut self, entries: &Entries<'_>) {
+    fn age_window(&mut self, entries: Entries<'_>) {
         for _ in 0..MOST_SHIFTS {
             let Some(front) = self.queues.front(YOUNG) else { break };
             if self.weights[YOUNG] <= (self.window_target / 2).max(1) {
@@ -189,14 +189,14 @@ impl TinyLfu {
     }
 
     /// Takes an entry out of its queue, if it stands in one.
-    fn unlink(&mut self, slot: Slot, entries: &Entries<'_>) {
+    fn unlink(&mut self, slot: Slot, entries: Entries<'_>) {
         if let Some(queue) = self.queues.remove(slot.number()) {
             self.weights[queue] -= entries.weight(slot);
         }
     }
 
     /// The entry that should leave next.
-    fn victim(&mut self, entries: &Entries<'_>) -> Option<Slot> {
+    fn victim(&mut self, entries: Entries<'_>) -> Option<Slot> {
         if self.window_weight() < self.window_target
             && let Some(victim) = self.hand(entries)
         {
@@ -230,24 +230,24 @@ impl Policy for TinyLfu {
         self.sketch.reserve(slots);
     }
 
-    fn insert(&mut self, slot: Slot, entries: &Entries<'_>) {
+    fn insert(&mut self, slot: Slot, entries: Entries<'_>) {
         self.queues.push_back(YOUNG, slot.number());
         self.weights[YOUNG] += entries.weight(slot);
         self.age_window(entries);
     }
 
-    fn moved(&mut self, old: Slot, new: Slot, entries: &Entries<'_>) {
+    fn moved(&mut self, old: Slot, new: Slot, entries: Entries<'_>) {
         let Some(queue) = self.queues.list_of(old.number()) else { return };
         self.queues.replace(old.number(), new.number());
         self.weights[queue] = self.weights[queue] - entries.weight(old) + entries.weight(new);
     }
 
-    fn evict(&mut self, entries: &Entries<'_>) -> Option<Slot> {
+    fn evict(&mut self, entries: Entries<'_>) -> Option<Slot> {
         let victim = self.victim(entries)?;
         self.unlink(victim, entries);
         Some(victim)
     }
-    fn remove(&mut self, slot: Slot, _: RemovalCause, entries: &Entries<'_>) {
+    fn remove(&mut self, slot: Slot, _: RemovalCause, entries: Entries<'_>) {
         self.unlink(slot, entries);
     }
 
@@ -256,7 +256,7 @@ impl Policy for TinyLfu {
         walk(&self.queues, &[OLD, YOUNG, MAIN], from, visit);
     }
 
-    fn validate(&self, len: usize, entries: &Entries<'_>) {
+    fn validate(&self, len: usize, entries: Entries<'_>) {
         self.queues.validate();
         assert_eq!(self.len(), len, "the queues have lost track of entries");
         for queue in [YOUNG, OLD, MAIN] {

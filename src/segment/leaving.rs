@@ -21,22 +21,28 @@ impl<K, V> Leaving<'_, K, V> {
     /// With the first panic of the listener, after everything has been done.
     #[inline]
     pub(crate) fn settle(self) {
-        if self.left.is_some() {
-            let mut panics = Panics::default();
-            self.settle_but(&mut panics);
-            panics.resume();
-        }
+        let mut panics = Panics::default();
+        self.settle_but(&mut panics);
+        panics.resume();
     }
 
     /// As [`settle`](Self::settle), but leaves a panic of the listener for later.
+    #[inline]
     pub(crate) fn settle_but(self, panics: &mut Panics) {
-        let Self { segment, left: Some((departures, mut due)) } = self else { return };
-        let table = &segment.table;
+        if let Some((departures, due)) = self.left {
+            self.segment.settle(departures, due, panics);
+        }
+    }
+}
+
+impl<K, V> Segment<K, V> {
+    #[cold]
+    fn settle(&self, departures: Departures, mut due: Due, panics: &mut Panics) {
         if !departures.is_empty() {
-            for (key, value, cause) in table.departed(&departures) {
-                segment.notify(key, value, cause, panics);
+            for (key, value, cause) in self.table.departed(&departures) {
+                self.notify(key, value, cause, panics);
             }
-            let mut writer = table.lock();
+            let mut writer = self.table.lock();
             let heavy = writer.heavy();
             due = due.max(writer.retire(departures, heavy));
         }
@@ -44,12 +50,10 @@ impl<K, V> Leaving<'_, K, V> {
             press();
         }
         if due > Due::Nothing {
-            segment.collect();
+            self.collect();
         }
     }
-}
 
-impl<K, V> Segment<K, V> {
     /// Drops what no reader can see any more, and makes its memory free.
     pub(super) fn collect(&self) {
         let spent = self.table.lock().spent();

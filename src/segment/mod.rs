@@ -83,6 +83,8 @@ pub(crate) struct Arrival {
     pub(crate) weight: u64,
     /// Whether it is to be pinned; `None` keeps what the entry was that it replaces.
     pub(crate) pin: Option<bool>,
+    /// How much more budget the segment needs, if it found no room.
+    pub(crate) missing: u64,
 }
 
 impl Arrival {
@@ -118,8 +120,8 @@ pub(crate) enum Outcome {
     Stored,
     /// It is heavier than the whole capacity, the policy does not want it, or nothing may go to make room.
     Refused,
-    /// More budget is needed than the segment has, by this much.
-    NoRoom(u64),
+    /// More budget is needed than the segment has: see [`Arrival::missing`].
+    NoRoom,
     /// The key is not any more as it was seen.
     Changed,
 }
@@ -208,27 +210,57 @@ impl<K, V> Segment<K, V> {
     }
 
     /// Puts an entry in, over the key's current one or after making room, and leaves `None` behind if it was stored.
-    /// `carried` is budget from elsewhere.
-    #[inline]
     pub(crate) fn insert(
         &self,
         bank: &Bank,
-        mut arrival: Arrival,
+        arrival: &mut Arrival,
         entry: &mut Option<(K, V)>,
         seen: Seen,
-        carried: Option<&mut Carried<'_>>,
-    ) -> (Outcome, Leaving<'_, K, V>)
+        panics: &mut Panics,
+    ) -> Outcome
     where
         K: Eq,
     {
         self.table.prefetch(arrival.hash);
         let mut write = self.write();
-        if let Some(carried) = carried {
-            write.grant(carried.hand_over());
-        }
-        let current = self.find_locked(&write, arrival.hash, entry);
+        let outcome = self.put(&mut write, bank, arrival, entry, seen);
+        self.close(write).settle_but(panics);
+        outcome
+    }
+
+    /// The same with budget from elsewhere, and with what is to be settled left to the caller.
+    pub(crate) fn insert_with_more(
+        &self,
+        bank: &Bank,
+        arrival: &mut Arrival,
+        entry: &mut Option<(K, V)>,
+        seen: Seen,
+        carried: &mut Carried<'_>,
+    ) -> (Outcome, Leaving<'_, K, V>)
+    where
+        K: Eq,
+    {
+        let mut write = self.write();
+        write.grant(carried.hand_over());
+        let outcome = self.put(&mut write, bank, arrival, entry, seen);
+        (outcome, self.close(write))
+    }
+
+    #[inline(always)]
+    fn put(
+        &self,
+        write: &mut Write<'_>,
+        bank: &Bank,
+        arrival: &mut Arrival,
+        entry: &mut Option<(K, V)>,
+        seen: Seen,
+    ) -> Outcome
+    where
+        K: Eq,
+    {
+        let current = self.find_locked(write, arrival.hash, entry);
         let way = if seen.is(current) {
-            write.make_way(bank, current, &mut arrival)
+            write.make_way(bank, current, arrival)
         } else {
             Way::Barred(Outcome::Changed)
         };
@@ -236,19 +268,19 @@ impl<K, V> Segment<K, V> {
             Way::Barred(outcome) => outcome,
             Way::In => {
                 let slot = self.table.publish(&mut write.writer, arrival.hash, take(entry));
-                write.settle_in(slot, &arrival);
+                write.settle_in(slot, arrival);
                 Outcome::Stored
             }
             Way::Over(old) => {
                 let (new, unlinked) = self.table.replace(&mut write.writer, old, take(entry));
-                write.settle_over(old, new, unlinked, &arrival);
+                write.settle_over(old, new, unlinked, arrival);
                 Outcome::Stored
             }
         };
-        if !matches!(outcome, Outcome::NoRoom(_)) {
+        if outcome != Outcome::NoRoom {
             write.return_surplus(bank);
         }
-        (outcome, self.close(write))
+        outcome
     }
 
     #[inline]
@@ -281,13 +313,13 @@ impl<K, V> Segment<K, V> {
     /// Removes an entry that was found under a guard that still lives; `None` if it has left since.
     pub(crate) fn remove(&self, bank: &Bank, slot: u32) -> Option<Leaving<'_, K, V>> {
         let mut write = self.write();
-        let live = write.writer.is_live(slot);
-        if live {
-            write.take_out(slot, RemovalCause::Explicit);
+        let live = write.writer.live(slot);
+        if let Some(live) = live {
+            write.take_out(live, RemovalCause::Explicit);
             write.return_surplus(bank);
         }
         let leaving = self.close(write);
-        if live {
+        if live.is_some() {
             return Some(leaving);
         }
         leaving.settle();
@@ -305,7 +337,7 @@ impl<K, V> Segment<K, V> {
         let mut write = self.write();
         let next = write.writer.entries_from(cursor, &mut slots);
         for slot in slots {
-            write.take_out(slot, cause);
+            write.take_out_slot(slot, cause);
         }
         write.return_surplus(bank);
         (next, self.close(write))
@@ -314,7 +346,7 @@ impl<K, V> Segment<K, V> {
     /// Pins or unpins an entry that was found under a guard that still lives. Says whether it was still there.
     pub(crate) fn set_pinned(&self, slot: u32, pinned: bool) -> bool {
         let mut write = self.write();
-        let live = write.writer.is_live(slot);
+        let live = write.writer.live(slot).is_some();
         if live {
             write.set_pinned(slot, pinned);
         }
@@ -379,8 +411,8 @@ impl<K, V> Segment<K, V> {
             if carried.amount == enough {
                 break;
             }
-            if write.writer.is_live(slot) {
-                write.take_out(slot, RemovalCause::Size);
+            if let Some(live) = write.writer.live(slot) {
+                write.take_out(live, RemovalCause::Size);
                 write.give(0, enough - carried.amount, carried);
             }
         }
@@ -438,7 +470,7 @@ impl<K, V> Segment<K, V> {
         let len = write.writer.room.len;
         write.writer.validate(len);
         let (mut weight, mut pinned, mut pins) = (0, 0, 0);
-        for slot in (0..write.writer.slots() as u32).filter(|&slot| write.writer.is_live(slot)) {
+        for slot in (0..write.writer.slots() as u32).filter(|&slot| write.writer.live(slot).is_some()) {
             weight += write.writer.weights.get(slot);
             if write.writer.header(slot).is_pinned() {
                 pinned += write.writer.weights.get(slot);
@@ -467,5 +499,5 @@ fn take<T>(entry: &mut Option<T>) -> T {
 fn replay(reads: &ReadBuffer, writer: &mut Writer<'_, Core>) {
     let (core, cells) = writer.split();
     let entries = Entries::new(cells, &core.weights.0);
-    reads.empty(|slot| core.policy.hit(Slot::new(slot), &entries));
+    reads.empty(|slot| core.policy.hit(Slot::new(slot), entries));
 }

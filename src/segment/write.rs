@@ -4,7 +4,7 @@ use super::room::{Bank, Carried};
 use super::{Arrival, Core, HASH_BITS, Outcome, ReadMarks};
 use crate::policy::{Entries, Policy, Slot};
 use crate::removal::RemovalCause;
-use crate::table::{Departures, Due, Unlinked, Writer};
+use crate::table::{Departures, Due, Live, Unlinked, Writer};
 
 /// One write operation, with the lock held.
 ///
@@ -24,11 +24,11 @@ pub(super) enum Way {
     Barred(Outcome),
 }
 
-impl Write<'_> {
+impl<'a> Write<'a> {
     #[inline]
-    pub(super) fn policy<R>(&mut self, ask: impl FnOnce(&mut dyn Policy, &Entries<'_>) -> R) -> R {
+    pub(super) fn policy<R>(&mut self, ask: impl FnOnce(&mut dyn Policy, Entries<'_>) -> R) -> R {
         let (core, cells) = self.writer.split();
-        ask(&mut *core.policy, &Entries::new(cells, &core.weights.0))
+        ask(&mut *core.policy, Entries::new(cells, &core.weights.0))
     }
 
     /// Makes room for an entry, whose key's current one stands in `current`.
@@ -46,7 +46,7 @@ impl Write<'_> {
     /// Refuses an entry that cannot fit. What stood there before must go all the same: it is out of date.
     pub(super) fn turn_away(&mut self, current: Option<u32>) -> Outcome {
         if let Some(slot) = current {
-            self.take_out(slot, RemovalCause::Replaced);
+            self.take_out_slot(slot, RemovalCause::Replaced);
         }
         self.refuse()
     }
@@ -56,34 +56,29 @@ impl Write<'_> {
         Outcome::Refused
     }
 
-    fn way_in(&mut self, bank: &Bank, arrival: &Arrival) -> Way {
+    #[inline(always)]
+    fn way_in(&mut self, bank: &Bank, arrival: &mut Arrival) -> Way {
         let Arrival { hash, weight, .. } = *arrival;
         let admit =
-            |policy: &mut dyn Policy, entries: &Entries<'_>| policy.admit(hash & HASH_BITS, weight, entries);
+            |policy: &mut dyn Policy, entries: Entries<'_>| policy.admit(hash & HASH_BITS, weight, entries);
         if !arrival.is_pinned() && !self.policy(admit) {
             return Way::Barred(self.refuse());
         }
         if self.writer.room.fits(weight) {
             return Way::In;
         }
-        let lacking = self.lacking(bank, weight);
-        if lacking > 0 {
-            return Way::Barred(Outcome::NoRoom(lacking));
+        if !self.find_budget(bank, weight, arrival) {
+            return Way::Barred(Outcome::NoRoom);
         }
-        let mut evicted = false;
         while !self.writer.room.fits(weight) {
-            if self.top_up(bank) {
-                continue;
-            }
             if !self.evict() {
                 // Pinned entries take all the places, or the policy keeps its entries to itself.
                 return Way::Barred(self.refuse());
             }
-            evicted = true;
         }
         // A segment that has more than its share, from heavy entries, comes back to it by one entry for each newcomer.
         let room = &self.writer.room;
-        if evicted && room.budget > room.share && weight <= room.share {
+        if room.budget > room.share && weight <= room.share {
             self.evict();
         }
         Way::In
@@ -106,31 +101,28 @@ impl Write<'_> {
     }
 
     /// Makes room for another value of the entry in `slot`, where that is heavier.
+    #[inline(never)]
     fn way_over(&mut self, bank: &Bank, slot: u32, arrival: &mut Arrival) -> Way {
         let before = self.writer.weights.get(slot);
         let pinned = self.writer.header(slot).is_pinned();
         // Room from elsewhere comes first: until it is there the old value stays, so that whoever decided on it by
         // `compute` finds it unchanged.
         let beside_others = arrival.weight.saturating_sub(if pinned { before } else { 0 });
-        let lacking = self.lacking(bank, beside_others);
-        if lacking > 0 {
-            return Way::Barred(Outcome::NoRoom(lacking));
-        }
         let more = arrival.weight.saturating_sub(before);
+        if !self.find_budget(bank, beside_others, arrival) {
+            return Way::Barred(Outcome::NoRoom);
+        }
         while self.writer.room.missing(more) > 0 {
-            if self.top_up(bank) {
-                continue;
-            }
             let victim = self.victim();
-            if let Some(victim) = victim.filter(|&victim| victim != slot) {
+            if let Some(victim) = victim.filter(|victim| victim.slot() != slot) {
                 self.let_go(victim, RemovalCause::Size);
                 continue;
             }
             // It would have to make room for itself: then it comes as a new one.
             arrival.pin = arrival.pin.or(Some(pinned));
             match victim {
-                Some(slot) => self.let_go(slot, RemovalCause::Replaced),
-                None => self.take_out(slot, RemovalCause::Replaced),
+                Some(current) => self.let_go(current, RemovalCause::Replaced),
+                None => self.take_out_slot(slot, RemovalCause::Replaced),
             }
             return self.way_in(bank, arrival);
         }
@@ -138,6 +130,7 @@ impl Write<'_> {
     }
 
     /// A new value of the entry in `old` stands in `new`.
+    #[inline(never)]
     pub(super) fn settle_over(&mut self, old: u32, new: u32, unlinked: Unlinked, arrival: &Arrival) {
         let before = self.writer.weights.get(old);
         self.set_weight(new, arrival.weight);
@@ -167,6 +160,7 @@ impl Write<'_> {
     }
 
     /// Lets the policy choose an entry, and takes it out. Says whether there was one.
+    #[inline(always)]
     fn evict(&mut self) -> bool {
         let victim = self.victim();
         if let Some(victim) = victim {
@@ -177,24 +171,33 @@ impl Write<'_> {
 
     /// The entry that the policy would have go, which the policy has forgotten. A policy that names none, or no entry,
     /// cannot make room.
-    fn victim(&mut self) -> Option<u32> {
-        let victim = self.policy(|policy, entries| policy.evict(entries))?.number();
-        (self.writer.is_live(victim) && !self.writer.header(victim).is_pinned()).then_some(victim)
+    #[inline(always)]
+    fn victim(&mut self) -> Option<Live<'a>> {
+        let victim = self.policy(|policy, entries| policy.evict(entries))?;
+        self.writer.live(victim.number()).filter(|live| !live.header().is_pinned())
     }
 
     /// Takes out an entry that the policy still knows, unless it is pinned.
-    pub(super) fn take_out(&mut self, slot: u32, cause: RemovalCause) {
-        if !self.writer.header(slot).is_pinned() {
-            self.policy(|policy, entries| policy.remove(Slot::new(slot), cause, entries));
+    pub(super) fn take_out(&mut self, live: Live<'a>, cause: RemovalCause) {
+        if !live.header().is_pinned() {
+            self.policy(|policy, entries| policy.remove(Slot::new(live.slot()), cause, entries));
         }
-        self.let_go(slot, cause);
+        self.let_go(live, cause);
+    }
+
+    /// The same for what stands in a slot, if anything does.
+    pub(super) fn take_out_slot(&mut self, slot: u32, cause: RemovalCause) {
+        if let Some(live) = self.writer.live(slot) {
+            self.take_out(live, cause);
+        }
     }
 
     /// The one way out, whatever the cause.
-    fn let_go(&mut self, slot: u32, cause: RemovalCause) {
-        let pinned = self.writer.header(slot).is_pinned();
-        let weight = self.writer.weights.get(slot);
-        self.writer.take_out(slot, weight, cause);
+    #[inline(always)]
+    fn let_go(&mut self, live: Live<'a>, cause: RemovalCause) {
+        let pinned = live.header().is_pinned();
+        let weight = self.writer.weights.get(live.slot());
+        self.writer.take_out(live, weight, cause);
         let Core { room, counts, .. } = &mut *self.writer;
         room.len -= 1;
         room.weight -= weight;
@@ -261,25 +264,23 @@ impl Write<'_> {
         }
     }
 
-    /// What is missing for an entry of `weight` even if all others left that may, after taking back what there is.
-    fn lacking(&mut self, bank: &Bank, weight: u64) -> u64 {
-        loop {
-            let lacking = self.writer.room.lacking(weight);
-            if lacking == 0 || !self.top_up(bank) {
-                return lacking;
-            }
+    /// Whether an entry of `weight` fits if all others leave that may; tells the arrival what is missing, if not. Takes
+    /// back first what the segment has given away, as long as there is any.
+    #[inline]
+    fn find_budget(&mut self, bank: &Bank, weight: u64, arrival: &mut Arrival) -> bool {
+        let room = &self.writer.room;
+        if room.budget < room.share {
+            self.top_up(bank);
         }
+        arrival.missing = self.writer.room.lacking(weight);
+        arrival.missing == 0
     }
 
     /// Takes back from the spare what the segment has given away.
-    pub(super) fn top_up(&mut self, bank: &Bank) -> bool {
-        let room = &self.writer.room;
-        if room.budget >= room.share {
-            return false;
-        }
-        let got = bank.take(room.share - room.budget);
-        self.grant(got);
-        got > 0
+    #[cold]
+    pub(super) fn top_up(&mut self, bank: &Bank) {
+        let wanted = self.writer.room.share.saturating_sub(self.writer.room.budget);
+        self.grant(bank.take(wanted));
     }
 
     /// Gives up to `wanted` of the budget, but keeps at least `keep`.

@@ -195,7 +195,7 @@ pub(super) struct CellBooks {
 
 /// The far block of a slot, counted from the end of the first block, and its place there.
 fn far_place(beyond: u32) -> (usize, usize) {
-    let place = beyond + (1 << FAR_SHIFT);
+    let place = u64::from(beyond) + (1 << FAR_SHIFT);
     let block = place.ilog2() - FAR_SHIFT;
     (block as usize, (place - (1 << (FAR_SHIFT + block))) as usize)
 }
@@ -219,7 +219,11 @@ impl Cells {
         (Self { first, first_len, layout, far }, books)
     }
 
-    /// Where a slot's cell is; null if there is no memory for it.
+    /// Where a slot's cell is, given the size of cells.
+    ///
+    /// # Panics
+    ///
+    /// If there never was such a slot.
     #[inline]
     fn place(&self, slot: u32, size: usize) -> *mut u8 {
         if slot < self.first_len {
@@ -231,22 +235,25 @@ impl Cells {
 
     #[inline(never)]
     fn far_place(&self, slot: u32) -> *mut u8 {
-        let beyond = slot - self.first_len;
-        if beyond as usize > MAX_SLOTS {
-            return ptr::null_mut();
-        }
-        let (block, place) = far_place(beyond);
+        let (block, place) = far_place(slot - self.first_len);
         // Relaxed: whoever knows the slot has seen the block come, by the lock or by the index.
-        let start = self.far[block].load(Relaxed);
-        if start.is_null() { start } else { start.wrapping_add(place * self.layout.size()) }
+        let start = self.far.get(block).map_or(ptr::null_mut(), |start| start.load(Relaxed));
+        assert!(!start.is_null(), "there never was a slot {slot}");
+        start.wrapping_add(place * self.layout.size())
     }
 
-    /// The header of a slot, if there is memory for it.
+    fn has(&self, slot: u32) -> bool {
+        slot < self.first_len || {
+            let (block, _) = far_place(slot - self.first_len);
+            self.far.get(block).is_some_and(|start| !start.load(Relaxed).is_null())
+        }
+    }
+
     #[inline]
-    fn get(&self, slot: u32) -> Option<&Header> {
-        // SAFETY: null, or a cell within a block, which lives as long as `self`. It begins with a header, and all-zero
-        // bytes are a valid one, since it consists of atomic integers.
-        unsafe { self.place(slot, self.layout.size()).cast::<Header>().as_ref() }
+    pub(crate) fn prefetch(&self, slot: u32) {
+        if slot < self.first_len {
+            super::prefetch(self.place(slot, self.layout.size()));
+        }
     }
 
     /// # Panics
@@ -254,12 +261,15 @@ impl Cells {
     /// If there never was such a slot.
     #[inline]
     pub(crate) fn header(&self, slot: u32) -> &Header {
-        self.get(slot).unwrap_or_else(|| no_such_slot(slot))
+        // SAFETY: a cell within a block, which lives as long as `self`. It begins with a header, and all-zero bytes are a
+        // valid one, since it consists of atomic integers.
+        unsafe { &*self.place(slot, self.layout.size()).cast::<Header>() }
     }
 
+    /// The header of a slot, if it is that of a live entry.
     #[inline]
-    pub(super) fn is_live(&self, slot: u32) -> bool {
-        self.get(slot).is_some_and(Header::is_live)
+    pub(super) fn live(&self, slot: u32) -> Option<&Header> {
+        if self.has(slot) { Some(self.header(slot)).filter(|header| header.is_live()) } else { None }
     }
 
     /// The cell of a slot.
@@ -273,10 +283,9 @@ impl Cells {
     /// As [`header`](Self::header).
     #[inline]
     pub(super) unsafe fn cell<K, V>(&self, slot: u32) -> &Cell<K, V> {
-        let place = self.place(slot, size_of::<Cell<K, V>>()).cast::<Cell<K, V>>();
-        // SAFETY: as in `get`, and of these types by the caller's promise. A cell of zeros is valid: its entry may be
+        // SAFETY: as in `header`, and of these types by the caller's promise. A cell of zeros is valid: its entry may be
         // uninitialised.
-        unsafe { place.as_ref() }.unwrap_or_else(|| no_such_slot(slot))
+        unsafe { &*self.place(slot, size_of::<Cell<K, V>>()).cast::<Cell<K, V>>() }
     }
 
     /// All slots that were ever given out are below this number.
@@ -331,9 +340,19 @@ impl Cells {
         cell.header.fill(hash);
     }
 
-    /// Adds a slot that has ended to `chain`.
+    /// Adds a slot that has ended to the front of `chain`.
     #[inline]
-    pub(super) fn push(&self, slot: u32, chain: &mut Chain) {
+    pub(super) fn push_front(&self, chain: &mut Chain, slot: u32, header: &Header) {
+        header.hash_low.store(chain.head, Relaxed);
+        chain.head = slot;
+        if chain.len == 0 {
+            chain.tail = slot;
+        }
+        chain.len += 1;
+    }
+
+    /// Adds a slot that has ended to the end of `chain`.
+    pub(super) fn push_back(&self, chain: &mut Chain, slot: u32) {
         self.append(chain, Chain { head: slot, tail: slot, len: 1 });
     }
 
@@ -414,10 +433,10 @@ impl Cells {
 
     /// Checks that every slot is live, free or one of the `waiting`; nothing may be under way.
     pub(super) fn validate(&self, books: &CellBooks, live: usize, waiting: usize) {
-        let found = (0..books.fresh).filter(|&slot| self.is_live(slot)).count();
+        let found = (0..books.fresh).filter(|&slot| self.live(slot).is_some()).count();
         assert_eq!(found, live, "live slots");
         assert_eq!(books.fresh as usize, live + waiting + books.free.len as usize, "a slot is lost");
-        assert!(self.slots(&books.free).all(|slot| !self.is_live(slot)), "a free slot is live");
+        assert!(self.slots(&books.free).all(|slot| self.live(slot).is_none()), "a free slot is live");
     }
 }
 
@@ -451,12 +470,6 @@ fn allocate(cell: Layout, len: u32) -> ptr::NonNull<u8> {
     // SAFETY: the layout is not empty: a cell has a header.
     let memory = unsafe { alloc_zeroed(layout) };
     ptr::NonNull::new(memory).unwrap_or_else(|| handle_alloc_error(layout))
-}
-
-#[cold]
-#[inline(never)]
-fn no_such_slot(slot: u32) -> ! {
-    panic!("there never was a slot {slot}")
 }
 
 /// Drops a cell's entry, if it is held. A panic goes no further than the panic hook: the caller whose value it was is

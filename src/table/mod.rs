@@ -126,6 +126,25 @@ impl Waiting {
     }
 }
 
+/// A slot whose entry can be found, as it was when this was made.
+#[derive(Clone, Copy)]
+pub(crate) struct Live<'a> {
+    slot: u32,
+    header: &'a Header,
+}
+
+impl Live<'_> {
+    #[inline]
+    pub(crate) fn slot(&self) -> u32 {
+        self.slot
+    }
+
+    #[inline]
+    pub(crate) fn header(&self) -> &Header {
+        self.header
+    }
+}
+
 /// A slot that is not in the index any more.
 #[must_use]
 pub(crate) struct Unlinked {
@@ -242,7 +261,7 @@ impl<K, V, X> Table<K, V, X> {
     }
 
     /// As [`find`](Self::find), for the holder of this table's lock.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn find_locked(
         &self,
         writer: &Writer<'_, X>,
@@ -256,7 +275,7 @@ impl<K, V, X> Table<K, V, X> {
     }
 
     /// Adds an entry whose key is not in the table.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn publish(&self, writer: &mut Writer<'_, X>, hash: u64, entry: (K, V)) -> u32 {
         self.store.check(writer.store.id());
         let slot = writer.take();
@@ -291,7 +310,7 @@ impl<K, V, X> Table<K, V, X> {
     ) -> Option<Found<'g, K, V>> {
         self.store.check(writer.store.id());
         // For what `Found` promises: the slot is in the index while the guard exists.
-        writer.is_live(slot).then(|| Found { slot, cell: self.cell(slot) })
+        writer.live(slot).map(|_| Found { slot, cell: self.cell(slot) })
     }
 
     /// The entries that have left, for the listener.
@@ -418,10 +437,10 @@ impl<'a, X> Writer<'a, X> {
         self.store.cells.header(slot)
     }
 
-    /// Whether `slot` is that of an entry that can be found.
+    /// The entry that stands in `slot`, if it can be found.
     #[inline]
-    pub(crate) fn is_live(&self, slot: u32) -> bool {
-        self.store.cells.is_live(slot)
+    pub(crate) fn live(&self, slot: u32) -> Option<Live<'a>> {
+        self.store.cells.live(slot).map(|header| Live { slot, header })
     }
 
     /// Slots are below this number.
@@ -430,27 +449,33 @@ impl<'a, X> Writer<'a, X> {
     }
 
     /// Takes a live entry out.
-    #[inline]
-    pub(crate) fn take_out(&mut self, slot: u32, weight: u64, cause: RemovalCause) {
-        let header = self.header(slot);
+    #[inline(always)]
+    pub(crate) fn take_out(&mut self, live: Live<'a>, weight: u64, cause: RemovalCause) {
+        let Live { slot, header } = live;
+        assert!(std::ptr::eq(header, self.header(slot)), "of another table");
         assert!(header.is_live(), "slot {slot} has no entry");
         self.store.index.remove(&mut self.books.index, header.hash(), slot);
         header.end(cause);
-        self.push_departed(slot, weight);
+        self.push_departed(slot, header, weight);
     }
 
     /// Lets go of an entry that has been replaced.
     pub(crate) fn depart(&mut self, unlinked: Unlinked, weight: u64) {
         self.store.check(unlinked.store);
-        self.push_departed(unlinked.slot, weight);
+        self.push_departed(unlinked.slot, self.header(unlinked.slot), weight);
     }
 
     #[inline]
-    fn push_departed(&mut self, slot: u32, weight: u64) {
+    fn push_departed(&mut self, slot: u32, header: &Header, weight: u64) {
         let Books { departing, open, .. } = &mut *self.books;
-        let departures = if self.store.is_heard { departing } else { open };
-        self.store.cells.push(slot, &mut departures.chain);
-        departures.weight = departures.weight.saturating_add(weight);
+        if self.store.is_heard {
+            // The listener hears of them in their order.
+            self.store.cells.push_back(&mut departing.chain, slot);
+            departing.weight = departing.weight.saturating_add(weight);
+        } else {
+            self.store.cells.push_front(&mut open.chain, slot, header);
+            open.weight = open.weight.saturating_add(weight);
+        }
     }
 
     /// The slots of some hashes from `cursor` on, in the empty `out`, and where to go on. See [`Index::entries_from`].
