@@ -5,7 +5,7 @@ use crate::policy::{End, EvictionPolicy};
 use crate::removal::RemovalCause;
 use crate::segment::{Arrival, Bank, Carried, Leaving, Outcome, Panics, Seen, Segment, share};
 use crate::stats::{Reads, Stats};
-use crate::table::{Found, Guard, pin};
+use crate::table::{Found, Guard, pin, try_pin};
 use equivalent::Equivalent;
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
@@ -215,6 +215,16 @@ where
     where
         Q: Hash + Equivalent<K> + ?Sized,
     {
+        // The first attempt is short enough to be inlined, and calls nothing.
+        let (hash, segment) = self.inner.locate(key);
+        if let Some(guard) = try_pin()
+            && let Ok(found) = segment.glance(&guard, hash, |other| key.equivalent(other))
+            && self.inner.count_at_once(found.is_some())
+        {
+            let found = found?;
+            segment.mark(&found);
+            return Some(read(&found.entry().1));
+        }
         self.read(&pin(), key, read)
     }
 
@@ -230,13 +240,12 @@ where
         keys.into_iter().map(|key| self.read(&guard, key, V::clone)).collect()
     }
 
-    #[inline]
+    #[inline(never)]
     fn read<Q, R>(&self, guard: &Guard, key: &Q, read: impl FnOnce(&V) -> R) -> Option<R>
     where
         Q: Hash + Equivalent<K> + ?Sized,
     {
-        let hash = self.inner.hash(key);
-        let segment = self.inner.segment(hash);
+        let (hash, segment) = self.inner.locate(key);
         let found = segment.find(guard, hash, |other| key.equivalent(other));
         if let Some(reads) = &self.inner.reads {
             reads.count(found.is_some());
@@ -459,6 +468,22 @@ impl<K, V, S> Inner<K, V, S> {
         // Folded multiplication, by the constant of Knuth's multiplicative hashing.
         let product = u128::from(self.hasher.hash_one(key)) * 0x9e37_79b9_7f4a_7c15;
         product as u64 ^ (product >> 64) as u64
+    }
+
+    /// The hash of a key, and where it belongs.
+    #[inline]
+    fn locate<Q: Hash + ?Sized>(&self, key: &Q) -> (u64, &Segment<K, V>)
+    where
+        S: BuildHasher,
+    {
+        let hash = self.hash(key);
+        (hash, self.segment(hash))
+    }
+
+    /// Counts a read, if that is simple or nobody wants to know; says whether it was.
+    #[inline]
+    fn count_at_once(&self, hit: bool) -> bool {
+        self.reads.as_ref().is_none_or(|reads| reads.count_at_once(hit))
     }
 
     /// The segment is chosen by the hash's highest 16 bits, which nothing else uses.

@@ -16,10 +16,20 @@ impl Reads {
         Self(Striped::new())
     }
 
-    #[inline]
     pub(crate) fn count(&self, hit: bool) {
-        self.0.add(if hit { HITS } else { MISSES }, 1);
+        self.0.add(counter_of(hit), 1);
     }
+
+    /// Counts, if this thread has counted before and has counters of its own; says whether it has.
+    #[inline]
+    pub(crate) fn count_at_once(&self, hit: bool) -> bool {
+        self.0.add_at_once(counter_of(hit), 1)
+    }
+}
+
+#[inline]
+fn counter_of(hit: bool) -> usize {
+    if hit { HITS } else { MISSES }
 }
 
 /// A snapshot of a cache's counters, all since the cache was built.

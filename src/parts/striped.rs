@@ -8,7 +8,6 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
 /// A small number that no other living thread has; `None` while the thread's locals are being destroyed.
-#[inline]
 pub(crate) fn thread_number() -> Option<usize> {
     match NUMBER.get() {
         UNSET => lease_number(),
@@ -57,35 +56,44 @@ fn lease_number() -> Option<usize> {
 
 /// `N` counters. Adding is a plain load and store in a stripe that belongs to the thread, exact all the same.
 pub(crate) struct Striped<const N: usize> {
-    /// The last one is for threads whose number is too large, with atomic additions.
-    stripes: Box<[CachePadded<[AtomicU64; N]>]>,
+    /// By the number of the thread.
+    own: Box<[CachePadded<[AtomicU64; N]>]>,
+    /// For threads whose number is too large, or that have none.
+    shared: Box<CachePadded<[AtomicU64; N]>>,
 }
 
 impl<const N: usize> Striped<N> {
     pub(crate) fn new() -> Self {
         let cores = std::thread::available_parallelism().map_or(4, usize::from);
         let stripe = || CachePadded::new(std::array::from_fn(|_| AtomicU64::new(0)));
-        Self { stripes: (0..=(4 * cores).min(256)).map(|_| stripe()).collect() }
+        Self { own: (0..(4 * cores).min(256)).map(|_| stripe()).collect(), shared: Box::new(stripe()) }
     }
 
+    /// Adds, if the thread has a stripe of its own already; says whether it has.
     #[inline]
+    pub(crate) fn add_at_once(&self, counter: usize, n: u64) -> bool {
+        let Some(counter) = self.own.get(NUMBER.get()).and_then(|stripe| stripe.get(counter)) else {
+            return false;
+        };
+        // Only this thread writes here. Relaxed: counters order nothing, and a number changes hands by a lock.
+        counter.store(counter.load(Relaxed).wrapping_add(n), Relaxed);
+        true
+    }
+
     pub(crate) fn add(&self, counter: usize, n: u64) {
-        let shared = self.stripes.len() - 1;
-        match thread_number() {
-            // Only this thread writes here. Relaxed: counters order nothing, and a number changes hands by a lock.
-            Some(number) if number < shared => {
-                let counter = &self.stripes[number][counter];
-                counter.store(counter.load(Relaxed).wrapping_add(n), Relaxed);
-            }
-            _ => {
-                self.stripes[shared][counter].fetch_add(n, Relaxed);
-            }
+        // It may get its number only now.
+        thread_number();
+        if !self.add_at_once(counter, n) {
+            self.shared[counter].fetch_add(n, Relaxed);
         }
     }
 
     /// The sum over all threads; exact when they are quiet.
     pub(crate) fn sum(&self, counter: usize) -> u64 {
-        self.stripes.iter().fold(0, |sum, stripe| sum.wrapping_add(stripe[counter].load(Relaxed)))
+        self.own
+            .iter()
+            .chain([&*self.shared])
+            .fold(0, |sum, stripe| sum.wrapping_add(stripe[counter].load(Relaxed)))
     }
 }
 

@@ -23,7 +23,7 @@ pub(crate) use room::{Bank, Carried, share};
 use crate::parts::read_buffer::{ReadBuffer, Recorded};
 use crate::policy::{End, Entries, Policy, Reads, Slot};
 use crate::removal::RemovalCause;
-use crate::table::{Found, Guard, Sizing, Table, Writer, press_in_turn};
+use crate::table::{Found, Guard, Sizing, Table, Unsure, Writer, press_in_turn};
 use room::Room;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -163,7 +163,6 @@ impl<K, V> Segment<K, V> {
     }
 
     /// The entry whose key `matches`, without a trace.
-    #[inline]
     pub(crate) fn find<'g>(
         &'g self,
         guard: &'g Guard,
@@ -174,16 +173,34 @@ impl<K, V> Segment<K, V> {
     }
 
     /// Leaves behind what the policy wants to know of a read.
-    #[inline]
     pub(crate) fn touch(&self, found: &Found<'_, K, V>) {
-        if self.marks.limit > 0 {
-            found.header().raise_mark(self.marks.limit);
-        } else if let Some(reads) = &self.marks.recorded {
+        if let Some(reads) = &self.marks.recorded {
             self.record(reads, found.slot());
+        } else {
+            self.mark(found);
         }
     }
 
-    #[inline(never)]
+    /// As [`find`](Self::find), but gives up where that, or to [`touch`](Self::touch), would take longer than usual.
+    #[inline(always)]
+    pub(crate) fn glance<'g>(
+        &'g self,
+        guard: &'g Guard,
+        hash: u64,
+        matches: impl Fn(&K) -> bool,
+    ) -> Result<Option<Found<'g, K, V>>, Unsure> {
+        if self.marks.recorded.is_some() {
+            return Err(Unsure);
+        }
+        self.table.glance(guard, hash, matches)
+    }
+
+    /// [`touch`](Self::touch) after a [`glance`](Self::glance).
+    #[inline(always)]
+    pub(crate) fn mark(&self, found: &Found<'_, K, V>) {
+        found.header().raise_mark(self.marks.limit);
+    }
+
     fn record(&self, reads: &ReadBuffer, slot: u32) {
         if reads.record(slot) == Recorded::Full {
             // When another has the lock it empties the buffer itself; until then reads are lost.
@@ -406,7 +423,7 @@ impl<K, V> Segment<K, V> {
     ) -> Leaving<'_, K, V> {
         let mut write = self.write();
         let enough = carried.amount + wanted;
-        let slots = 0..write.writer.slots() as u32;
+        let slots = 0..write.writer.given() as u32;
         for slot in slots {
             if carried.amount == enough {
                 break;
@@ -470,7 +487,7 @@ impl<K, V> Segment<K, V> {
         let len = write.writer.room.len;
         write.writer.validate(len);
         let (mut weight, mut pinned, mut pins) = (0, 0, 0);
-        for slot in (0..write.writer.slots() as u32).filter(|&slot| write.writer.live(slot).is_some()) {
+        for slot in (0..write.writer.given() as u32).filter(|&slot| write.writer.live(slot).is_some()) {
             weight += write.writer.weights.get(slot);
             if write.writer.header(slot).is_pinned() {
                 pinned += write.writer.weights.get(slot);

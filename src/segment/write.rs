@@ -301,7 +301,7 @@ impl<'a> Write<'a> {
     #[inline]
     fn set_weight(&mut self, slot: u32, weight: u64) {
         if weight != 1 || !self.writer.weights.0.is_empty() {
-            let slots = self.writer.slots();
+            let slots = self.writer.foreseen();
             self.writer.weights.set(slot, weight, slots);
         }
     }
@@ -310,7 +310,7 @@ impl<'a> Write<'a> {
     #[inline]
     fn tell_places(&mut self, slot: u32) {
         if slot as usize >= self.writer.told {
-            let slots = self.writer.slots();
+            let slots = self.writer.foreseen();
             self.writer.policy.reserve(slots);
             self.writer.told = slots;
         }

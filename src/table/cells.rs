@@ -173,8 +173,11 @@ const FAR_SHIFT: u32 = 6;
 const FAR_BLOCKS: usize = (MAX_SLOTS >> FAR_SHIFT).ilog2() as usize + 2;
 /// The first block takes at most so many bytes, since it is reserved before it is needed.
 const MOST_FIRST: usize = 16 << 20;
+/// The same where it is not known how many entries there will be.
+const UNKNOWN_FIRST: usize = if cfg!(miri) { 1 << 14 } else { 1 << 20 };
 
 /// Where the cells are.
+#[repr(C)]
 pub(crate) struct Cells {
     first: ptr::NonNull<u8>,
     first_len: u32,
@@ -194,6 +197,7 @@ pub(super) struct CellBooks {
 }
 
 /// The far block of a slot, counted from the end of the first block, and its place there.
+#[inline]
 fn far_place(beyond: u32) -> (usize, usize) {
     let place = u64::from(beyond) + (1 << FAR_SHIFT);
     let block = place.ilog2() - FAR_SHIFT;
@@ -211,8 +215,9 @@ impl Cells {
     pub(super) fn new(layout: Layout, expected: usize) -> (Self, CellBooks) {
         assert!(layout.size() >= size_of::<Header>() && layout.align() >= align_of::<Header>());
         let layout = layout.pad_to_align();
-        let most = (MOST_FIRST / layout.size()).min(MAX_SLOTS);
-        let first_len = expected.min(most).max(1 << FAR_SHIFT) as u32;
+        let most = if expected == 0 { UNKNOWN_FIRST } else { MOST_FIRST } / layout.size();
+        let expected = if expected == 0 { most } else { expected.min(most) };
+        let first_len = expected.clamp(1 << FAR_SHIFT, MAX_SLOTS) as u32;
         let first = allocate(layout, first_len);
         let far = std::array::from_fn(|_| AtomicPtr::new(ptr::null_mut()));
         let books = CellBooks { free: Chain::new(), fresh: 0, room: first_len };
@@ -235,18 +240,18 @@ impl Cells {
 
     #[inline(never)]
     fn far_place(&self, slot: u32) -> *mut u8 {
+        let place = self.try_far_place(slot);
+        assert!(!place.is_null(), "there never was a slot {slot}");
+        place
+    }
+
+    /// Where the cell of a slot is that is not in the first block; null if there never was such a slot.
+    #[inline]
+    fn try_far_place(&self, slot: u32) -> *mut u8 {
         let (block, place) = far_place(slot - self.first_len);
         // Relaxed: whoever knows the slot has seen the block come, by the lock or by the index.
         let start = self.far.get(block).map_or(ptr::null_mut(), |start| start.load(Relaxed));
-        assert!(!start.is_null(), "there never was a slot {slot}");
-        start.wrapping_add(place * self.layout.size())
-    }
-
-    fn has(&self, slot: u32) -> bool {
-        slot < self.first_len || {
-            let (block, _) = far_place(slot - self.first_len);
-            self.far.get(block).is_some_and(|start| !start.load(Relaxed).is_null())
-        }
+        if start.is_null() { start } else { start.wrapping_add(place * self.layout.size()) }
     }
 
     #[inline]
@@ -269,7 +274,13 @@ impl Cells {
     /// The header of a slot, if it is that of a live entry.
     #[inline]
     pub(super) fn live(&self, slot: u32) -> Option<&Header> {
-        if self.has(slot) { Some(self.header(slot)).filter(|header| header.is_live()) } else { None }
+        let place = if slot < self.first_len {
+            self.place(slot, self.layout.size())
+        } else {
+            self.try_far_place(slot)
+        };
+        // SAFETY: as in `header`, or null.
+        unsafe { place.cast::<Header>().as_ref() }.filter(|header| header.is_live())
     }
 
     /// The cell of a slot.
@@ -288,7 +299,23 @@ impl Cells {
         unsafe { &*self.place(slot, size_of::<Cell<K, V>>()).cast::<Cell<K, V>>() }
     }
 
-    /// All slots that were ever given out are below this number.
+    /// The cell of a slot, if it is in the first block.
+    ///
+    /// # Safety
+    ///
+    /// As for [`cell`](Self::cell).
+    #[inline(always)]
+    pub(super) unsafe fn near<K, V>(&self, slot: u32) -> Option<&Cell<K, V>> {
+        // SAFETY: as in `cell`.
+        (slot < self.first_len).then(|| unsafe { self.cell(slot) })
+    }
+
+    /// Slots that were ever given out are below this number.
+    pub(super) fn given(&self, books: &CellBooks) -> usize {
+        books.fresh as usize
+    }
+
+    /// Slots below this number can be given out without more memory.
     pub(super) fn room(&self, books: &CellBooks) -> usize {
         books.room as usize
     }

@@ -67,7 +67,7 @@ struct Line {
 /// | address of the first line | moving: 1 bit | shift: 5 bits |
 /// ```
 ///
-/// There are `2^(31 - shift)` lines, so a position's line is `position >> 1 >> shift`.
+/// There are `2^(32 - shift)` lines, at least two, so a position's line is `position >> shift`.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Root(*mut Line);
 
@@ -98,6 +98,9 @@ pub(super) struct IndexBooks {
     /// Old tables that readers may still be looking at.
     retired: Vec<(Ticket, OldTable)>,
 }
+
+/// A quick look was not enough.
+pub(crate) struct Unsure;
 
 /// A table that has been taken out of the index, to be freed.
 struct OldTable(Root);
@@ -193,7 +196,8 @@ fn equal_bytes(word: u64, byte: u8) -> u32 {
 
 #[inline]
 fn tag(hash: u64) -> u8 {
-    (hash as u8).max(1)
+    let tag = hash as u8;
+    tag + u8::from(tag == 0)
 }
 
 /// The part of a hash that chooses the line.
@@ -205,6 +209,7 @@ fn position(hash: u64) -> u64 {
 impl Root {
     /// A new table, empty.
     fn new(lines: usize) -> Self {
+        let lines = lines.max(2);
         debug_assert!(lines.is_power_of_two());
         let layout = Self::layout(lines);
         // Zeroed by the allocator, which for large tables takes fresh pages: no pause to clear them.
@@ -213,7 +218,7 @@ impl Root {
         if memory.is_null() {
             handle_alloc_error(layout);
         }
-        Self(memory.map_addr(|address| address | (31 - lines.ilog2() as usize)))
+        Self(memory.map_addr(|address| address | (32 - lines.ilog2() as usize)))
     }
 
     fn layout(lines: usize) -> Layout {
@@ -221,7 +226,7 @@ impl Root {
     }
 
     fn len(self) -> usize {
-        1 << (31 - (self.0.addr() & SHIFT_MASK))
+        1 << (32 - (self.0.addr() & SHIFT_MASK))
     }
 
     fn first(self) -> *mut Line {
@@ -257,7 +262,7 @@ impl Root {
     #[inline]
     fn home(self, hash: u64) -> usize {
         // The shift takes only its low five bits from the address: the others do not matter to it.
-        (position(hash) as u32 >> 1).wrapping_shr(self.0.addr() as u32) as usize
+        (position(hash) as u32).wrapping_shr(self.0.addr() as u32) as usize
     }
 }
 
@@ -345,28 +350,29 @@ impl Index {
         (Self { current: AtomicPtr::new(root.0), old: AtomicPtr::new(ptr::null_mut()) }, books)
     }
 
-    /// What `matches` makes of the first slot that may be of this hash and of which it makes something.
+    /// As [`find`](Self::find), if the first line tells: nearly always, unless there is an old table.
     #[inline(always)]
-    pub(super) fn find<R>(&self, pinned: &Guard, hash: u64, matches: impl Fn(u32) -> Option<R>) -> Option<R> {
+    pub(super) fn glance<R>(
+        &self,
+        _pinned: &Guard,
+        hash: u64,
+        matches: impl Fn(u32) -> Result<Option<R>, Unsure>,
+    ) -> Result<Option<R>, Unsure> {
         let root = Root(self.current.load(Acquire));
-        // Nearly always there is no old table and the first line tells.
-        if !root.is_moving() {
-            // SAFETY: as in `find_anywhere`.
-            let line = unsafe { root.home_line(hash) };
-            let words = line.load();
-            let mut places = words.places(tag(hash));
-            while places != 0 {
-                let (_, slot) = line.next_place(&mut places);
-                let found = matches(slot);
-                if found.is_some() {
-                    return found;
-                }
-            }
-            if !words.is_passed() && self.current.load(Acquire) == root.0 {
-                return None;
+        if root.is_moving() {
+            return Err(Unsure);
+        }
+        // SAFETY: as in `find`.
+        let line = unsafe { root.home_line(hash) };
+        let mut places = line.load().places(tag(hash));
+        while places != 0 {
+            let (_, slot) = line.next_place(&mut places);
+            let found = matches(slot)?;
+            if found.is_some() {
+                return Ok(found);
             }
         }
-        self.find_anywhere(pinned, hash, matches)
+        if line.load().is_passed() || self.current.load(Acquire) != root.0 { Err(Unsure) } else { Ok(None) }
     }
 
     /// Lets the processor fetch the line that a search looks at first.
@@ -384,9 +390,13 @@ impl Index {
         (!root.is_moving()).then(|| unsafe { root.home_line(hash) }).map(|line| (line, line.load()))
     }
 
-    #[cold]
-    #[inline(never)]
-    fn find_anywhere<R>(&self, _pinned: &Guard, hash: u64, matches: impl Fn(u32) -> Option<R>) -> Option<R> {
+    /// What `matches` makes of the first slot that may be of this hash and of which it makes something.
+    pub(super) fn find<R>(
+        &self,
+        _pinned: &Guard,
+        hash: u64,
+        matches: impl Fn(u32) -> Option<R>,
+    ) -> Option<R> {
         loop {
             let root = Root(self.current.load(Acquire));
             // Acquire: no old table, or a later one, is stored after everything has been moved from the one before.
@@ -424,7 +434,7 @@ impl Index {
     }
 
     /// As [`find`](Self::find), for the holder of the table's lock.
-    #[inline]
+    #[inline(always)]
     pub(super) fn find_locked<R>(
         &self,
         books: &IndexBooks,
@@ -450,7 +460,7 @@ impl Index {
 
     /// Adds a slot, and says whether an old table has been retired meanwhile. `hash_of` gives the hash of the slots that
     /// are in already.
-    #[inline]
+    #[inline(always)]
     pub(super) fn insert(
         &self,
         books: &mut IndexBooks,
@@ -499,7 +509,7 @@ impl Index {
     }
 
     /// Takes a slot out.
-    #[inline]
+    #[inline(always)]
     pub(super) fn remove(&self, books: &mut IndexBooks, hash: u64, slot: u32) {
         if let Some((line, words)) = self.home_line(books, hash) {
             let mut places = words.places(tag(hash));

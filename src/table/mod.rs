@@ -40,7 +40,8 @@ mod reclaim;
 #[cfg(test)]
 pub(crate) use cells::Headers;
 pub(crate) use cells::{Cells, Header};
-pub(crate) use reclaim::{Guard, pin, press, press_in_turn};
+pub(crate) use index::Unsure;
+pub(crate) use reclaim::{Guard, pin, press, press_in_turn, try_pin};
 
 use crate::removal::RemovalCause;
 use cells::{Cell, CellBooks, Chain};
@@ -232,7 +233,6 @@ impl<K, V, X> Table<K, V, X> {
     }
 
     /// The entry whose key is `hash`ed so and `matches`.
-    #[inline(always)]
     pub(crate) fn find<'g>(
         &'g self,
         guard: &'g Guard,
@@ -242,6 +242,22 @@ impl<K, V, X> Table<K, V, X> {
         self.store.index.find(guard, hash, |slot| {
             let found = Found { slot, cell: self.cell(slot) };
             matches(&found.entry().0).then_some(found)
+        })
+    }
+
+    /// As [`find`](Self::find), but gives up where that would take longer than usual.
+    #[inline(always)]
+    pub(crate) fn glance<'g>(
+        &'g self,
+        guard: &'g Guard,
+        hash: u64,
+        matches: impl Fn(&K) -> bool,
+    ) -> Result<Option<Found<'g, K, V>>, Unsure> {
+        self.store.index.glance(guard, hash, move |slot| {
+            // SAFETY: as in `cell`.
+            let cell = unsafe { self.store.cells.near(slot) }.ok_or(Unsure)?;
+            let found = Found { slot, cell };
+            Ok(matches(&found.entry().0).then_some(found))
         })
     }
 
@@ -443,9 +459,15 @@ impl<'a, X> Writer<'a, X> {
         self.store.cells.live(slot).map(|header| Live { slot, header })
     }
 
-    /// Slots are below this number.
-    pub(crate) fn slots(&self) -> usize {
-        self.store.cells.room(&self.books.cells)
+    /// Slots that were ever given out are below this number.
+    pub(crate) fn given(&self) -> usize {
+        self.store.cells.given(&self.books.cells)
+    }
+
+    /// Slots for which to have places: all that are expected, if that is known, else up to twice those given out.
+    pub(crate) fn foreseen(&self) -> usize {
+        let room = self.store.cells.room(&self.books.cells);
+        if self.store.expected_slots > 0 { room } else { self.given().next_power_of_two().clamp(64, room) }
     }
 
     /// Takes a live entry out.
@@ -579,7 +601,7 @@ impl<'a, X> Writer<'a, X> {
     /// A slot to be filled.
     #[inline]
     fn take(&mut self) -> u32 {
-        if !self.store.cells.has_room(&self.books.cells) && self.slots() >= self.store.expected_slots {
+        if !self.store.cells.has_room(&self.books.cells) && self.given() >= self.store.expected_slots {
             self.press_for_slots();
         }
         self.store.cells.take(&mut self.books.cells)

@@ -13,7 +13,7 @@
 //!          b  record.epoch = epoch                    2  n = NEXT, NEXT += 1       (seal)
 //!          c  light barrier                  press:   3  heavy barrier
 //!          d  look for things                         4  read all records:
-//!          e  record.epoch = 0                           tickets below all their epochs have passed
+//!          e  record.epoch = idle                        tickets below all their epochs have passed
 //! ```
 //!
 //! On Linux the light barrier keeps but the compiler from reordering, and the heavy one makes the kernel put a full
@@ -73,27 +73,32 @@ impl Ticket {
 
 /// A thread's announcement. Records are never freed: there are as many as threads ever used caches at once.
 struct Record {
-    /// What `NEXT` was when the outermost guard was made; 0 while there is none. Written by its thread only.
+    /// What `NEXT` was when the outermost guard was made; `idle` while there is none. Written by its thread only.
     epoch: AtomicU64,
-    /// How many guards there are beside the first, and [`FLEETING`]. Used by its thread only.
+    /// How many guards there are beside the first. Used by its thread only.
     more: AtomicU32,
-    /// Whether light barriers are enough, since the kernel does the heavy ones. Never changes.
-    is_light: bool,
+    /// [`IDLE`], or [`IDLE_HEAVY`] if light barriers are not enough, since the kernel does no heavy ones. Never changes.
+    idle: u64,
     /// Whether a thread has it.
     taken: AtomicBool,
     /// The record that was made before, or null. Set before it is in the list.
     older: AtomicPtr<CachePadded<Record>>,
 }
 
-/// In `more`: the record belongs to a single guard of a thread that is ending.
-const FLEETING: u32 = 1 << 31;
+/// No guard, and a light barrier is enough.
+const IDLE: u64 = 0;
+/// No guard, and more is to be done than [`try_pin`] does. Larger than any ticket, so it keeps none from passing.
+const IDLE_HEAVY: u64 = u64::MAX;
 
 /// The record made last. The list only grows.
 static RECORDS: AtomicPtr<CachePadded<Record>> = AtomicPtr::new(ptr::null_mut());
 
+/// Stands for the record of a thread that has none. Not in the list, and never written to.
+static NO_RECORD: Record = Record::new(IDLE_HEAVY);
+
 thread_local! {
     /// This thread's record. Has no destructor, so that it can be used in those of others.
-    static RECORD: Cell<Option<&'static Record>> = const { Cell::new(None) };
+    static RECORD: Cell<&'static Record> = const { Cell::new(&NO_RECORD) };
     static LEASE: Lease = const { Lease(Cell::new(None)) };
 }
 
@@ -102,7 +107,7 @@ struct Lease(Cell<Option<&'static Record>>);
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        RECORD.set(None);
+        RECORD.set(&NO_RECORD);
         if let Some(record) = self.0.get() {
             record.taken.store(false, Release);
         }
@@ -112,19 +117,35 @@ impl Drop for Lease {
 /// While it lives, nothing that could be reached when it was made is freed or used again.
 pub(crate) struct Guard {
     record: &'static Record,
+    /// The record's.
+    idle: u64,
+    /// Whether the record goes back with the guard, since its thread is ending.
+    is_fleeting: bool,
     /// Not `Send`: only its thread may write to the record.
     _stays: PhantomData<*const ()>,
 }
 
+/// Announces a reader, where that is simple: the first guard of a thread that has had others, where the kernel helps.
+#[inline(always)]
+pub(crate) fn try_pin() -> Option<Guard> {
+    let record = RECORD.get();
+    if record.epoch.load(Relaxed) != IDLE {
+        return None;
+    }
+    record.announce();
+    compiler_fence(SeqCst);
+    Some(Guard { record, idle: IDLE, is_fleeting: false, _stays: PhantomData })
+}
+
 /// Announces a reader.
-#[inline]
 pub(crate) fn pin() -> Guard {
-    let record = RECORD.get().unwrap_or_else(join);
-    if record.epoch.load(Relaxed) == 0 {
-        // Acquire: see 3. at the top. Release: who sees this guard, and not the end of the one before, sees what was done
-        // under that one, too.
-        record.epoch.store(NEXT.load(Acquire), Release);
-        if record.is_light {
+    let (record, is_fleeting) = match RECORD.get() {
+        record if ptr::eq(record, &NO_RECORD) => join(),
+        record => (record, false),
+    };
+    if record.epoch.load(Relaxed) == record.idle {
+        record.announce();
+        if record.idle == IDLE {
             compiler_fence(SeqCst);
         } else {
             fence(SeqCst);
@@ -132,41 +153,50 @@ pub(crate) fn pin() -> Guard {
     } else {
         record.more.store(record.more.load(Relaxed) + 1, Relaxed);
     }
-    Guard { record, _stays: PhantomData }
+    Guard { record, idle: record.idle, is_fleeting, _stays: PhantomData }
 }
 
 impl Drop for Guard {
-    #[inline]
+    #[inline(always)]
     fn drop(&mut self) {
         match self.record.more.load(Relaxed) {
             // Release pairs with the Acquire of `press`: what was done under the guard is done.
-            0 => self.record.epoch.store(0, Release),
-            more => self.record.drop_one_of(more),
+            0 => self.record.epoch.store(self.idle, Release),
+            more => self.record.more.store(more - 1, Relaxed),
+        }
+        if self.is_fleeting {
+            self.record.taken.store(false, Release);
         }
     }
 }
 
+/// A record for this thread, and whether only for one guard.
 #[cold]
-fn join() -> &'static Record {
+fn join() -> (&'static Record, bool) {
     let record = Record::acquire();
-    if LEASE.try_with(|lease| lease.0.set(Some(record))).is_ok() {
-        RECORD.set(Some(record));
-    } else {
-        record.more.store(FLEETING, Relaxed);
+    let is_leased = LEASE.try_with(|lease| lease.0.set(Some(record))).is_ok();
+    if is_leased {
+        RECORD.set(record);
     }
-    record
+    (record, !is_leased)
 }
 
 impl Record {
-    #[cold]
-    fn drop_one_of(&self, more: u32) {
-        if more == FLEETING {
-            self.more.store(0, Relaxed);
-            self.epoch.store(0, Release);
-            self.taken.store(false, Release);
-        } else {
-            self.more.store(more - 1, Relaxed);
+    const fn new(idle: u64) -> Self {
+        Self {
+            epoch: AtomicU64::new(idle),
+            more: AtomicU32::new(0),
+            idle,
+            taken: AtomicBool::new(true),
+            older: AtomicPtr::new(ptr::null_mut()),
         }
+    }
+
+    #[inline(always)]
+    fn announce(&self) {
+        // Acquire: see 3. at the top. Release: who sees this guard, and not the end of the one before, sees what was done
+        // under that one, too.
+        self.epoch.store(NEXT.load(Acquire), Release);
     }
 
     /// A record that no thread has: an old one, or a new one in the list.
@@ -176,13 +206,8 @@ impl Record {
         if let Some(record) = records().find(is_free) {
             return record;
         }
-        let record: &'static CachePadded<Self> = Box::leak(Box::new(CachePadded::new(Self {
-            epoch: AtomicU64::new(0),
-            more: AtomicU32::new(0),
-            is_light: kernel_helps(),
-            taken: AtomicBool::new(true),
-            older: AtomicPtr::new(ptr::null_mut()),
-        })));
+        let idle = if kernel_helps() { IDLE } else { IDLE_HEAVY };
+        let record: &'static CachePadded<Self> = Box::leak(Box::new(CachePadded::new(Self::new(idle))));
         let mut older = RECORDS.load(Relaxed);
         loop {
             record.older.store(older, Relaxed);
@@ -227,7 +252,7 @@ fn find_passed(_pressing: &MutexGuard<'_, ()>) {
         return;
     }
     // Acquire pairs with the Release in `Guard::drop`.
-    let epochs = records().map(|record| record.epoch.load(Acquire)).filter(|&epoch| epoch != 0);
+    let epochs = records().map(|record| record.epoch.load(Acquire)).filter(|&epoch| epoch != IDLE);
     let passed = epochs.fold(drawn, u64::min);
     // Only raised, and by one thread at a time. (Not `fetch_max`: ThreadSanitizer does not see it.)
     if passed > PASSED.load(Relaxed) {
