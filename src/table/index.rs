@@ -127,59 +127,63 @@ impl Line {
         self.words[1].store(self.words[1].load(Relaxed) - (1 << OVERFLOW_SHIFT), Release);
     }
 
-    /// Acquire: an entry that passes is counted here before it is put in, and uncounted after it is taken out; and a
-    /// place's slot is stored before its tag.
-    #[inline]
-    fn load(&self) -> Words {
-        Words([self.words[0].load(Acquire), self.words[1].load(Acquire)])
-    }
-
-    /// The lowest of the `places`, which are not none and from `Words::places`, and its slot.
-    #[inline]
-    fn next_place(&self, places: &mut u32) -> (usize, u32) {
-        let place = places.trailing_zeros() as usize;
-        debug_assert!(place < PLACES);
-        *places &= *places - 1;
-        // SAFETY: `Words::places` has no bits from `PLACES` on.
-        (place, unsafe { self.slots.get_unchecked(place) }.load(Acquire))
-    }
-
-    /// The slots of the places that are taken.
-    fn taken(&self) -> impl Iterator<Item = u32> {
-        let Words(words) = self.load();
-        let is_taken = move |&place: &usize| words[place / 8] >> (8 * (place % 8)) & 0xff != 0;
-        (0..PLACES).filter(is_taken).map(|place| self.slots[place].load(Relaxed))
-    }
-}
-
-/// A line's tags and its counter, as they were at a moment.
-#[derive(Clone, Copy)]
-struct Words([u64; 2]);
-
-impl Words {
-    /// The places with this tag, a bit for each.
-    #[inline]
-    fn places(self, tag: u8) -> u32 {
+    /// The places with this tag, a bit for each; with 0, the empty ones.
+    ///
+    /// Whoever finds a tag finds the slot that was stored before it, or a later one.
+    #[inline(always)]
+    fn places(&self, tag: u8) -> u32 {
         let all = (1 << PLACES) - 1;
         #[cfg(all(target_arch = "x86_64", not(miri)))]
         {
-            use std::arch::x86_64::{_mm_cmpeq_epi8, _mm_movemask_epi8, _mm_set_epi64x, _mm_set1_epi8};
-            // SAFETY: they need SSE2, which every x86-64 processor has.
+            use std::arch::x86_64::{__m128i, _mm_cmpeq_epi8, _mm_movemask_epi8, _mm_set1_epi8};
+            let words: __m128i;
+            // SAFETY: 1. It loads the 16 bytes of `words`, which are aligned to that, and does nothing else. 2. Others may
+            // store to them meanwhile, by atomic operations only. The processor makes of the instruction what two atomic
+            // loads with Acquire are on x86-64: aligned eight bytes are loaded at once, and no later load overtakes it. Nor
+            // does the compiler move one before it, since it must take it for one that writes memory.
+            // 3. SSE2 is there on every x86-64 processor.
             let equal = unsafe {
-                let words = _mm_set_epi64x(self.0[1].cast_signed(), self.0[0].cast_signed());
+                std::arch::asm!(
+                    "movdqa {words}, [{line}]",
+                    words = out(xmm_reg) words,
+                    line = in(reg) &raw const self.words,
+                    options(nostack, preserves_flags),
+                );
                 _mm_movemask_epi8(_mm_cmpeq_epi8(words, _mm_set1_epi8(tag.cast_signed())))
             };
             equal as u32 & all
         }
         #[cfg(not(all(target_arch = "x86_64", not(miri))))]
         {
-            (equal_bytes(self.0[0], tag) | equal_bytes(self.0[1], tag) << 8) & all
+            let words = [self.words[0].load(Acquire), self.words[1].load(Acquire)];
+            (equal_bytes(words[0], tag) | equal_bytes(words[1], tag) << 8) & all
         }
     }
 
+    /// Whether an entry whose home is this line, or one before it, may stand behind it.
+    ///
+    /// Acquire: an entry is counted before it is put in and uncounted after it is taken out, so one that is there all the
+    /// while is always counted.
     #[inline]
-    fn is_passed(self) -> bool {
-        self.0[1] >> OVERFLOW_SHIFT != 0
+    fn is_passed(&self) -> bool {
+        self.words[1].load(Acquire) >> OVERFLOW_SHIFT != 0
+    }
+
+    /// The lowest of the `places`, which are not none and from [`places`](Self::places), and its slot.
+    #[inline]
+    fn next_place(&self, places: &mut u32) -> (usize, u32) {
+        let place = places.trailing_zeros() as usize;
+        debug_assert!(place < PLACES);
+        *places &= *places - 1;
+        // SAFETY: `places` has no bits from `PLACES` on.
+        (place, unsafe { self.slots.get_unchecked(place) }.load(Acquire))
+    }
+
+    /// The slots of the places that are taken.
+    fn taken(&self) -> impl Iterator<Item = u32> {
+        let empty = self.places(0);
+        let is_taken = move |place: &usize| empty & 1 << place == 0;
+        (0..PLACES).filter(is_taken).map(|place| self.slots[place].load(Relaxed))
     }
 }
 
@@ -291,8 +295,7 @@ impl<'a> Lines<'a> {
     /// What `matches` makes of the first slot, of those with the hash's tag on its path, of which it makes something.
     fn search<R>(self, hash: u64, mut matches: impl FnMut(&'a Line, usize, u32) -> Option<R>) -> Option<R> {
         for line in self.path(self.home(hash)) {
-            let words = line.load();
-            let mut places = words.places(tag(hash));
+            let mut places = line.places(tag(hash));
             while places != 0 {
                 let (place, slot) = line.next_place(&mut places);
                 let found = matches(line, place, slot);
@@ -300,7 +303,7 @@ impl<'a> Lines<'a> {
                     return found;
                 }
             }
-            if !words.is_passed() {
+            if !line.is_passed() {
                 break;
             }
         }
@@ -314,7 +317,7 @@ impl<'a> Lines<'a> {
 
     fn insert(self, hash: u64, slot: u32) {
         for line in self.path(self.home(hash)) {
-            let empty = line.load().places(0);
+            let empty = line.places(0);
             if empty != 0 {
                 return line.fill(empty.trailing_zeros() as usize, tag(hash), slot);
             }
@@ -335,7 +338,7 @@ impl<'a> Lines<'a> {
     fn collect(self, home: usize, out: &mut Vec<u32>, hash_of: &impl Fn(u32) -> u64) {
         for line in self.path(home) {
             out.extend(line.taken().filter(|&slot| self.home(hash_of(slot)) == home));
-            if !line.load().is_passed() {
+            if !line.is_passed() {
                 break;
             }
         }
@@ -364,7 +367,7 @@ impl Index {
         }
         // SAFETY: as in `find`.
         let line = unsafe { root.home_line(hash) };
-        let mut places = line.load().places(tag(hash));
+        let mut places = line.places(tag(hash));
         while places != 0 {
             let (_, slot) = line.next_place(&mut places);
             let found = matches(slot)?;
@@ -372,7 +375,7 @@ impl Index {
                 return Ok(found);
             }
         }
-        if line.load().is_passed() || self.current.load(Acquire) != root.0 { Err(Unsure) } else { Ok(None) }
+        if line.is_passed() || self.current.load(Acquire) != root.0 { Err(Unsure) } else { Ok(None) }
     }
 
     /// Lets the processor fetch the line that a search looks at first.
@@ -382,12 +385,12 @@ impl Index {
         super::prefetch(root.first().wrapping_add(root.home(hash)));
     }
 
-    /// The home line of a hash, and its words; `None` while there is an old table, too. For the holder of the lock.
+    /// The home line of a hash; `None` while there is an old table, too. For the holder of the lock.
     #[inline]
-    fn home_line<'a>(&'a self, _books: &'a IndexBooks, hash: u64) -> Option<(&'a Line, Words)> {
+    fn home_line<'a>(&'a self, _books: &'a IndexBooks, hash: u64) -> Option<&'a Line> {
         let root = Root(self.current.load(Relaxed));
         // SAFETY: as in `tables`.
-        (!root.is_moving()).then(|| unsafe { root.home_line(hash) }).map(|line| (line, line.load()))
+        (!root.is_moving()).then(|| unsafe { root.home_line(hash) })
     }
 
     /// What `matches` makes of the first slot that may be of this hash and of which it makes something.
@@ -441,15 +444,15 @@ impl Index {
         hash: u64,
         mut matches: impl FnMut(u32) -> Option<R>,
     ) -> Option<R> {
-        if let Some((line, words)) = self.home_line(books, hash) {
-            let mut places = words.places(tag(hash));
+        if let Some(line) = self.home_line(books, hash) {
+            let mut places = line.places(tag(hash));
             while places != 0 {
                 let found = matches(line.next_place(&mut places).1);
                 if found.is_some() {
                     return found;
                 }
             }
-            if !words.is_passed() {
+            if !line.is_passed() {
                 return None;
             }
         }
@@ -468,8 +471,8 @@ impl Index {
         slot: u32,
         hash_of: impl Fn(u32) -> u64,
     ) -> bool {
-        if let Some((line, words)) = self.home_line(books, hash) {
-            let empty = words.places(0);
+        if let Some(line) = self.home_line(books, hash) {
+            let empty = line.places(0);
             if empty != 0 && books.len < books.limit {
                 line.fill(empty.trailing_zeros() as usize, tag(hash), slot);
                 books.len += 1;
@@ -511,8 +514,8 @@ impl Index {
     /// Takes a slot out.
     #[inline(always)]
     pub(super) fn remove(&self, books: &mut IndexBooks, hash: u64, slot: u32) {
-        if let Some((line, words)) = self.home_line(books, hash) {
-            let mut places = words.places(tag(hash));
+        if let Some(line) = self.home_line(books, hash) {
+            let mut places = line.places(tag(hash));
             while places != 0 {
                 let (place, other) = line.next_place(&mut places);
                 if other == slot {
