@@ -545,7 +545,9 @@ impl<'a, X> Writer<'a, X> {
         }
         self.seal();
         let books = &mut *self.books;
-        if books.sealed_slots <= most && books.sealed_weight <= heavy {
+        // Another segment's pressing may have helped this one, too.
+        let has_passed = books.sealed.front().is_some_and(|batch| batch.ticket.has_passed());
+        if has_passed || (books.sealed_slots <= most && books.sealed_weight <= heavy) {
             books.next_press = 0;
             return Due::Collect;
         }
