@@ -5,7 +5,7 @@ use crate::policy::{End, EvictionPolicy};
 use crate::removal::RemovalCause;
 use crate::segment::{Arrival, Bank, Carried, Leaving, Outcome, Panics, Seen, Segment, share};
 use crate::stats::{Reads, Stats};
-use crate::table::{Found, Guard, pin, try_pin};
+use crate::table::{Found, Guard, Unsure, pin, try_pin};
 use equivalent::Equivalent;
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
@@ -215,15 +215,11 @@ where
     where
         Q: Hash + Equivalent<K> + ?Sized,
     {
-        // The first attempt is short enough to be inlined, and calls nothing.
-        let (hash, segment) = self.inner.locate(key);
+        let place = self.inner.locate(key);
         if let Some(guard) = try_pin()
-            && let Ok(found) = segment.glance(&guard, hash, |other| key.equivalent(other))
-            && self.inner.count_at_once(found.is_some())
+            && let Ok(found) = self.glance(&guard, place, key)
         {
-            let found = found?;
-            segment.mark(&found);
-            return Some(read(&found.entry().1));
+            return found.map(|found| read(&found.entry().1));
         }
         self.read(&pin(), key, read)
     }
@@ -237,7 +233,33 @@ where
         V: Clone,
     {
         let guard = pin();
-        keys.into_iter().map(|key| self.read(&guard, key, V::clone)).collect()
+        let get = |key| match self.glance(&guard, self.inner.locate(key), key) {
+            Ok(found) => found.map(|found| found.entry().1.clone()),
+            Err(Unsure) => self.read(&guard, key, V::clone),
+        };
+        keys.into_iter().map(get).collect()
+    }
+
+    /// A read, up to the value. Gives up where it would take longer than usual: short enough to be inlined, it calls
+    /// nothing.
+    #[inline(always)]
+    fn glance<'g, Q>(
+        &'g self,
+        guard: &'g Guard,
+        (hash, segment): (u64, &'g Segment<K, V>),
+        key: &Q,
+    ) -> Result<Option<Found<'g, K, V>>, Unsure>
+    where
+        Q: Equivalent<K> + ?Sized,
+    {
+        let found = segment.glance(guard, hash, |other| key.equivalent(other))?;
+        if !self.inner.count_at_once(found.is_some()) {
+            return Err(Unsure);
+        }
+        if let Some(found) = &found {
+            segment.mark(found);
+        }
+        Ok(found)
     }
 
     #[inline(never)]

@@ -192,7 +192,9 @@ impl<'a> Entries<'a> {
         self.cells.header(slot.number()).mark()
     }
 
-    /// Prefetch.
+    /// A hint that the entry is about to be asked about: lets the processor fetch what answers that.
+    ///
+    /// Worth giving for the entry that will be looked at first when the next one is to be evicted.
     #[inline]
     pub fn prefetch(&self, slot: Slot) {
         self.cells.prefetch(slot.number());
