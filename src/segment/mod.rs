@@ -10,8 +10,13 @@
 //!
 //! # One way out
 //!
-//! Entries leave through [`Write::take_out`], whatever the cause; only a replaced value leaves its place to another
-//! ([`Write::put_over`]). So index, policy, weight and listener cannot drift apart.
+//! Entries leave through [`Write::let_go`], whatever the cause; only a replaced value leaves its place to another
+//! ([`Write::settle_over`]). So index, policy, weight and listener cannot drift apart.
+//!
+//! # Types
+//!
+//! What does not depend on the types of keys and values, which is nearly all that a write does, is in `write.rs`,
+//! compiled once with this crate. Here is the rest: to find a key, to fill a cell, to call the listener, to drop.
 
 mod leaving;
 mod room;

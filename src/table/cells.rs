@@ -361,8 +361,9 @@ impl Cells {
     /// As for [`cell`](Self::cell); and `slot` has been taken since it was last filled.
     #[inline]
     pub(super) unsafe fn fill<K, V>(&self, slot: u32, hash: u64, entry: (K, V)) {
-        // SAFETY: by the caller's promise. By the table of states nobody else has access to the entry.
+        // SAFETY: by the caller's promise.
         let cell = unsafe { self.cell::<K, V>(slot) };
+        // SAFETY: taken, and not yet held: by the table of states nobody else has access to the entry.
         unsafe { (*cell.entry.get()).write(entry) };
         cell.header.fill(hash);
     }
@@ -425,8 +426,9 @@ impl Cells {
         chain: &'a Chain,
     ) -> impl Iterator<Item = (&'a K, &'a V, RemovalCause)> {
         self.slots(chain).map(|slot| {
-            // SAFETY: held until the chain has been dropped by `drop_entries`, which takes it mutably.
+            // SAFETY: by the caller's promise.
             let cell = unsafe { self.cell::<K, V>(slot) };
+            // SAFETY: held until the chain has been dropped by `drop_entries`, which takes it mutably.
             let (key, value) = unsafe { cell.entry() };
             (key, value, cell.header.cause())
         })
