@@ -221,7 +221,7 @@ where
         {
             return found.map(|found| read(&found.entry().1));
         }
-        self.read(&pin(), key, read)
+        self.read_anyhow(key, read)
     }
 
     /// The values of many keys, in their order.
@@ -262,7 +262,15 @@ where
         Ok(found)
     }
 
+    /// A read when a glance did not do. Not inlined, so that it costs nothing where it is not taken.
     #[inline(never)]
+    fn read_anyhow<Q, R>(&self, key: &Q, read: impl FnOnce(&V) -> R) -> Option<R>
+    where
+        Q: Hash + Equivalent<K> + ?Sized,
+    {
+        self.read(&pin(), key, read)
+    }
+
     fn read<Q, R>(&self, guard: &Guard, key: &Q, read: impl FnOnce(&V) -> R) -> Option<R>
     where
         Q: Hash + Equivalent<K> + ?Sized,

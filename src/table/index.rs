@@ -26,7 +26,8 @@
 //! places in groups of six rather than twelve at more.
 //!
 //! A table is known by one word, the [`Root`], so that a search needs but one load to get to its line: the address of
-//! the first line with, in its low bits, how many there are and whether there is an old table beside it.
+//! the first line with, in its low bits, how many there are. A quick look ([`Index::glance`]) follows a root of its own,
+//! which leads to the current table or, while that does not have all entries, to one that knows nothing and says so.
 //!
 //! # Growth
 //!
@@ -64,7 +65,7 @@ struct Line {
 /// A table: its first line, and in the address's low bits what else there is to know.
 ///
 /// ```text
-/// | address of the first line | moving: 1 bit | shift: 5 bits |
+/// | address of the first line | 0 (1 bit) | shift (5 bits) |
 /// ```
 ///
 /// There are `2^(32 - shift)` lines, at least two, so a position's line is `position >> shift`.
@@ -72,15 +73,19 @@ struct Line {
 struct Root(*mut Line);
 
 const SHIFT_MASK: usize = 31;
-/// There is an old table, from which entries are being moved into this one.
-const MOVING: usize = 32;
+
+/// A table that knows nothing: whatever is looked for may stand behind its lines. Never written to.
+static NOWHERE: [Line; 2] = [const { Line::nothing() }; 2];
 
 /// A table's lines.
 #[derive(Clone, Copy)]
 struct Lines<'a>(&'a [Line]);
 
-/// The readers' side. It owns the tables behind its pointers.
+/// The readers' side. It owns the tables behind `current` and `old`.
+#[repr(C)]
 pub(super) struct Index {
+    /// The `Root` for quick looks: `current`, or that of [`NOWHERE`].
+    quick: AtomicPtr<Line>,
     /// A `Root`; never null.
     current: AtomicPtr<Line>,
     /// The `Root` of the table whose entries are being moved into the current one, or null.
@@ -95,6 +100,8 @@ pub(super) struct IndexBooks {
     limit: usize,
     /// Lines of the old table that have been moved.
     moved: usize,
+    /// Whether quick looks are to find anything.
+    has_quick: bool,
     /// Old tables that readers may still be looking at.
     retired: Vec<(Ticket, OldTable)>,
 }
@@ -106,6 +113,11 @@ pub(crate) struct Unsure;
 struct OldTable(Root);
 
 impl Line {
+    const fn nothing() -> Self {
+        let words = [AtomicU64::new(0), AtomicU64::new(1 << OVERFLOW_SHIFT)];
+        Self { words, slots: [const { AtomicU32::new(0) }; PLACES] }
+    }
+
     /// A place's tag and slot; the slot first, so that the tag never shows an older one.
     fn fill(&self, place: usize, tag: u8, slot: u32) {
         self.slots[place].store(slot, Release);
@@ -234,12 +246,13 @@ impl Root {
     }
 
     fn first(self) -> *mut Line {
-        self.0.map_addr(|address| address & !(SHIFT_MASK | MOVING))
+        self.0.map_addr(|address| address & !SHIFT_MASK)
     }
 
-    #[inline]
-    fn is_moving(self) -> bool {
-        self.0.addr() & MOVING != 0
+    /// The root of [`NOWHERE`].
+    fn nowhere() -> Self {
+        let first = (&raw const NOWHERE).cast::<Line>().cast_mut();
+        Self(first.map_addr(|address| address | (32 - NOWHERE.len().ilog2() as usize)))
     }
 
     /// # Safety
@@ -346,14 +359,21 @@ impl<'a> Lines<'a> {
 }
 
 impl Index {
-    /// An index with room for `initial` entries.
-    pub(super) fn new(initial: usize) -> (Self, IndexBooks) {
+    /// An index with room for `initial` entries, with or without quick looks.
+    pub(super) fn new(initial: usize, has_quick: bool) -> (Self, IndexBooks) {
         let root = Root::new(initial.div_ceil(LINE_LOAD).next_power_of_two());
-        let books = IndexBooks { len: 0, limit: root.len() * LINE_LOAD, moved: 0, retired: Vec::new() };
-        (Self { current: AtomicPtr::new(root.0), old: AtomicPtr::new(ptr::null_mut()) }, books)
+        let books =
+            IndexBooks { len: 0, limit: root.len() * LINE_LOAD, moved: 0, has_quick, retired: Vec::new() };
+        let index = Self {
+            quick: AtomicPtr::new(if has_quick { root } else { Root::nowhere() }.0),
+            current: AtomicPtr::new(root.0),
+            old: AtomicPtr::new(ptr::null_mut()),
+        };
+        (index, books)
     }
 
-    /// As [`find`](Self::find), if the first line tells: nearly always, unless there is an old table.
+    /// As [`find`](Self::find), if there are quick looks and the first line tells: nearly always, unless there is an old
+    /// table.
     #[inline(always)]
     pub(super) fn glance<R>(
         &self,
@@ -361,11 +381,8 @@ impl Index {
         hash: u64,
         matches: impl Fn(u32) -> Result<Option<R>, Unsure>,
     ) -> Result<Option<R>, Unsure> {
-        let root = Root(self.current.load(Acquire));
-        if root.is_moving() {
-            return Err(Unsure);
-        }
-        // SAFETY: as in `find`.
+        let root = Root(self.quick.load(Acquire));
+        // SAFETY: as in `find`; or `NOWHERE`, which lives for ever.
         let line = unsafe { root.home_line(hash) };
         let mut places = line.places(tag(hash));
         while places != 0 {
@@ -375,7 +392,8 @@ impl Index {
                 return Ok(found);
             }
         }
-        if line.is_passed() || self.current.load(Acquire) != root.0 { Err(Unsure) } else { Ok(None) }
+        // Moved away while we looked? As in `find`.
+        if line.is_passed() || self.quick.load(Acquire) != root.0 { Err(Unsure) } else { Ok(None) }
     }
 
     /// Lets the processor fetch the line that a search looks at first.
@@ -390,7 +408,7 @@ impl Index {
     fn home_line<'a>(&'a self, _books: &'a IndexBooks, hash: u64) -> Option<&'a Line> {
         let root = Root(self.current.load(Relaxed));
         // SAFETY: as in `tables`.
-        (!root.is_moving()).then(|| unsafe { root.home_line(hash) })
+        self.old.load(Relaxed).is_null().then(|| unsafe { root.home_line(hash) })
     }
 
     /// What `matches` makes of the first slot that may be of this hash and of which it makes something.
@@ -565,9 +583,11 @@ impl Index {
         let next = Root::new(current.len() * 2);
         books.moved = 0;
         books.limit = next.len() * LINE_LOAD;
+        // Release, all: whoever sees a store sees those before it, and whoever misses an entry that has been taken out of
+        // the table sees them all.
+        self.quick.store(Root::nowhere().0, Release);
         self.old.store(current.0, Release);
-        // Release: whoever sees that entries are moving sees from where.
-        self.current.store(next.0.map_addr(|address| address | MOVING), Release);
+        self.current.store(next.0, Release);
     }
 
     /// Moves some lines from the old table to the current one, and says whether that was the last of them.
@@ -590,10 +610,11 @@ impl Index {
     }
 
     fn finish_move(&self, books: &mut IndexBooks) {
-        let current = Root(self.current.load(Relaxed));
-        // Release, both: a reader that sees no move, or no old table, sees all that came from it.
-        self.current.store(current.0.map_addr(|address| address & !MOVING), Release);
+        // Release, both: a reader that sees no old table, or a table for quick looks, sees all that came from the old one.
         let old = self.old.swap(ptr::null_mut(), Release);
+        if books.has_quick {
+            self.quick.store(self.current.load(Relaxed), Release);
+        }
         books.retired.push((Ticket::draw(), OldTable(Root(old))));
     }
 

@@ -194,13 +194,13 @@ unsafe impl<K: Send + Sync, V: Send + Sync, X: Send> Send for Table<K, V, X> {}
 
 impl<K, V, X> Table<K, V, X> {
     /// If it `is_heard`, entries that leave are handed out by [`Writer::close`] and come back with
-    /// [`Writer::retire`].
-    pub(crate) fn new(sizing: Sizing, is_heard: bool, guarded: X) -> Self {
+    /// [`Writer::retire`]. If it `has_glances`, not all of [`glance`](Self::glance)'s answers are [`Unsure`].
+    pub(crate) fn new(sizing: Sizing, is_heard: bool, has_glances: bool, guarded: X) -> Self {
         let Sizing { initial, expected } = sizing;
         let waiting = Waiting::new(expected);
         let expected_slots =
             if expected == 0 { 0 } else { expected + (waiting.most + 3 * waiting.batch) as usize };
-        let (index, index_books) = Index::new(initial);
+        let (index, index_books) = Index::new(initial, has_glances);
         let (cells, cell_books) = Cells::new(Layout::new::<Cell<K, V>>(), expected_slots);
         let books = Books {
             guarded,
