@@ -132,6 +132,7 @@ impl Waiting {
 pub(crate) struct Live<'a> {
     slot: u32,
     header: &'a Header,
+    store: *const (),
 }
 
 impl Live<'_> {
@@ -456,7 +457,7 @@ impl<'a, X> Writer<'a, X> {
     /// The entry that stands in `slot`, if it can be found.
     #[inline]
     pub(crate) fn live(&self, slot: u32) -> Option<Live<'a>> {
-        self.store.cells.live(slot).map(|header| Live { slot, header })
+        self.store.cells.live(slot).map(|header| Live { slot, header, store: self.store.id() })
     }
 
     /// Slots that were ever given out are below this number.
@@ -473,8 +474,8 @@ impl<'a, X> Writer<'a, X> {
     /// Takes a live entry out.
     #[inline(always)]
     pub(crate) fn take_out(&mut self, live: Live<'a>, weight: u64, cause: RemovalCause) {
-        let Live { slot, header } = live;
-        assert!(std::ptr::eq(header, self.header(slot)), "of another table");
+        let Live { slot, header, store } = live;
+        self.store.check(store);
         assert!(header.is_live(), "slot {slot} has no entry");
         self.store.index.remove(&mut self.books.index, header.hash(), slot);
         header.end(cause);
