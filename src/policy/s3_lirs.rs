@@ -158,8 +158,7 @@ impl S3Lirs {
     fn remember(&mut self, slot: Slot, removed: bool, entries: &Entries<'_>) {
         let used = self.now.wrapping_sub(self.idle(slot));
         let time = (used >> self.tick_shift) as u16;
-        let now = (self.now >> self.tick_shift) as u16;
-        self.ghost.put(entries.hash(slot), Record { time, flag: removed }, now);
+        self.ghost.put(entries.hash(slot), Record { time, flag: removed });
     }
 
     /// Takes out what stands at the window's front, with the reads that count.
