@@ -5,80 +5,107 @@ use crate::parts::lists::Lists;
 use crate::removal::RemovalCause;
 use std::ops::ControlFlow;
 
-/// The half of the window that newcomers enter, where reads do not count.
-const YOUNG: usize = 0;
-/// The half of the window that entries leave from.
-const OLD: usize = 1;
-const MAIN: usize = 2;
+const WINDOW: usize = 0;
+const MAIN: usize = 1;
 
 /// The window's share of the capacity at first.
 const FIRST_SHARE: f64 = 0.03;
-/// A window larger by this part of the capacity is what a key that comes back is measured against.
-const NEAR_SHARE: f64 = 0.05;
+/// A window larger by one part in so many of the capacity is what a key that comes back is measured against.
+const NEAR_PART: u64 = 20;
 /// How much of that part the window's target moves for a hit that the larger window would have had.
 const WINDOW_GAIN: f64 = 0.1;
 /// The same for an entry that a smaller main part would have lost, as a part of main.
 const MAIN_GAIN: f64 = 0.2;
 /// Reads up to which an entry is counted.
 const MOST_READS: u8 = 2;
-/// Rounds of the hand that an entry can have in store.
+/// Rounds of the hand that an entry can have in store: what fits beside its time.
 const MOST_LIVES: u32 = 7;
-const LIVES_BITS: u32 = 3;
-/// Entries that the hand may pass over in one call.
+/// Entries that one call may pass over.
 const MOST_STEPS: usize = 32;
 /// Entries with one read that one call may send through the window again.
 const MOST_RETURNS: u32 = 4;
 /// Entries that one insert may move from the young half to the old one.
 const MOST_SHIFTS: usize = 4;
+
+/// A time takes 29 bits, above three for something else.
+const MISS: u32 = MOST_LIVES + 1;
+/// What stands there while an entry is in the window's young half. In the old half nothing does.
+const YOUNG: u32 = 1;
+
+/// Records of the ghost for each slot.
+const RECORDS_PER_SLOT: usize = 2;
 /// The ghost's clock counts in units of so many parts of its size.
 const GHOST_TICKS: usize = 8192;
-const RECORDS_PER_SLOT: usize = 2;
+/// A tick is at most this many bits: its count must fit into the 16 bits of a record, and no bit of a time be left over.
+const MOST_TICK_BITS: u32 = 16;
 
-/// What is known of the entry that asked last to be let in.
-#[derive(Clone, Copy)]
+/// No hash: they have 48 bits.
+const NOBODY: u64 = u64::MAX;
+
+/// The entry that asked last to be let in.
 struct Arrival {
     hash: u64,
     weight: u64,
-    /// If the ghost remembered it: how long ago it was used, and whether its user had removed it.
-    returns: Option<(u32, bool)>,
-    made_room: bool,
-    /// Whether it goes to main, once room was made.
-    to_main: bool,
+    place: Place,
+    /// Whether the ghost remembered it, how long ago it was used then, and whether its user had removed it.
+    returns: bool,
+    idle: u32,
+    removed: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// No room had to be made so far.
+    Free,
+    Window,
+    Main,
+}
+
+impl Arrival {
+    const NOBODY: Self =
+        Self { hash: NOBODY, weight: 0, place: Place::Free, returns: false, idle: 0, removed: false };
 }
 
 /// S3-LIRS. The fronts of the queues are the oldest entries.
 pub(crate) struct S3Lirs {
-    queues: Lists<3>,
+    queues: Lists<2>,
     /// The weight in each queue.
-    weights: [u64; 3],
-    /// By slot: when the entry was last known to be used, and its lives.
+    weights: [u64; 2],
+    /// The oldest entry of the window's young half, which reaches to the window's back, and the weight of that half.
+    young: Option<u32>,
+    young_weight: u64,
+    /// By slot: when the entry was last known to be used, in `MISS`es, and below that its lives, or [`YOUNG`].
     stamps: Vec<u32>,
+    now: u32,
+    arrival: Arrival,
     capacity: u64,
     /// The most that the entries ever weighed.
     peak: u64,
     share: f64,
+    /// What the share comes to in weight, at least 1.
     window_target: u64,
-    /// Entries that asked to be let in so far: the clock.
-    now: u32,
+    young_target: u64,
     ghost: Ghost,
-    tick_shift: u32,
-    arrival: Option<Arrival>,
+    tick_bits: u32,
 }
 
 impl S3Lirs {
     pub(crate) fn new(capacity: u64) -> Self {
         let mut policy = Self {
             queues: Lists::new(),
-            weights: [0; 3],
+            weights: [0; 2],
+            young: None,
+            young_weight: 0,
             stamps: Vec::new(),
+            now: 0,
+            arrival: Arrival::NOBODY,
             capacity,
             peak: 0,
             share: FIRST_SHARE,
             window_target: 1,
-            now: 0,
+            young_target: 1,
             ghost: Ghost::new(),
-            tick_shift: 0,
-            arrival: None,
+            tick_bits: MISS.ilog2(),
         };
         policy.set_share(FIRST_SHARE);
         policy
@@ -87,18 +114,19 @@ impl S3Lirs {
     fn set_share(&mut self, share: f64) {
         self.share = share.clamp(0.0, 1.0);
         self.window_target = ((self.capacity as f64 * self.share) as u64).max(1);
+        self.young_target = (self.window_target / 2).max(1);
     }
 
-    fn near(&self) -> f64 {
-        (self.capacity as f64 * NEAR_SHARE).max(1.0)
+    fn near(&self) -> u64 {
+        (self.capacity / NEAR_PART).max(1)
     }
 
     /// A hit was missed that a window larger by `distance` misses would have had.
     fn widen_window(&mut self, distance: u32, weight: u64) {
         let len = self.len().max(1) as f64;
-        let mean_weight = if self.total() as f64 == len { 1.0 } else { self.total() as f64 / len };
+        let mean_weight = (self.weights[WINDOW] + self.weights[MAIN]) as f64 / len;
         let distance = f64::from(distance) * mean_weight;
-        let near = self.near();
+        let near = self.near() as f64;
         let gain = WINDOW_GAIN / near * weight as f64;
         if distance <= near {
             self.set_share(self.share + gain);
@@ -114,37 +142,12 @@ impl S3Lirs {
     }
 
     fn len(&self) -> usize {
-        [YOUNG, OLD, MAIN].into_iter().map(|queue| self.queues.len(queue)).sum()
+        self.queues.len(WINDOW) + self.queues.len(MAIN)
     }
 
-    fn total(&self) -> u64 {
-        self.window_weight() + self.weights[MAIN]
-    }
-
-    fn window_weight(&self) -> u64 {
-        self.weights[YOUNG] + self.weights[OLD]
-    }
-
-    /// Misses since the entry was last known to be used.
+    /// Since when the entry was not known to be used, in `MISS`es.
     fn idle(&self, slot: Slot) -> u32 {
-        (self.now << LIVES_BITS).wrapping_sub(self.stamps[slot.index()] & !MOST_LIVES) >> LIVES_BITS
-    }
-
-    fn stamp(&mut self, slot: Slot, lives: u32) {
-        self.stamps[slot.index()] = self.now << LIVES_BITS | lives;
-    }
-
-    fn link(&mut self, queue: usize, slot: Slot, entries: &Entries<'_>) {
-        self.queues.push_back(queue, slot.number());
-        self.weights[queue] += entries.weight(slot);
-    }
-
-    fn unlink(&mut self, slot: Slot, entries: &Entries<'_>) -> bool {
-        let queue = self.queues.remove(slot.number());
-        if let Some(queue) = queue {
-            self.weights[queue] -= entries.weight(slot);
-        }
-        queue.is_some()
+        self.now.wrapping_sub(self.stamps[slot.index()] & !MOST_LIVES)
     }
 
     fn take_mark(slot: Slot, entries: &Entries<'_>) -> u8 {
@@ -156,40 +159,49 @@ impl S3Lirs {
     }
 
     fn remember(&mut self, slot: Slot, removed: bool, entries: &Entries<'_>) {
-        let used = self.now.wrapping_sub(self.idle(slot));
-        let time = (used >> self.tick_shift) as u16;
+        let time = (self.stamps[slot.index()] >> self.tick_bits) as u16;
         self.ghost.put(entries.hash(slot), Record { time, flag: removed });
     }
 
     /// Takes out what stands at the window's front, with the reads that count.
     fn leave_window(&mut self, entries: &Entries<'_>) -> Option<(Slot, u8)> {
-        let queue = if self.queues.len(OLD) > 0 { OLD } else { YOUNG };
-        let slot = Slot::new(self.queues.pop_front(queue)?);
-        self.weights[queue] -= entries.weight(slot);
-        let reads = Self::take_mark(slot, entries);
-        Some((slot, if queue == OLD { reads } else { 0 }))
+        let slot = Slot::new(self.queues.pop_front(WINDOW)?);
+        let weight = entries.weight(slot);
+        self.weights[WINDOW] -= weight;
+        let mut reads = Self::take_mark(slot, entries);
+        if self.young == Some(slot.number()) {
+            self.young = self.queues.front(WINDOW);
+            self.young_weight -= weight;
+            reads = 0;
+        }
+        Some((slot, reads))
     }
 
     fn enter_main(&mut self, slot: Slot, lives: u32, entries: &Entries<'_>) {
-        self.stamp(slot, lives);
-        self.link(MAIN, slot, entries);
+        self.stamps[slot.index()] = self.now | lives;
+        self.queues.push_back(MAIN, slot.number());
+        self.weights[MAIN] += entries.weight(slot);
     }
 
     fn enter_window(&mut self, slot: Slot, entries: &Entries<'_>) {
-        self.stamp(slot, 0);
-        self.link(YOUNG, slot, entries);
+        let weight = entries.weight(slot);
+        self.stamps[slot.index()] = self.now | YOUNG;
+        self.queues.push_back(WINDOW, slot.number());
+        self.weights[WINDOW] += weight;
+        self.young_weight += weight;
+        let mut young = self.young.unwrap_or(slot.number());
         for _ in 0..MOST_SHIFTS {
-            if self.weights[YOUNG] <= (self.window_target / 2).max(1) {
+            if self.young_weight <= self.young_target {
                 break;
             }
-            let Some(front) = self.queues.pop_front(YOUNG) else { break };
-            let front = Slot::new(front);
-            let weight = entries.weight(front);
+            let front = Slot::new(young);
+            let Some(next) = self.queues.next(young) else { break };
+            young = next;
             Self::take_mark(front, entries);
-            self.weights[YOUNG] -= weight;
-            self.weights[OLD] += weight;
-            self.queues.push_back(OLD, front.number());
+            self.stamps[front.index()] -= YOUNG;
+            self.young_weight -= entries.weight(front);
         }
+        self.young = Some(young);
     }
 
     /// What main would give up; it stays at the front.
@@ -202,7 +214,7 @@ impl S3Lirs {
             if lives == 0 {
                 return Some(slot);
             }
-            let used = if reads > 0 { self.now << LIVES_BITS } else { stamp & !MOST_LIVES };
+            let used = if reads > 0 { self.now } else { stamp & !MOST_LIVES };
             self.stamps[slot.index()] = used | (lives - 1);
             self.queues.move_to_back(MAIN, slot.number());
             if reads == 1 || lives == 1 {
@@ -212,71 +224,77 @@ impl S3Lirs {
         None
     }
 
-    /// Without regard to who comes.
-    fn evict_any(&mut self, entries: &Entries<'_>) -> Option<Slot> {
-        if self.window_weight() >= self.window_target || self.queues.len(MAIN) == 0 {
-            let mut chances = MOST_RETURNS;
-            for _ in 0..MOST_STEPS {
-                let Some((slot, reads)) = self.leave_window(entries) else { break };
-                if reads >= 2 && self.weights[MAIN] + 1 < self.capacity {
-                    self.enter_main(slot, 0, entries);
-                    if self.window_weight() < self.window_target {
-                        break;
-                    }
-                } else if reads == 1 && chances > 0 {
-                    chances -= 1;
-                    self.enter_window(slot, entries);
-                } else {
-                    self.remember(slot, false, entries);
-                    return Some(slot);
-                }
-            }
-        }
-        if let Some(slot) = self.hand(entries) {
-            self.unlink(slot, entries);
-            return Some(slot);
-        }
-        if let Some((slot, _)) = self.leave_window(entries) {
-            self.remember(slot, false, entries);
-            return Some(slot);
-        }
-        let slot = Slot::new(self.queues.front(MAIN)?);
-        self.unlink(slot, entries);
+    fn leave_main(&mut self, entries: &Entries<'_>) -> Option<Slot> {
+        let slot = Slot::new(self.queues.pop_front(MAIN)?);
+        self.weights[MAIN] -= entries.weight(slot);
         Some(slot)
     }
 
-    fn evict_for_returning(
-        &mut self,
-        mut arrival: Arrival,
-        age: u32,
-        removed: bool,
-        entries: &Entries<'_>,
-    ) -> Option<Slot> {
-        let first = !arrival.made_room;
+    /// Without regard to who comes.
+    fn evict_any(&mut self, entries: &Entries<'_>) -> Option<Slot> {
+        let mut chances = MOST_RETURNS;
+        for _ in 0..MOST_STEPS {
+            if self.weights[WINDOW] < self.window_target && self.queues.len(MAIN) > 0 {
+                break;
+            }
+            let Some((slot, reads)) = self.leave_window(entries) else { break };
+            if reads >= 2 && self.weights[MAIN] + 1 < self.capacity {
+                self.enter_main(slot, 0, entries);
+            } else if reads == 1 && chances > 0 {
+                chances -= 1;
+                self.enter_window(slot, entries);
+            } else {
+                self.remember(slot, false, entries);
+                return Some(slot);
+            }
+        }
+        if self.hand(entries).is_none()
+            && let Some((slot, _)) = self.leave_window(entries)
+        {
+            self.remember(slot, false, entries);
+            return Some(slot);
+        }
+        self.leave_main(entries)
+    }
+
+    #[inline(never)]
+    fn evict_for_returning(&mut self, entries: &Entries<'_>) -> Option<Slot> {
+        let Arrival { idle, weight, place, removed, .. } = self.arrival;
         let victim = self.hand(entries);
         let closer = match victim {
-            Some(victim) => age < self.idle(victim),
+            Some(victim) => idle < self.idle(victim),
             None => self.queues.len(MAIN) == 0,
         };
-        if first && closer && !removed {
-            let oldest = self.queues.front(OLD).or(self.queues.front(YOUNG));
+        if place == Place::Free && closer && !removed {
+            let oldest = self.queues.front(WINDOW);
             let reach = oldest.map_or(0, |oldest| self.idle(Slot::new(oldest)));
-            self.widen_window(age.saturating_sub(reach), arrival.weight);
+            self.widen_window(idle.saturating_sub(reach) / MISS, weight);
         }
-        let window = self.window_weight();
-        let admit = closer
-            || window as f64 > self.window_target as f64 + self.near()
-            || (window > self.window_target && victim.is_none());
-        arrival.made_room = true;
-        arrival.to_main = admit && (first || arrival.to_main);
-        self.arrival = Some(arrival);
-        match victim {
-            Some(victim) if admit && window <= self.window_target => {
-                self.unlink(victim, entries);
-                Some(victim)
+        let excess = self.weights[WINDOW].saturating_sub(self.window_target);
+        let admit = closer || excess > self.near() || (excess > 0 && victim.is_none());
+        self.arrival.place = if admit && place != Place::Window { Place::Main } else { Place::Window };
+        if victim.is_some() && admit && excess == 0 {
+            self.leave_main(entries)
+        } else {
+            self.evict_any(entries)
+        }
+    }
+
+    /// Lets an entry in for which no room had to be made.
+    #[inline(never)]
+    fn insert_freely(&mut self, slot: Slot, entries: &Entries<'_>) {
+        let total = self.weights[WINDOW] + self.weights[MAIN] + entries.weight(slot);
+        if total > self.peak {
+            self.peak = total;
+            if self.weights[WINDOW] >= self.window_target
+                && let Some((front, reads)) = self.leave_window(entries)
+            {
+                self.enter_main(front, u32::from(reads), entries);
             }
-            _ => self.evict_any(entries),
+        } else if self.arrival.returns {
+            return self.enter_main(slot, 0, entries);
         }
+        self.enter_window(slot, entries);
     }
 }
 
@@ -298,46 +316,38 @@ impl Policy for S3Lirs {
             self.stamps = stamps;
         }
         self.ghost.reserve(slots * RECORDS_PER_SLOT);
-        let ticks = self.ghost.records().div_ceil(GHOST_TICKS).max(1);
-        self.tick_shift = ticks.next_power_of_two().trailing_zeros().min(16);
+        let ticks = self.ghost.records().div_ceil(GHOST_TICKS);
+        self.tick_bits = (MISS.ilog2() + ticks.next_power_of_two().ilog2()).min(MOST_TICK_BITS);
     }
 
     fn admit(&mut self, hash: u64, weight: u64, _: &Entries<'_>) -> bool {
-        if self.arrival.is_some_and(|arrival| arrival.hash == hash) {
+        // Asked again for the same entry: its record has been taken already.
+        if self.arrival.hash == hash {
             return true;
         }
-        self.now = self.now.wrapping_add(1);
-        let returns = self.ghost.take(hash).map(|record| {
-            let tick = self.now >> self.tick_shift;
-            let ago = u32::from((tick as u16).wrapping_sub(record.time));
-            (self.now.wrapping_sub(tick.wrapping_sub(ago) << self.tick_shift), record.flag)
-        });
-        self.arrival = Some(Arrival { hash, weight, returns, made_room: false, to_main: false });
+        self.now = self.now.wrapping_add(MISS);
+        self.arrival = Arrival { hash, weight, ..Arrival::NOBODY };
+        if let Some(record) = self.ghost.take(hash) {
+            let tick = self.now >> self.tick_bits;
+            let ticks = u32::from((tick as u16).wrapping_sub(record.time));
+            self.arrival.returns = true;
+            self.arrival.idle =
+                self.now.wrapping_sub(tick.wrapping_sub(ticks) << self.tick_bits);
+            self.arrival.removed = record.flag;
+        }
         true
     }
 
     fn insert(&mut self, slot: Slot, entries: &Entries<'_>) {
-        let arrival = self.arrival.take().filter(|arrival| arrival.hash == entries.hash(slot));
-        let made_room = arrival.is_some_and(|arrival| arrival.made_room);
-        let mut to_main = arrival.is_some_and(|arrival| arrival.to_main);
-        if !made_room {
-            let total = self.total() + entries.weight(slot);
-            if total > self.peak {
-                self.peak = total;
-                if self.window_weight() >= self.window_target
-                    && let Some((front, reads)) = self.leave_window(entries)
-                {
-                    self.enter_main(front, u32::from(reads), entries);
-                }
-            } else {
-                to_main = arrival.is_some_and(|arrival| arrival.returns.is_some());
-            }
+        if self.arrival.hash != entries.hash(slot) {
+            self.arrival = Arrival::NOBODY;
         }
-        if to_main {
-            self.enter_main(slot, 0, entries);
-        } else {
-            self.enter_window(slot, entries);
+        match self.arrival.place {
+            Place::Free => self.insert_freely(slot, entries),
+            Place::Window => self.enter_window(slot, entries),
+            Place::Main => self.enter_main(slot, 0, entries),
         }
+        self.arrival = Arrival::NOBODY;
     }
 
     fn moved(&mut self, old: Slot, new: Slot, entries: &Entries<'_>) {
@@ -345,37 +355,57 @@ impl Policy for S3Lirs {
         self.queues.replace(old.number(), new.number());
         self.stamps[new.index()] = self.stamps[old.index()];
         self.weights[queue] = self.weights[queue] - entries.weight(old) + entries.weight(new);
+        if queue == WINDOW && self.stamps[new.index()] & YOUNG != 0 {
+            self.young_weight = self.young_weight - entries.weight(old) + entries.weight(new);
+            if self.young == Some(old.number()) {
+                self.young = Some(new.number());
+            }
+        }
     }
 
     fn evict(&mut self, entries: &Entries<'_>) -> Option<Slot> {
-        if let Some(arrival) = &mut self.arrival {
-            if let Some((age, removed)) = arrival.returns {
-                let arrival = *arrival;
-                return self.evict_for_returning(arrival, age, removed, entries);
-            }
-            arrival.made_room = true;
+        if self.arrival.returns {
+            return self.evict_for_returning(entries);
         }
+        self.arrival.place = Place::Window;
         self.evict_any(entries)
     }
 
     fn remove(&mut self, slot: Slot, _: RemovalCause, entries: &Entries<'_>) {
-        if self.unlink(slot, entries) {
-            self.remember(slot, true, entries);
+        let Some(queue) = self.queues.list_of(slot.number()) else { return };
+        let weight = entries.weight(slot);
+        self.weights[queue] -= weight;
+        if queue == WINDOW && self.stamps[slot.index()] & YOUNG != 0 {
+            self.young_weight -= weight;
+            if self.young == Some(slot.number()) {
+                self.young = self.queues.next(slot.number());
+            }
         }
+        self.queues.remove(slot.number());
+        self.remember(slot, true, entries);
     }
 
     /// The window comes before main, each in its own order.
     fn walk(&self, from: End, visit: &mut dyn FnMut(Slot) -> ControlFlow<()>) {
-        walk(&self.queues, &[OLD, YOUNG, MAIN], from, visit);
+        walk(&self.queues, &[WINDOW, MAIN], from, visit);
     }
 
     fn validate(&self, len: usize, entries: &Entries<'_>) {
         self.queues.validate();
         assert_eq!(self.len(), len, "the queues have lost track of entries");
-        for queue in [YOUNG, OLD, MAIN] {
-            let weight: u64 = self.queues.iter(queue).map(|slot| entries.weight(Slot::new(slot))).sum();
+        let weigh = |slots: &mut dyn Iterator<Item = u32>| -> u64 {
+            slots.map(|slot| entries.weight(Slot::new(slot))).sum()
+        };
+        for queue in [WINDOW, MAIN] {
+            let weight = weigh(&mut self.queues.iter(queue));
             assert_eq!(self.weights[queue], weight, "queue {queue} has a wrong weight");
         }
+        let is_young = |slot: &u32| self.stamps[*slot as usize] & YOUNG != 0;
+        let mut young = self.queues.iter(WINDOW).skip_while(|slot| !is_young(slot)).peekable();
+        assert_eq!(self.young, young.peek().copied(), "the young half begins elsewhere");
+        let young: Vec<u32> = young.collect();
+        assert!(young.iter().all(is_young), "the young half is not in one piece");
+        assert_eq!(self.young_weight, weigh(&mut young.into_iter()), "the young half has a wrong weight");
         assert!((0.0..=1.0).contains(&self.share), "the window's share is {}", self.share);
     }
 }
