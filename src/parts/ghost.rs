@@ -82,13 +82,7 @@ impl Ghost {
         if found == 0 {
             return None;
         }
-        let lane = found.trailing_zeros() / LANE * LANE;
-        let record = Record { time: (*times >> lane) as u16, flag: *tags >> lane & 1 != 0 };
-        // Closes the gap.
-        let newer = (1 << lane) - 1;
-        *tags = *tags & newer | *tags >> LANE & !newer;
-        *times = *times & newer | *times >> LANE & !newer;
-        Some(record)
+        Some(take_lane(tags, times, found.trailing_zeros() / LANE * LANE))
     }
 
     /// The bucket that a hash belongs to: its high 32 bits as a fraction of all buckets. None while there are none.
@@ -97,6 +91,16 @@ impl Ghost {
         let bucket = (((hash >> 16) & 0xffff_ffff) * self.buckets as u64) >> 32;
         self.words.get_mut(self.first + 2 * bucket as usize..)?.first_chunk_mut()
     }
+}
+
+/// Takes a record out of its bucket and closes the gap.
+#[inline(never)]
+fn take_lane(tags: &mut u128, times: &mut u128, lane: u32) -> Record {
+    let record = Record { time: (*times >> lane) as u16, flag: *tags >> lane & 1 != 0 };
+    let newer = (1 << lane) - 1;
+    *tags = *tags & newer | *tags >> LANE & !newer;
+    *times = *times & newer | *times >> LANE & !newer;
+    record
 }
 
 /// The tag of a hash, above an empty place for the flag; never 0, which marks an empty place.

@@ -150,6 +150,7 @@ impl S3Lirs {
         self.now.wrapping_sub(self.stamps[slot.index()] & !MOST_LIVES)
     }
 
+    #[inline]
     fn take_mark(slot: Slot, entries: &Entries<'_>) -> u8 {
         let reads = entries.mark(slot);
         if reads > 0 {
@@ -158,31 +159,50 @@ impl S3Lirs {
         reads
     }
 
-    fn remember(&mut self, slot: Slot, removed: bool, entries: &Entries<'_>) {
+    #[inline]
+    fn remember(&mut self, slot: Slot, hash: u64, removed: bool) {
         let time = (self.stamps[slot.index()] >> self.tick_bits) as u16;
-        self.ghost.put(entries.hash(slot), Record { time, flag: removed });
+        self.ghost.put(hash, Record { time, flag: removed });
     }
 
-    /// Takes out what stands at the window's front, with the reads that count.
-    fn leave_window(&mut self, entries: &Entries<'_>) -> Option<(Slot, u8)> {
-        let slot = Slot::new(self.queues.pop_front(WINDOW)?);
+    /// The entry at the window's front, with the reads of it that count.
+    #[inline(always)]
+    fn window_front(&self, entries: &Entries<'_>) -> Option<(Slot, u8)> {
+        let front = self.queues.front(WINDOW)?;
+        let reads = if self.young == Some(front) { 0 } else { entries.mark(Slot::new(front)) };
+        Some((Slot::new(front), reads))
+    }
+
+    /// Takes that entry out.
+    #[inline(always)]
+    fn leave_window(&mut self, slot: Slot, entries: &Entries<'_>) {
         let weight = entries.weight(slot);
+        self.queues.pop_front(WINDOW);
         self.weights[WINDOW] -= weight;
-        let mut reads = Self::take_mark(slot, entries);
         if self.young == Some(slot.number()) {
             self.young = self.queues.front(WINDOW);
             self.young_weight -= weight;
-            reads = 0;
         }
-        Some((slot, reads))
     }
 
+    /// The same when it leaves the cache.
+    #[inline(always)]
+    fn evict_from_window(&mut self, slot: Slot, entries: &Entries<'_>) -> Slot {
+        let hash = entries.hash(slot);
+        self.leave_window(slot, entries);
+        self.remember(slot, hash, false);
+        slot
+    }
+
+    #[inline(never)]
     fn enter_main(&mut self, slot: Slot, lives: u32, entries: &Entries<'_>) {
+        entries.set_mark(slot, 0);
         self.stamps[slot.index()] = self.now | lives;
         self.queues.push_back(MAIN, slot.number());
         self.weights[MAIN] += entries.weight(slot);
     }
 
+    #[inline(always)]
     fn enter_window(&mut self, slot: Slot, entries: &Entries<'_>) {
         let weight = entries.weight(slot);
         self.stamps[slot.index()] = self.now | YOUNG;
@@ -205,6 +225,7 @@ impl S3Lirs {
     }
 
     /// What main would give up; it stays at the front.
+    #[inline(never)]
     fn hand(&mut self, entries: &Entries<'_>) -> Option<Slot> {
         for _ in 0..MOST_STEPS {
             let slot = Slot::new(self.queues.front(MAIN)?);
@@ -231,28 +252,40 @@ impl S3Lirs {
     }
 
     /// Without regard to who comes.
+    #[inline(always)]
     fn evict_any(&mut self, entries: &Entries<'_>) -> Option<Slot> {
+        if self.weights[WINDOW] >= self.window_target
+            && let Some((slot, 0)) = self.window_front(entries)
+        {
+            return Some(self.evict_from_window(slot, entries));
+        }
+        self.evict_in_turn(entries)
+    }
+
+    #[inline(never)]
+    fn evict_in_turn(&mut self, entries: &Entries<'_>) -> Option<Slot> {
         let mut chances = MOST_RETURNS;
         for _ in 0..MOST_STEPS {
             if self.weights[WINDOW] < self.window_target && self.queues.len(MAIN) > 0 {
                 break;
             }
-            let Some((slot, reads)) = self.leave_window(entries) else { break };
+            let Some((slot, reads)) = self.window_front(entries) else { break };
             if reads >= 2 && self.weights[MAIN] + 1 < self.capacity {
+                self.leave_window(slot, entries);
                 self.enter_main(slot, 0, entries);
             } else if reads == 1 && chances > 0 {
                 chances -= 1;
+                self.leave_window(slot, entries);
+                entries.set_mark(slot, 0);
                 self.enter_window(slot, entries);
             } else {
-                self.remember(slot, false, entries);
-                return Some(slot);
+                return Some(self.evict_from_window(slot, entries));
             }
         }
         if self.hand(entries).is_none()
-            && let Some((slot, _)) = self.leave_window(entries)
+            && let Some((slot, _)) = self.window_front(entries)
         {
-            self.remember(slot, false, entries);
-            return Some(slot);
+            return Some(self.evict_from_window(slot, entries));
         }
         self.leave_main(entries)
     }
@@ -276,7 +309,7 @@ impl S3Lirs {
         if victim.is_some() && admit && excess == 0 {
             self.leave_main(entries)
         } else {
-            self.evict_any(entries)
+            self.evict_in_turn(entries)
         }
     }
 
@@ -287,8 +320,9 @@ impl S3Lirs {
         if total > self.peak {
             self.peak = total;
             if self.weights[WINDOW] >= self.window_target
-                && let Some((front, reads)) = self.leave_window(entries)
+                && let Some((front, reads)) = self.window_front(entries)
             {
+                self.leave_window(front, entries);
                 self.enter_main(front, u32::from(reads), entries);
             }
         } else if self.arrival.returns {
@@ -331,17 +365,13 @@ impl Policy for S3Lirs {
             let tick = self.now >> self.tick_bits;
             let ticks = u32::from((tick as u16).wrapping_sub(record.time));
             self.arrival.returns = true;
-            self.arrival.idle =
-                self.now.wrapping_sub(tick.wrapping_sub(ticks) << self.tick_bits);
+            self.arrival.idle = self.now.wrapping_sub(tick.wrapping_sub(ticks) << self.tick_bits);
             self.arrival.removed = record.flag;
         }
         true
     }
 
     fn insert(&mut self, slot: Slot, entries: &Entries<'_>) {
-        if self.arrival.hash != entries.hash(slot) {
-            self.arrival = Arrival::NOBODY;
-        }
         match self.arrival.place {
             Place::Free => self.insert_freely(slot, entries),
             Place::Window => self.enter_window(slot, entries),
@@ -382,7 +412,7 @@ impl Policy for S3Lirs {
             }
         }
         self.queues.remove(slot.number());
-        self.remember(slot, true, entries);
+        self.remember(slot, entries.hash(slot), true);
     }
 
     /// The window comes before main, each in its own order.
