@@ -205,7 +205,7 @@ mod tests {
                 self.ghost = vec![Vec::new(); slots.div_ceil(8)];
             }
         }
-        fn admit(&mut self, key: u64) {
+        fn admit(&mut self, key: u64, _: u64) {
             self.returning = None;
             let Some(bucket) = self.bucket(key) else { return };
             if let Some(at) = bucket.iter().rposition(|&ghost| ghost == key) {

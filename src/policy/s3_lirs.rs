@@ -442,8 +442,256 @@ impl Policy for S3Lirs {
 
 #[cfg(test)]
 mod tests {
-    use super::super::sim::check;
+    use super::super::sim::{Oracle, Sim, check, check_against, hash_of};
     use super::*;
+    use std::collections::HashMap;
+
+    #[derive(Clone, Copy, Default)]
+    struct Known {
+        weight: u64,
+        hits: u8,
+        lives: u8,
+        used: u64,
+    }
+
+    /// What became known of a key that asked to be let in.
+    struct Asking {
+        weight: u64,
+        /// When it was last used and whether it was removed by its user.
+        past: Option<(u64, bool)>,
+        goes_to: Option<Place>,
+    }
+
+    /// Queues of keys, oldest first, a clock that does not wrap, and a ghost of whole keys in buckets of eight.
+    struct Naive {
+        young: Vec<u64>,
+        old: Vec<u64>,
+        main: Vec<u64>,
+        known: HashMap<u64, Known>,
+        ghost: Vec<Vec<(u64, u64, bool)>>,
+        now: u64,
+        capacity: u64,
+        peak: u64,
+        share: f64,
+        asking: Option<Asking>,
+    }
+
+    impl Naive {
+        fn new(capacity: u64) -> Self {
+            let (young, old, main, ghost) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+            let (known, share) = (HashMap::new(), FIRST_SHARE);
+            Self { young, old, main, known, ghost, now: 0, capacity, peak: 0, share, asking: None }
+        }
+        fn weigh_all(&self, keys: &[u64]) -> u64 {
+            keys.iter().map(|key| self.known[key].weight).sum()
+        }
+        fn window(&self) -> Vec<u64> {
+            [&self.old[..], &self.young].concat()
+        }
+        fn window_weight(&self) -> u64 {
+            self.weigh_all(&self.window())
+        }
+        fn window_target(&self) -> u64 {
+            ((self.capacity as f64 * self.share) as u64).max(1)
+        }
+        fn near(&self) -> u64 {
+            (self.capacity / NEAR_PART).max(1)
+        }
+        fn know(&mut self, key: u64) -> &mut Known {
+            self.known.get_mut(&key).unwrap()
+        }
+        fn bucket(&mut self, key: u64) -> Option<&mut Vec<(u64, u64, bool)>> {
+            let all = self.ghost.len() as u64;
+            self.ghost.get_mut((((hash_of(key) >> 16) * all) >> 32) as usize)
+        }
+        fn remember(&mut self, key: u64, removed: bool) {
+            let used = self.known[&key].used;
+            let bucket = self.bucket(key).unwrap();
+            bucket.push((key, used, removed));
+            if bucket.len() > 8 {
+                bucket.remove(0);
+            }
+        }
+        fn forget(&mut self, key: u64) {
+            for queue in [&mut self.young, &mut self.old, &mut self.main] {
+                queue.retain(|&other| other != key);
+            }
+        }
+        fn enter_main(&mut self, key: u64, lives: u8) {
+            self.forget(key);
+            let now = self.now;
+            *self.know(key) = Known { hits: 0, lives, used: now, ..self.known[&key] };
+            self.main.push(key);
+        }
+        fn enter_window(&mut self, key: u64) {
+            self.forget(key);
+            let now = self.now;
+            *self.know(key) = Known { hits: 0, lives: 0, used: now, ..self.known[&key] };
+            self.young.push(key);
+            let target = (self.window_target() / 2).max(1);
+            for _ in 0..MOST_SHIFTS {
+                if self.weigh_all(&self.young) > target && self.young.len() > 1 {
+                    let key = self.young.remove(0);
+                    self.know(key).hits = 0;
+                    self.old.push(key);
+                }
+            }
+        }
+        /// What would leave the window, with the hits that count.
+        fn window_front(&self) -> Option<(u64, u8)> {
+            let old = self.old.first().map(|&key| (key, self.known[&key].hits));
+            old.or(self.young.first().map(|&key| (key, 0)))
+        }
+        fn hand(&mut self) -> Option<u64> {
+            for _ in 0..MOST_STEPS {
+                let key = *self.main.first()?;
+                let Known { hits, lives, weight, .. } = self.known[&key];
+                let lives = (lives + hits).min(7);
+                if lives == 0 {
+                    return Some(key);
+                }
+                let now = self.now;
+                let known = self.know(key);
+                known.hits = 0;
+                known.lives = lives - 1;
+                if hits > 0 {
+                    known.used = now;
+                }
+                self.main.rotate_left(1);
+                if hits == 1 || lives == 1 {
+                    let rest = self.capacity.saturating_sub(self.window_target()).max(1);
+                    self.share = (self.share - MAIN_GAIN * weight as f64 / rest as f64).max(0.0);
+                }
+            }
+            None
+        }
+        fn drop_from_window(&mut self, key: u64) -> u64 {
+            self.remember(key, false);
+            key
+        }
+        fn evict(&mut self) -> Option<u64> {
+            let mut second_chances = 0;
+            for _ in 0..MOST_STEPS {
+                if self.window_weight() < self.window_target() && !self.main.is_empty() {
+                    break;
+                }
+                match self.window_front() {
+                    None => break,
+                    Some((key, 2)) if self.weigh_all(&self.main) + 1 < self.capacity => {
+                        self.enter_main(key, 0);
+                    }
+                    Some((key, 1)) if second_chances < 4 => {
+                        second_chances += 1;
+                        self.enter_window(key);
+                    }
+                    Some((key, _)) => return Some(self.drop_from_window(key)),
+                }
+            }
+            if let Some(key) = self.hand() {
+                return Some(key);
+            }
+            match self.window_front() {
+                Some((key, _)) => Some(self.drop_from_window(key)),
+                None => self.main.first().copied(),
+            }
+        }
+        fn widen(&mut self, distance: u64, weight: u64) {
+            let all = [self.window(), self.main.clone()].concat();
+            let mean = self.weigh_all(&all) as f64 / all.len().max(1) as f64;
+            let (distance, near) = (distance as f64 * mean, self.near() as f64);
+            let step = WINDOW_GAIN / near * weight as f64;
+            if distance <= near {
+                self.share += step;
+            } else if distance + self.window_target() as f64 <= self.capacity as f64 {
+                self.share += step * (near / distance) * (near / distance);
+            }
+            self.share = self.share.min(1.0);
+        }
+    }
+
+    impl Oracle for Naive {
+        fn set_capacity(&mut self, capacity: u64) {
+            self.capacity = capacity;
+        }
+        fn reserve(&mut self, slots: usize) {
+            let records = slots * RECORDS_PER_SLOT;
+            if records > self.ghost.len() * 8 {
+                let records = if self.ghost.is_empty() { records } else { records + records / 8 };
+                self.ghost = vec![Vec::new(); records.div_ceil(8)];
+            }
+        }
+        fn admit(&mut self, key: u64, weight: u64) {
+            self.now += 1;
+            let mut past = None;
+            if let Some(bucket) = self.bucket(key)
+                && let Some(at) = bucket.iter().rposition(|&(ghost, ..)| ghost == key)
+            {
+                let (_, used, removed) = bucket.remove(at);
+                past = Some((used, removed));
+            }
+            self.asking = Some(Asking { weight, past, goes_to: None });
+        }
+        fn weigh(&mut self, key: u64, weight: u64) {
+            self.known.entry(key).or_default().weight = weight;
+        }
+        fn read(&mut self, key: u64) {
+            let known = self.know(key);
+            known.hits = (known.hits + 1).min(2);
+        }
+        fn victim(&mut self) -> Option<u64> {
+            let Some(Asking { weight, past, goes_to }) = self.asking.take() else { return self.evict() };
+            let Some((t0, removed)) = past else {
+                self.asking = Some(Asking { weight, past, goes_to: Some(Place::Window) });
+                return self.evict();
+            };
+            let victim = self.hand();
+            let closer = victim.map_or(self.main.is_empty(), |victim| t0 > self.known[&victim].used);
+            if closer && !removed && goes_to.is_none() {
+                let oldest = self.window_front().map_or(self.now, |(key, _)| self.known[&key].used);
+                self.widen(oldest.saturating_sub(t0), weight);
+            }
+            let (window, target) = (self.window_weight(), self.window_target());
+            let admit = closer || window > target + self.near() || window > target && victim.is_none();
+            let place = if admit && goes_to != Some(Place::Window) { Place::Main } else { Place::Window };
+            self.asking = Some(Asking { weight, past, goes_to: Some(place) });
+            if admit && window <= target && victim.is_some() { victim } else { self.evict() }
+        }
+        fn insert(&mut self, key: u64) {
+            let (past, goes_to) =
+                self.asking.take().map_or((None, None), |asking| (asking.past, asking.goes_to));
+            let all = [self.window(), self.main.clone()].concat();
+            let total = self.weigh_all(&all) + self.known[&key].weight;
+            match goes_to {
+                Some(Place::Main) => return self.enter_main(key, 0),
+                None if total > self.peak => {
+                    self.peak = total;
+                    if self.window_weight() >= self.window_target()
+                        && let Some((front, hits)) = self.window_front()
+                    {
+                        self.enter_main(front, hits);
+                    }
+                }
+                None if past.is_some() => return self.enter_main(key, 0),
+                _ => {}
+            }
+            self.enter_window(key);
+        }
+        fn remove(&mut self, key: u64, cause: RemovalCause) {
+            if cause != RemovalCause::Size {
+                self.remember(key, true);
+            }
+            self.forget(key);
+            self.known.remove(&key);
+        }
+        fn order(&self) -> Option<Vec<u64>> {
+            Some([self.window(), self.main.clone()].concat())
+        }
+    }
+
+    #[test]
+    fn is_exactly_its_definition() {
+        check_against(|capacity| Box::new(S3Lirs::new(capacity)), |capacity| Box::new(Naive::new(capacity)));
+    }
 
     #[test]
     fn keeps_its_books() {
