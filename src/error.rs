@@ -3,7 +3,7 @@
 use std::fmt;
 
 /// The names that an eviction policy is parsed from and printed as.
-pub(crate) const POLICY_NAMES: [&str; 6] = ["tiny_lfu", "s3_fifo", "sieve", "lru", "lfu", "fifo"];
+pub(crate) const POLICY_NAMES: [&str; 7] = ["s3_lirs", "tiny_lfu", "s3_fifo", "sieve", "lru", "lfu", "fifo"];
 
 /// A name that stands for no eviction policy.
 #[derive(Clone, Debug, PartialEq, Eq)]

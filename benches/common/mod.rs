@@ -8,7 +8,7 @@ pub(crate) mod rounds;
 pub(crate) mod subjects;
 
 /// The names of larder's policies.
-pub(crate) const POLICIES: [&str; 6] = ["tiny_lfu", "s3_fifo", "sieve", "lru", "lfu", "fifo"];
+pub(crate) const POLICIES: [&str; 7] = ["s3_lirs", "tiny_lfu", "s3_fifo", "sieve", "lru", "lfu", "fifo"];
 
 /// A number with its thousands set apart.
 pub(crate) fn grouped(number: u64) -> String {

@@ -7,7 +7,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 /// All policies that the crate has by name.
-pub(crate) const POLICIES: &[&str] = &["tiny_lfu", "s3_fifo", "sieve", "lru", "lfu", "fifo"];
+pub(crate) const POLICIES: &[&str] = &["s3_lirs", "tiny_lfu", "s3_fifo", "sieve", "lru", "lfu", "fifo"];
 
 /// Hit ratios of larder's eviction policies on traces, beside Belady's clairvoyant optimum.
 ///

@@ -1,21 +1,29 @@
 //! A history of entries that have left: fingerprints of their hashes, each with a coarse time and a flag.
 //!
 //! A table of buckets, each of eight records of four bytes, half a cache line together. A hash picks its bucket; there is
-//! no chaining and no order beyond what the times tell. Two hashes of one bucket are taken for the same when their
-//! tags agree: with full buckets, about one absent key in 4,000 is found all the same.
+//! no chaining. Two hashes of one bucket are taken for the same when their tags agree: with full buckets, about one
+//! absent key in 4,000 is found all the same.
 //!
 //! ```text
-//! record:  | tag (15 bits, not 0) | flag (1 bit) | time (16 bits) |      0: empty
+//! bucket:  | 8 x tag (15 bits, not 0) and flag (1 bit) | 8 x time (16 bits) |      tag and flag 0: empty
 //! hash:    | bucket (bits 16..48) | tag (bits 1..16)  |
 //! ```
 //!
-//! Times are the owner's: any clock that goes round in 16 bits, slowly enough that a record is nearly always replaced
-//! before the clock has gone round once. A record older than that looks younger than it is.
+//! A bucket is a queue, its lanes the places: a shift by one lane lets a record in at the low end and the oldest out at the
+//! high one, and empty places are always the highest. So nothing is searched for but a tag, in all lanes at once. Of two
+//! records of one hash the newer is found; the older one goes the way of all.
+//!
+//! Times are the owner's.
 
+/// Bits of one record in each of its bucket's two words.
+const LANE: u32 = 16;
 const WAYS: usize = 8;
-const EMPTY: u32 = 0;
-const TAG_SHIFT: u32 = 17;
-const FLAG: u32 = 1 << 16;
+/// The lowest bit of each lane: in the word of the tags these are the flags.
+const ONES: u128 = u128::MAX / 0xffff;
+/// The highest bit of each lane.
+const TOPS: u128 = ONES << (LANE - 1);
+/// A bucket is two words, and should not stand across two cache lines.
+const BUCKET_BYTES: usize = 32;
 
 /// What is remembered of an entry that has left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,82 +34,85 @@ pub(crate) struct Record {
     pub(crate) flag: bool,
 }
 
-#[derive(Clone, Copy)]
-#[repr(align(32))]
-struct Bucket([u32; WAYS]);
-
 /// The history. Without [`reserve`](Self::reserve) it remembers nothing.
 pub(crate) struct Ghost {
-    buckets: Vec<Bucket>,
+    /// For each bucket the word of its tags and the word of its times, after `first` unused words.
+    words: Vec<u128>,
+    first: usize,
+    buckets: usize,
 }
 
 impl Ghost {
     pub(crate) fn new() -> Self {
-        Self { buckets: Vec::new() }
+        Self { words: Vec::new(), first: 0, buckets: 0 }
     }
 
     /// How many records it has room for.
     pub(crate) fn records(&self) -> usize {
-        self.buckets.len() * WAYS
+        self.buckets * WAYS
     }
 
     /// Makes room for at least so many records. If it has to grow for that, it forgets everything, and grows by an eighth
     /// more than asked, so that it seldom has to.
     pub(crate) fn reserve(&mut self, records: usize) {
         if records > self.records() {
-            let records = if self.buckets.is_empty() { records } else { records + records / 8 };
-            self.buckets = vec![Bucket([EMPTY; WAYS]); records.div_ceil(WAYS)];
+            let records = if self.buckets == 0 { records } else { records + records / 8 };
+            self.buckets = records.div_ceil(WAYS);
+            // Zeroed by the allocator: memory is taken only when it is used. Which does not know the buckets' alignment.
+            self.words = vec![0; 2 * self.buckets + 1];
+            self.first = self.words.as_ptr().align_offset(BUCKET_BYTES).min(1);
         }
     }
 
-    /// Remembers `hash`: in place of what has the same tag, else at an empty place, else in place of the oldest.
-    pub(crate) fn put(&mut self, hash: u64, record: Record, now: u16) {
-        let Some(bucket) = self.bucket_of(hash) else { return };
-        let Bucket(records) = &mut self.buckets[bucket];
-        let tag = tag_of(hash);
-        // The place most worth giving up, without a branch on what is there.
-        let mut best = 0;
-        for (way, &old) in records.iter().enumerate() {
-            let age = u32::from(now.wrapping_sub(old as u16));
-            let worth = if old == EMPTY { 1 << 16 } else { age };
-            let worth = if old >> TAG_SHIFT == tag { 1 << 17 } else { worth };
-            best = best.max(worth << 3 | way as u32);
-        }
-        let place = best as usize % WAYS;
-        let flag = if record.flag { FLAG } else { 0 };
-        records[place] = tag << TAG_SHIFT | flag | u32::from(record.time);
+    /// Remembers `hash`, and in a full bucket forgets for it what was put there first.
+    #[inline]
+    pub(crate) fn put(&mut self, hash: u64, record: Record) {
+        let Some([tags, times]) = self.bucket_of(hash) else { return };
+        *tags = *tags << LANE | u128::from(tag_of(hash) | u16::from(record.flag));
+        *times = *times << LANE | u128::from(record.time);
     }
 
     /// Forgets `hash` and says what was known of it.
+    #[inline]
     pub(crate) fn take(&mut self, hash: u64) -> Option<Record> {
-        let bucket = self.bucket_of(hash)?;
-        let tag = tag_of(hash);
-        let Bucket(records) = &mut self.buckets[bucket];
-        let ways = records.iter().enumerate();
-        let found =
-            ways.fold(0u32, |found, (way, &record)| found | u32::from(record >> TAG_SHIFT == tag) << way);
+        let [tags, times] = self.bucket_of(hash)?;
+        // A lane is 0 where the tag agrees. Of the lanes that this finds the lowest is right; others may be a carry's.
+        let differ = (*tags & !ONES) ^ (ONES * u128::from(tag_of(hash)));
+        let found = differ.wrapping_sub(ONES) & !differ & TOPS;
         if found == 0 {
             return None;
         }
-        let record = std::mem::replace(&mut records[found.trailing_zeros() as usize % WAYS], EMPTY);
-        Some(Record { time: record as u16, flag: record & FLAG != 0 })
+        Some(take_lane(tags, times, found.trailing_zeros() / LANE * LANE))
     }
 
-    /// Which bucket a hash belongs to: its high 32 bits as a fraction of all buckets. None while there are none.
-    fn bucket_of(&self, hash: u64) -> Option<usize> {
-        let bucket = (((hash >> 16) & 0xffff_ffff) * self.buckets.len() as u64) >> 32;
-        (!self.buckets.is_empty()).then_some(bucket as usize)
+    /// The bucket that a hash belongs to: its high 32 bits as a fraction of all buckets. None while there are none.
+    #[inline]
+    fn bucket_of(&mut self, hash: u64) -> Option<&mut [u128; 2]> {
+        let bucket = (((hash >> 16) & 0xffff_ffff) * self.buckets as u64) >> 32;
+        self.words.get_mut(self.first + 2 * bucket as usize..)?.first_chunk_mut()
     }
 }
 
-/// The tag of a hash; never 0, which marks an empty place.
-fn tag_of(hash: u64) -> u32 {
-    ((hash as u32 & 0xffff) >> 1).max(1)
+/// Takes a record out of its bucket and closes the gap.
+#[inline(never)]
+fn take_lane(tags: &mut u128, times: &mut u128, lane: u32) -> Record {
+    let record = Record { time: (*times >> lane) as u16, flag: *tags >> lane & 1 != 0 };
+    let newer = (1 << lane) - 1;
+    *tags = *tags & newer | *tags >> LANE & !newer;
+    *times = *times & newer | *times >> LANE & !newer;
+    record
+}
+
+/// The tag of a hash, above an empty place for the flag; never 0, which marks an empty place.
+#[inline]
+fn tag_of(hash: u64) -> u16 {
+    (hash as u16 & !1).max(2)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn record(time: u16) -> Record {
         Record { time, flag: time % 2 == 1 }
@@ -115,46 +126,64 @@ mod tests {
     #[test]
     fn remembers_nothing_without_room() {
         let mut ghost = Ghost::new();
-        ghost.put(3, record(1), 1);
+        ghost.put(3, record(1));
         assert_eq!(ghost.take(3), None);
     }
 
-    #[test]
-    fn one_bucket_replaces_the_oldest_across_the_turn_of_the_clock() {
-        let mut ghost = Ghost::new();
-        ghost.reserve(8);
-        let start = u16::MAX - 5;
-        for key in 0..12 {
-            let now = start.wrapping_add(key as u16);
-            ghost.put(hash(key), record(now), now);
-        }
-        for key in 0..12 {
-            let now = start.wrapping_add(key as u16);
-            assert_eq!(ghost.take(hash(key)), (key >= 4).then(|| record(now)), "key {key}");
-            assert_eq!(ghost.take(hash(key)), None, "a record is taken once");
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: if cfg!(miri) { 4 } else { 256 }, failure_persistence: None, ..ProptestConfig::default() })]
+        /// Keys of one bucket, and of more tags than it has places.
+        #[test]
+        fn a_bucket_behaves_as_a_queue(ops in prop::collection::vec((any::<bool>(), 0..14u64, any::<u16>()), 0..80)) {
+            let mut ghost = Ghost::new();
+            ghost.reserve(8);
+            let mut model = Vec::new();
+            for (put, key, time) in ops {
+                if put {
+                    ghost.put(hash(key), record(time));
+                    model.insert(0, (key, record(time)));
+                    model.truncate(8);
+                } else {
+                    let found = model.iter().position(|&(other, _)| other == key);
+                    prop_assert_eq!(ghost.take(hash(key)), found.map(|at| model.remove(at).1));
+                }
+            }
         }
     }
 
     #[test]
-    fn a_key_has_one_record() {
+    fn tags_next_to_each_other_are_told_apart() {
         let mut ghost = Ghost::new();
         ghost.reserve(8);
-        for key in 0..8 {
-            ghost.put(hash(key), record(key as u16), key as u16);
+        for tag in [2, 4, 6, 0xfffe, 0x8000, 0x7ffe] {
+            ghost.put(tag, record(tag as u16));
         }
-        assert!(ghost.take(hash(5)).is_some());
-        // There is an empty place now, but the key's own record comes first.
-        ghost.put(hash(2), record(8), 8);
-        assert_eq!(ghost.take(hash(2)), Some(record(8)));
-        assert_eq!(ghost.take(hash(2)), None);
-        assert_eq!(ghost.take(hash(0)), Some(record(0)));
+        // Above a lane that agrees, a carry could find one that does not; and the lowest two hashes have one tag.
+        for tag in [0xfffc, 0x7ffc, 0x8002, 8] {
+            assert_eq!(ghost.take(tag), None, "{tag:#x}");
+        }
+        for tag in [6, 2, 4, 0x7ffe, 0x8000, 0xfffe] {
+            assert_eq!(ghost.take(tag), Some(record(tag as u16)), "{tag:#x}");
+        }
+    }
+
+    #[test]
+    fn a_bucket_stands_in_one_cache_line() {
+        for records in [1, 8, 9, 1_000, 100_000] {
+            let mut ghost = Ghost::new();
+            ghost.reserve(records);
+            for hash in [0, u64::MAX] {
+                let bucket: &mut [u128; 2] = ghost.bucket_of(hash).unwrap();
+                assert_eq!(bucket.as_ptr().addr() % BUCKET_BYTES, 0);
+            }
+        }
     }
 
     #[test]
     fn grows_by_forgetting_and_never_shrinks() {
         let mut ghost = Ghost::new();
         ghost.reserve(8);
-        ghost.put(hash(1), record(1), 1);
+        ghost.put(hash(1), record(1));
         ghost.reserve(4);
         assert_eq!(ghost.records(), 8);
         ghost.reserve(100);
@@ -167,7 +196,7 @@ mod tests {
         let mut ghost = Ghost::new();
         ghost.reserve(77);
         for hash in [0, 1, (1 << 48) - 1, u64::MAX, 1 << 47] {
-            ghost.put(hash, record(7), 7);
+            ghost.put(hash, record(7));
             assert_eq!(ghost.take(hash), Some(record(7)));
         }
     }

@@ -109,7 +109,10 @@ impl<const N: usize> Lists<N> {
     #[inline]
     pub(crate) fn pop_front(&mut self, list: usize) -> Option<u32> {
         let slot = self.front(list)?;
-        self.unlink(list, slot);
+        let [tagged_list, next] = std::mem::take(&mut self.nodes[slot as usize + N]);
+        self.nodes[list][NEXT] = next;
+        self.nodes[next as usize][PREV] = tagged_list;
+        self.lens[list] -= 1;
         Some(slot)
     }
 

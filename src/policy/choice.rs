@@ -1,4 +1,4 @@
-use super::{Policy, fifo, lfu, lru, s3_fifo, sieve, tiny_lfu};
+use super::{Policy, fifo, lfu, lru, s3_fifo, s3_lirs, sieve, tiny_lfu};
 use crate::error::ParseError;
 use std::fmt;
 use std::str::FromStr;
@@ -7,7 +7,7 @@ use std::sync::Arc;
 /// Which eviction policy a cache uses.
 ///
 /// A value, so that a service can read it from its configuration: it parses from a name, prints as that name and, with
-/// the feature `serde`, is one in any format. The [default](Self::default) is [`tiny_lfu`](Self::tiny_lfu).
+/// the feature `serde`, is one in any format. The [default](Self::default) is [`s3_lirs`](Self::s3_lirs).
 ///
 /// ```
 /// use larder::EvictionPolicy;
@@ -17,7 +17,7 @@ use std::sync::Arc;
 /// assert_eq!(policy.to_string(), "s3_fifo");
 /// assert_eq!(
 ///     "lfru".parse::<EvictionPolicy>().unwrap_err().to_string(),
-///     "unknown eviction policy \"lfru\": expected one of tiny_lfu, s3_fifo, sieve, lru, lfu, fifo",
+///     "unknown eviction policy \"lfru\": expected one of s3_lirs, tiny_lfu, s3_fifo, sieve, lru, lfu, fifo",
 /// );
 /// # Ok::<(), larder::ParseError>(())
 /// ```
@@ -37,6 +37,7 @@ struct Named {
     make: fn(u64) -> Box<dyn Policy>,
 }
 
+static S3_LIRS: Named = Named { name: "s3_lirs", make: |capacity| Box::new(s3_lirs::S3Lirs::new(capacity)) };
 static TINY_LFU: Named =
     Named { name: "tiny_lfu", make: |capacity| Box::new(tiny_lfu::TinyLfu::new(capacity)) };
 static S3_FIFO: Named = Named { name: "s3_fifo", make: |capacity| Box::new(s3_fifo::S3Fifo::new(capacity)) };
@@ -44,9 +45,18 @@ static SIEVE: Named = Named { name: "sieve", make: |_| Box::new(sieve::Sieve::ne
 static LRU: Named = Named { name: "lru", make: |_| Box::new(lru::Lru::new()) };
 static LFU: Named = Named { name: "lfu", make: |_| Box::new(lfu::Lfu::new()) };
 static FIFO: Named = Named { name: "fifo", make: |_| Box::new(fifo::Fifo::new()) };
-static ALL: [&Named; 6] = [&TINY_LFU, &S3_FIFO, &SIEVE, &LRU, &LFU, &FIFO];
+static ALL: [&Named; 7] = [&S3_LIRS, &TINY_LFU, &S3_FIFO, &SIEVE, &LRU, &LFU, &FIFO];
 
 impl EvictionPolicy {
+    /// S3-LIRS: a window that filters newcomers, and a main part that a key enters by coming back sooner than the entry
+    /// that it displaces has been idle. The window finds its size by itself. The policy for traffic that is not known.
+    ///
+    /// It joins S3-FIFO (Yang, Zhang, Qiu, Yue and Rashmi, SOSP 2023) and LIRS (Jiang and Zhang, SIGMETRICS 2002).
+    #[must_use]
+    pub const fn s3_lirs() -> Self {
+        Self(Kind::Named(&S3_LIRS))
+    }
+
     /// W-TinyLFU: a small window for newcomers, and a main part that is entered by being used more often than its
     /// victim. Strong on skewed popularity and on scans. See the paper by Einziger, Friedman and Manes (ACM TOS 2017).
     #[must_use]
@@ -111,7 +121,7 @@ impl EvictionPolicy {
 
 impl Default for EvictionPolicy {
     fn default() -> Self {
-        Self::tiny_lfu()
+        Self::s3_lirs()
     }
 }
 

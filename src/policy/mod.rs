@@ -72,6 +72,7 @@ mod fifo;
 mod lfu;
 mod lru;
 mod s3_fifo;
+mod s3_lirs;
 mod sieve;
 #[cfg(test)]
 mod sim;

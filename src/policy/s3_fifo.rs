@@ -36,9 +36,6 @@ const READS_TO_STAY: u8 = 2;
 /// Entries that one call may pass over before it takes what is there. Each was paid for by a read or an insert, so the
 /// average is far below; this bounds the longest pause.
 const MOST_STEPS: usize = 64;
-/// The ghost's clock counts in units of so many parts of its size: fine enough to order a bucket's records, and sixteen
-/// times round the ghost until it repeats.
-const GHOST_TICKS: usize = 4096;
 
 /// S3-FIFO. The fronts of the queues are the oldest entries.
 pub(crate) struct S3Fifo {
@@ -47,10 +44,6 @@ pub(crate) struct S3Fifo {
     weights: [u64; 2],
     small_share: u64,
     ghost: Ghost,
-    /// How many records the ghost was ever given: its clock.
-    dropped: u64,
-    /// Two to this many records make a tick.
-    tick_shift: u32,
     /// The hash of the entry that was found in the ghost when it was admitted, until it is inserted.
     returning: Option<u64>,
 }
@@ -62,8 +55,6 @@ impl S3Fifo {
             weights: [0; 2],
             small_share: small_share(capacity),
             ghost: Ghost::new(),
-            dropped: 0,
-            tick_shift: 0,
             returning: None,
         }
     }
@@ -87,12 +78,6 @@ impl S3Fifo {
         let small_is_full = self.weights[SMALL] >= self.small_share && self.queues.len(SMALL) > 0;
         if small_is_full || self.queues.len(MAIN) == 0 { SMALL } else { MAIN }
     }
-
-    fn remember(&mut self, hash: u64) {
-        self.dropped += 1;
-        let now = (self.dropped >> self.tick_shift) as u16;
-        self.ghost.put(hash, Record { time: now, flag: false }, now);
-    }
 }
 
 /// At least 1: else a cache of a few entries would have no small queue.
@@ -112,7 +97,6 @@ impl Policy for S3Fifo {
     fn reserve(&mut self, slots: usize) {
         self.queues.reserve(slots);
         self.ghost.reserve(slots);
-        self.tick_shift = (self.ghost.records() / GHOST_TICKS).max(1).next_power_of_two().trailing_zeros();
     }
 
     fn admit(&mut self, hash: u64, _: u64, _: Entries<'_>) -> bool {
@@ -154,7 +138,7 @@ impl Policy for S3Fifo {
         let slot = Slot::new(self.queues.pop_front(donor)?);
         self.weights[donor] -= entries.weight(slot);
         if donor == SMALL {
-            self.remember(entries.hash(slot));
+            self.ghost.put(entries.hash(slot), Record { time: 0, flag: false });
         }
         Some(slot)
     }
@@ -221,10 +205,10 @@ mod tests {
                 self.ghost = vec![Vec::new(); slots.div_ceil(8)];
             }
         }
-        fn admit(&mut self, key: u64) {
+        fn admit(&mut self, key: u64, _: u64) {
             self.returning = None;
             let Some(bucket) = self.bucket(key) else { return };
-            if let Some(at) = bucket.iter().position(|&ghost| ghost == key) {
+            if let Some(at) = bucket.iter().rposition(|&ghost| ghost == key) {
                 bucket.remove(at);
                 self.returning = Some(key);
             }
@@ -269,7 +253,6 @@ mod tests {
             self.known.remove(&key);
             if was_small && cause == RemovalCause::Size {
                 let bucket = self.bucket(key).unwrap();
-                bucket.retain(|&other| other != key);
                 bucket.push(key);
                 if bucket.len() > 8 {
                     bucket.remove(0);

@@ -12,7 +12,7 @@ use std::ops::ControlFlow;
 pub(super) trait Oracle {
     fn set_capacity(&mut self, _capacity: u64) {}
     fn reserve(&mut self, _slots: usize) {}
-    fn admit(&mut self, _key: u64) {}
+    fn admit(&mut self, _key: u64, _weight: u64) {}
     /// Told before `insert` and whenever a key's weight changes.
     fn weigh(&mut self, _key: u64, _weight: u64) {}
     fn insert(&mut self, key: u64);
@@ -134,7 +134,7 @@ impl Sim {
         if key.is_multiple_of(3) && !self.policy.admit(hash_of(key), weight, self.book.entries()) {
             return false;
         }
-        self.tell(|oracle| oracle.admit(key));
+        self.tell(|oracle| oracle.admit(key, weight));
         if !self.make_room(weight) {
             return false;
         }

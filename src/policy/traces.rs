@@ -41,7 +41,8 @@ fn hit_ratios() {
         return;
     };
     let folder = Path::new(&folder);
-    let names = std::env::var("LARDER_TRACES_ONLY").unwrap_or("fifo,lru,lfu,sieve,s3_fifo,tiny_lfu".into());
+    let names =
+        std::env::var("LARDER_TRACES_ONLY").unwrap_or("fifo,lru,lfu,sieve,s3_fifo,tiny_lfu,s3_lirs".into());
     let names: Vec<&str> = names.split(',').collect();
     let table = std::fs::read_to_string(folder.join("field.tsv")).expect("field.tsv is there");
     let mut traces: HashMap<&str, Vec<u64>> = HashMap::new();
