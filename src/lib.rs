@@ -91,7 +91,7 @@
 //! | `set_capacity` | O(segments), and for each entry that is evicted |
 //!
 //! The capacity is divided among segments, each with a lock for its writers and a policy of its own. A small cache has
-//! one. When the index of a segment grows each insert moves a few entries, so that none has to move them all.
+//! one. Where the index of a segment has to grow each insert moves a few entries, so that none has to move them all.
 //!
 //! # Memory
 //!
@@ -105,10 +105,10 @@
 //! - This is work of the threads that use the cache; there are no others. A cache that nobody writes to keeps what it
 //!   removed last until [`run_pending_tasks`](Cache::run_pending_tasks) is called or its last handle is dropped, which
 //!   drops all keys and values.
-//! - Where the number of entries is bounded, the cells for all of them, up to 16 MiB for each segment, are asked of
-//!   the allocator as one zeroed block when the cache is built. For such blocks operating systems reserve addresses, and
-//!   give memory when it is written to. All else, and the index, grows with the number of entries. Nothing shrinks before
-//!   the cache is dropped, not even by `set_capacity` or `invalidate_all`.
+//! - Where the number of entries is bounded, cells and index for all of them, up to 16 MiB each for a segment, are
+//!   asked of the allocator as zeroed blocks when the cache is built. For such blocks operating systems reserve addresses,
+//!   and give memory when it is written to. All else grows with the number of entries. Nothing shrinks before the cache is
+//!   dropped, not even by `set_capacity` or `invalidate_all`.
 //! - Each thread that uses caches has a small record. It is never freed, but goes on to the next thread when its own
 //!   ends.
 //!

@@ -63,6 +63,9 @@ pub(crate) struct Sizing {
     pub(crate) expected: usize,
 }
 
+/// The index is made for at most so many entries before there are any: 16 MiB.
+const MOST_RESERVED: usize = 1 << 21;
+
 /// Entries with keys `K` and values `V`; `X` is what else the lock guards.
 pub(crate) struct Table<K, V, X> {
     store: Store<X>,
@@ -201,7 +204,8 @@ impl<K, V, X> Table<K, V, X> {
         let waiting = Waiting::new(expected);
         let expected_slots =
             if expected == 0 { 0 } else { expected + (waiting.most + 3 * waiting.batch) as usize };
-        let (index, index_books) = Index::new(initial, has_glances);
+        // As for the cells: what is known to be needed in the end is reserved at once, and taken when it is used.
+        let (index, index_books) = Index::new(initial.max(expected.min(MOST_RESERVED)), has_glances);
         let (cells, cell_books) = Cells::new(Layout::new::<Cell<K, V>>(), expected_slots);
         let books = Books {
             guarded,
