@@ -103,6 +103,12 @@ fn walk<const N: usize>(
     };
 }
 
+/// For how many entries a ghost is made: of the slots some are just being left, and while a reader is held up these can be
+/// many more than there are entries. A ghost for all slots would then remember nearly every key, and tell nothing.
+fn ghosts(slots: usize, capacity: u64) -> usize {
+    usize::try_from(capacity).map_or(slots, |capacity| slots.min(capacity))
+}
+
 /// An entry's place in its segment: what a policy orders.
 ///
 /// Numbers are small and dense: at most a few more than the segment ever held entries at once. A number is used again

@@ -10,7 +10,7 @@
 //! that was read goes round again with one read less. A read writes nothing but that counter, and nothing when it
 //! is full.
 //!
-//! All shares are by weight. The ghost has about as many records as there are slots, in buckets (`parts/ghost.rs`),
+//! All shares are by weight. The ghost has about as many records as there are entries, in buckets (`parts/ghost.rs`),
 //! so it is not exactly the queue of the paper.
 //!
 //! **When not to use it:** where keys come back just after the small queue has dropped them, and only then; for block
@@ -18,7 +18,7 @@
 //!
 //! A new value for a key leaves the entry at its place; an entry that comes back from being pinned enters as a newcomer.
 
-use super::{End, Entries, Policy, Reads, Slot, walk};
+use super::{End, Entries, Policy, Reads, Slot, ghosts, walk};
 use crate::parts::ghost::{Ghost, Record};
 use crate::parts::lists::Lists;
 use crate::removal::RemovalCause;
@@ -42,6 +42,7 @@ pub(crate) struct S3Fifo {
     queues: Lists<2>,
     /// The weight in each queue.
     weights: [u64; 2],
+    capacity: u64,
     small_share: u64,
     ghost: Ghost,
     /// The hash of the entry that was found in the ghost when it was admitted, until it is inserted.
@@ -53,6 +54,7 @@ impl S3Fifo {
         Self {
             queues: Lists::new(),
             weights: [0; 2],
+            capacity,
             small_share: small_share(capacity),
             ghost: Ghost::new(),
             returning: None,
@@ -91,12 +93,13 @@ impl Policy for S3Fifo {
     }
 
     fn set_capacity(&mut self, capacity: u64) {
+        self.capacity = capacity;
         self.small_share = small_share(capacity);
     }
 
     fn reserve(&mut self, slots: usize) {
         self.queues.reserve(slots);
-        self.ghost.reserve(slots);
+        self.ghost.reserve(ghosts(slots, self.capacity));
     }
 
     fn admit(&mut self, hash: u64, _: u64, _: Entries<'_>) -> bool {
@@ -200,6 +203,7 @@ mod tests {
             self.capacity = capacity;
         }
         fn reserve(&mut self, slots: usize) {
+            let slots = ghosts(slots, self.capacity);
             if slots > self.ghost.len() * 8 {
                 let slots = if self.ghost.is_empty() { slots } else { slots * 9 / 8 };
                 self.ghost = vec![Vec::new(); slots.div_ceil(8)];
@@ -252,7 +256,7 @@ mod tests {
             self.main.retain(|&other| other != key);
             self.known.remove(&key);
             if was_small && cause == RemovalCause::Size {
-                let bucket = self.bucket(key).unwrap();
+                let Some(bucket) = self.bucket(key) else { return };
                 bucket.push(key);
                 if bucket.len() > 8 {
                     bucket.remove(0);

@@ -42,7 +42,7 @@
 //!
 //! A new value for a key leaves the entry at its place; an entry that comes back from being pinned enters as a newcomer.
 
-use super::{End, Entries, Policy, Reads, Slot, walk};
+use super::{End, Entries, Policy, Reads, Slot, ghosts, walk};
 use crate::parts::ghost::{Ghost, Record};
 use crate::parts::lists::Lists;
 use crate::removal::RemovalCause;
@@ -382,7 +382,7 @@ impl Policy for S3Lirs {
             stamps[..self.stamps.len()].copy_from_slice(&self.stamps);
             self.stamps = stamps;
         }
-        self.ghost.reserve(slots * RECORDS_PER_SLOT);
+        self.ghost.reserve(ghosts(slots, self.capacity) * RECORDS_PER_SLOT);
         let misses_per_tick = self.ghost.records().div_ceil(RECORDS_PER_SLOT * GHOST_TICKS);
         self.tick_bits = (MISS.ilog2() + misses_per_tick.next_power_of_two().ilog2()).min(MOST_TICK_BITS);
     }
@@ -544,7 +544,7 @@ mod tests {
         }
         fn remember(&mut self, key: u64, removed: bool) {
             let used = self.known[&key].used;
-            let bucket = self.bucket(key).unwrap();
+            let Some(bucket) = self.bucket(key) else { return };
             bucket.push((key, used, removed));
             if bucket.len() > 8 {
                 bucket.remove(0);
@@ -642,7 +642,7 @@ mod tests {
             self.capacity = capacity;
         }
         fn reserve(&mut self, slots: usize) {
-            let records = slots * RECORDS_PER_SLOT;
+            let records = ghosts(slots, self.capacity) * RECORDS_PER_SLOT;
             if records > self.ghost.len() * 8 {
                 let records = if self.ghost.is_empty() { records } else { records + records / 8 };
                 self.ghost = vec![Vec::new(); records.div_ceil(8)];
