@@ -813,6 +813,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "too long for Miri")]
     fn a_loop_goes_on_after_a_resize() {
         let mut sim = sim(100);
         for capacity in [100, 30, 0, 60, 100] {
