@@ -101,8 +101,8 @@ where
 
     /// Into how many parts the cache is divided, each with a lock for its writers and a policy of its own.
     ///
-    /// Readers need no lock, so this is about writers only. By default there are eight for each core, and none below
-    /// some thousand entries.
+    /// Readers need no lock, so this is about writers only. The number is rounded up to a power of two. By default there
+    /// are eight for each core, but with a thousand entries or more in each.
     pub fn segments(mut self, segments: usize) -> Self {
         self.segments = Some(segments);
         self
@@ -158,7 +158,10 @@ where
     /// # Errors
     ///
     /// [`BuildError`] says which option is wrong and why.
-    pub fn build_with_hasher<S: BuildHasher>(self, hasher: S) -> Result<Cache<K, V, S>, BuildError> {
+    pub fn build_with_hasher<S: BuildHasher + 'static>(
+        self,
+        hasher: S,
+    ) -> Result<Cache<K, V, S>, BuildError> {
         if self.max_capacity.is_none() && self.max_entries.is_none() {
             return Err(BuildError::NoBound);
         }
@@ -188,14 +191,15 @@ where
         let entries = self.entries().unwrap_or(u64::MAX);
         if let Some(given) = self.segments {
             return match given {
-                1..=MOST_SEGMENTS => Ok(given),
+                1..=MOST_SEGMENTS => Ok(given.next_power_of_two()),
                 _ => Err(BuildError::Segments { given, most: MOST_SEGMENTS }),
             };
         }
         let cores = std::thread::available_parallelism().map_or(4, usize::from);
         let weight = self.max_capacity.unwrap_or(u64::MAX);
         let by_size = (entries.min(weight) / LEAST_SHARE).max(1);
-        Ok((8 * cores as u64).min(by_size).min(1024) as usize)
+        let most = (8 * cores as u64).min(by_size).min(1024);
+        Ok(1 << most.ilog2())
     }
 
     fn plan(&self, index: usize, segments: usize) -> Plan {

@@ -7,6 +7,7 @@ use crate::segment::{Arrival, Bank, Carried, Leaving, Outcome, Panics, Seen, Seg
 use crate::stats::{Reads, Stats};
 use crate::table::{Found, Guard, Unsure, pin, try_pin};
 use equivalent::Equivalent;
+use std::any::TypeId;
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
 use std::sync::Arc;
@@ -192,7 +193,7 @@ impl<K, V, S> Cache<K, V, S>
 where
     K: Hash + Eq + Send + Sync + 'static,
     V: Send + Sync + 'static,
-    S: BuildHasher,
+    S: BuildHasher + 'static,
 {
     /// The value of `key`, cloned.
     ///
@@ -252,14 +253,14 @@ where
     where
         Q: Equivalent<K> + ?Sized,
     {
-        let found = segment.glance(guard, hash, |other| key.equivalent(other))?;
-        if !self.inner.count_at_once(found.is_some()) {
-            return Err(Unsure);
+        match segment.glance(guard, hash, |other| key.equivalent(other))? {
+            Some(found) if self.inner.count_at_once(true) => {
+                segment.mark(&found);
+                Ok(Some(found))
+            }
+            None if self.inner.count_at_once(false) => Ok(None),
+            _ => Err(Unsure),
         }
-        if let Some(found) = &found {
-            segment.mark(found);
-        }
-        Ok(found)
     }
 
     /// A read when a glance did not do. Not inlined, so that it costs nothing where it is not taken.
@@ -493,10 +494,15 @@ impl<K, V, S> Inner<K, V, S> {
     #[inline]
     pub(crate) fn hash<Q: Hash + ?Sized>(&self, key: &Q) -> u64
     where
-        S: BuildHasher,
+        S: BuildHasher + 'static,
     {
+        let hash = self.hasher.hash_one(key);
+        // A strong one already. (Settled when the crate is compiled.)
+        if TypeId::of::<S>() == TypeId::of::<ahash::RandomState>() {
+            return hash;
+        }
         // Folded multiplication, by the constant of Knuth's multiplicative hashing.
-        let product = u128::from(self.hasher.hash_one(key)) * 0x9e37_79b9_7f4a_7c15;
+        let product = u128::from(hash) * 0x9e37_79b9_7f4a_7c15;
         product as u64 ^ (product >> 64) as u64
     }
 
@@ -504,7 +510,7 @@ impl<K, V, S> Inner<K, V, S> {
     #[inline]
     fn locate<Q: Hash + ?Sized>(&self, key: &Q) -> (u64, &Segment<K, V>)
     where
-        S: BuildHasher,
+        S: BuildHasher + 'static,
     {
         let hash = self.hash(key);
         (hash, self.segment(hash))
@@ -516,7 +522,7 @@ impl<K, V, S> Inner<K, V, S> {
         self.reads.as_ref().is_none_or(|reads| reads.count_at_once(hit))
     }
 
-    /// The segment is chosen by the hash's highest 16 bits, which nothing else uses.
+    /// The segment is chosen by the hash's lowest bits, which the segment does not use.
     #[inline]
     pub(crate) fn segment(&self, hash: u64) -> &Segment<K, V> {
         &self.segments[self.segment_index(hash)]
@@ -524,7 +530,7 @@ impl<K, V, S> Inner<K, V, S> {
 
     #[inline]
     fn segment_index(&self, hash: u64) -> usize {
-        (((hash >> 48) * self.segments.len() as u64) >> 16) as usize
+        hash as usize & (self.segments.len() - 1)
     }
 
     /// Moves budget to the segment until the entry fits or nothing can be had.

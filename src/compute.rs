@@ -54,7 +54,7 @@ impl<K, V, S> Cache<K, V, S>
 where
     K: Hash + Eq + Send + Sync + 'static,
     V: Clone + Send + Sync + 'static,
-    S: BuildHasher,
+    S: BuildHasher + 'static,
 {
     /// Changes the value of `key` as `decide` says, atomically: between what `decide` was last given and its decision
     /// being carried out, nobody else changes the key.
@@ -137,7 +137,7 @@ impl<K, V, S> Entry<'_, K, V, S>
 where
     K: Hash + Eq + Send + Sync + 'static,
     V: Clone + Send + Sync + 'static,
-    S: BuildHasher,
+    S: BuildHasher + 'static,
 {
     /// The key's value, after inserting `value` if it had none.
     pub fn or_insert(self, value: V) -> V {

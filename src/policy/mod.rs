@@ -162,6 +162,12 @@ pub enum End {
     Hottest,
 }
 
+/// What a policy sees of a hash: what its table keeps.
+#[inline]
+pub(crate) fn policy_hash(hash: u64) -> u64 {
+    hash >> 16
+}
+
 /// What a policy can ask of the entries in its segment.
 ///
 /// Asked for a slot that no entry has it gives whatever stands there, and panics when there never was such a slot.
@@ -178,11 +184,11 @@ impl<'a> Entries<'a> {
         Self { cells, weights }
     }
 
-    /// The hash of the entry's key: its low 48 bits, well mixed, the rest 0. Seeds differ from cache to cache.
+    /// A hash of the entry's key: 48 bits, well mixed, above which all is 0. Seeds differ from cache to cache.
     #[inline]
     #[must_use]
     pub fn hash(&self, slot: Slot) -> u64 {
-        self.cells.header(slot.number()).hash()
+        policy_hash(self.cells.header(slot.number()).hash())
     }
 
     /// The entry's weight; 1 where nothing else was said.

@@ -244,7 +244,7 @@ impl Sim {
         }
         self.book.keys[slot.index()] = key;
         self.book.weights[slot.index()] = weight;
-        self.book.headers.fill(slot.number(), hash_of(key));
+        self.book.headers.fill(slot.number(), hash_of(key) << 16);
         slot
     }
 

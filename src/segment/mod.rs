@@ -34,26 +34,15 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use write::{Way, Write};
 
-/// The part of a hash that an entry keeps, and a policy sees.
-const HASH_BITS: u64 = (1 << 48) - 1;
-
 pub(crate) type Listener<K, V> = Arc<dyn Fn(&K, &V, RemovalCause) + Send + Sync>;
 
-#[repr(C)]
+/// Aligned so that what a read needs stands in one line of the processor's cache.
+#[repr(align(128))]
 pub(crate) struct Segment<K, V> {
-    marks: ReadMarks,
-    // What a read needs stands together: `marks` and the beginning of the table.
     table: Table<K, V, Core>,
-    listener: Option<Listener<K, V>>,
-}
-
-/// What a read leaves behind for the policy.
-#[repr(C)]
-struct ReadMarks {
-    /// Where reads are recorded, if the policy wants that.
+    /// Where reads are recorded, if the policy wants more than marks.
     recorded: Option<ReadBuffer>,
-    /// Up to where a read raises an entry's mark; 0 if the policy does not want marks.
-    limit: u8,
+    listener: Option<Listener<K, V>>,
 }
 
 /// What the lock guards beside the table.
@@ -152,11 +141,12 @@ impl Weights {
 
 impl<K, V> Segment<K, V> {
     pub(crate) fn new(plan: &Plan, policy: Box<dyn Policy>, listener: Option<Listener<K, V>>) -> Self {
-        let marks = match policy.reads() {
-            Reads::Ignored => ReadMarks { recorded: None, limit: 0 },
-            Reads::Marked(most) => ReadMarks { recorded: None, limit: most },
-            Reads::Recorded => ReadMarks { recorded: Some(ReadBuffer::new()), limit: 0 },
+        let mark_limit = match policy.reads() {
+            Reads::Ignored => Some(0),
+            Reads::Marked(most) => Some(most),
+            Reads::Recorded => None,
         };
+        let recorded = mark_limit.is_none().then(ReadBuffer::new);
         let core = Core {
             policy,
             weights: Weights::default(),
@@ -164,9 +154,7 @@ impl<K, V> Segment<K, V> {
             told: 0,
             counts: Counts::default(),
         };
-        // A read that is recorded is not as quick as that.
-        let has_glances = marks.recorded.is_none();
-        Self { table: Table::new(plan.sizing, listener.is_some(), has_glances, core), marks, listener }
+        Self { table: Table::new(plan.sizing, listener.is_some(), mark_limit, core), recorded, listener }
     }
 
     /// The entry whose key `matches`, without a trace.
@@ -181,7 +169,7 @@ impl<K, V> Segment<K, V> {
 
     /// Leaves behind what the policy wants to know of a read.
     pub(crate) fn touch(&self, found: &Found<'_, K, V>) {
-        if let Some(reads) = &self.marks.recorded {
+        if let Some(reads) = &self.recorded {
             self.record(reads, found.slot());
         } else {
             self.mark(found);
@@ -202,7 +190,7 @@ impl<K, V> Segment<K, V> {
     /// [`touch`](Self::touch) after a [`glance`](Self::glance).
     #[inline(always)]
     pub(crate) fn mark(&self, found: &Found<'_, K, V>) {
-        found.header().raise_mark(self.marks.limit);
+        self.table.mark(found);
     }
 
     fn record(&self, reads: &ReadBuffer, slot: u32) {
@@ -219,10 +207,10 @@ impl<K, V> Segment<K, V> {
     #[inline]
     fn write(&self) -> Write<'_> {
         let mut writer = self.table.lock();
-        if let Some(reads) = &self.marks.recorded {
+        if let Some(reads) = &self.recorded {
             replay(reads, &mut writer);
         }
-        Write { writer, marks: &self.marks }
+        Write { writer, is_recorded: self.recorded.is_some() }
     }
 
     #[inline]

@@ -1,8 +1,8 @@
 //! What a write does while it holds the segment's lock: all that does not depend on the types of keys and values.
 
 use super::room::{Bank, Carried};
-use super::{Arrival, Core, HASH_BITS, Outcome, ReadMarks};
-use crate::policy::{Entries, Policy, Slot};
+use super::{Arrival, Core, Outcome};
+use crate::policy::{Entries, Policy, Slot, policy_hash};
 use crate::removal::RemovalCause;
 use crate::table::{Departures, Due, Live, Unlinked, Writer};
 
@@ -11,7 +11,8 @@ use crate::table::{Departures, Due, Live, Unlinked, Writer};
 /// The books are brought up to date before the policy is told, so that they are right even if it panics.
 pub(super) struct Write<'a> {
     pub(super) writer: Writer<'a, Core>,
-    pub(super) marks: &'a ReadMarks,
+    /// Whether the policy hears of each read.
+    pub(super) is_recorded: bool,
 }
 
 /// Where an arriving entry may go.
@@ -60,7 +61,7 @@ impl<'a> Write<'a> {
     fn way_in(&mut self, bank: &Bank, arrival: &mut Arrival) -> Way {
         let Arrival { hash, weight, .. } = *arrival;
         let admit =
-            |policy: &mut dyn Policy, entries: Entries<'_>| policy.admit(hash & HASH_BITS, weight, entries);
+            |policy: &mut dyn Policy, entries: Entries<'_>| policy.admit(policy_hash(hash), weight, entries);
         if !arrival.is_pinned() && !self.policy(admit) {
             return Way::Barred(self.refuse());
         }
@@ -152,10 +153,10 @@ impl<'a> Write<'a> {
 
     /// An update counts as a read.
     fn read_by_update(&mut self, slot: u32) {
-        if self.marks.limit > 0 {
-            self.writer.header(slot).raise_mark(self.marks.limit);
-        } else if self.marks.recorded.is_some() {
+        if self.is_recorded {
             self.policy(|policy, entries| policy.hit(Slot::new(slot), entries));
+        } else {
+            self.writer.mark(slot);
         }
     }
 

@@ -54,6 +54,7 @@ const NONE: u32 = u32::MAX;
 /// thus relaxed. `mark` is a hint, and a lost write of it is harmless.
 #[repr(C, align(8))]
 pub(crate) struct Header {
+    /// Of the hash's higher 48 bits the lower 32, and the 16 above.
     hash_low: AtomicU32,
     hash_high: AtomicU16,
     mark: AtomicU8,
@@ -61,9 +62,10 @@ pub(crate) struct Header {
 }
 
 impl Header {
+    /// The hash, without its lowest 16 bits.
     #[inline]
     pub(crate) fn hash(&self) -> u64 {
-        u64::from(self.hash_low.load(Relaxed)) | u64::from(self.hash_high.load(Relaxed)) << 32
+        u64::from(self.hash_low.load(Relaxed)) << 16 | u64::from(self.hash_high.load(Relaxed)) << 48
     }
 
     #[inline]
@@ -78,7 +80,7 @@ impl Header {
 
     /// Counts a read, up to `most`. A full counter is not written, so that a hot entry's line stays shared.
     #[inline]
-    pub(crate) fn raise_mark(&self, most: u8) {
+    pub(super) fn raise_mark(&self, most: u8) {
         let mark = self.mark();
         if mark < most {
             self.set_mark(mark + 1);
@@ -112,8 +114,8 @@ impl Header {
     /// What a new entry's header says. It is held from now on.
     #[inline]
     fn fill(&self, hash: u64) {
-        self.hash_low.store(hash as u32, Relaxed);
-        self.hash_high.store((hash >> 32) as u16, Relaxed);
+        self.hash_low.store((hash >> 16) as u32, Relaxed);
+        self.hash_high.store((hash >> 48) as u16, Relaxed);
         self.mark.store(0, Relaxed);
         self.state.store(HELD | LIVE, Relaxed);
     }
@@ -184,7 +186,7 @@ pub(crate) struct Cells {
     /// Of a cell; its size is a multiple of its alignment.
     layout: Layout,
     /// The far blocks, each twice as long as the one before; null where there is none yet.
-    far: [AtomicPtr<u8>; FAR_BLOCKS],
+    far: Box<[AtomicPtr<u8>; FAR_BLOCKS]>,
 }
 
 /// The writer's side, kept under the table's lock.
@@ -219,7 +221,7 @@ impl Cells {
         let expected = if expected == 0 { most } else { expected.min(most) };
         let first_len = expected.clamp(1 << FAR_SHIFT, MAX_SLOTS) as u32;
         let first = allocate(layout, first_len);
-        let far = std::array::from_fn(|_| AtomicPtr::new(ptr::null_mut()));
+        let far = Box::new(std::array::from_fn(|_| AtomicPtr::new(ptr::null_mut())));
         let books = CellBooks { free: Chain::new(), fresh: 0, room: first_len };
         (Self { first, first_len, layout, far }, books)
     }

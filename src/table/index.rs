@@ -15,7 +15,7 @@
 //! the first line that nothing passed over, and no tombstones are needed. (F14's scheme, by Bronson and Shi, 2019.)
 //!
 //! ```text
-//! hash:   | segment: 16 bits | position: 32 bits, whose highest choose the line | .. tag: 8 bits |
+//! hash:   | position: 32 bits, whose highest choose the line | .. tag: 8 bits | not for the table: 16 bits |
 //! ```
 //!
 //! The lines stand in the order of the positions, however many there are: a cursor over positions survives growth
@@ -65,14 +65,14 @@ struct Line {
 /// A table: its first line, and in the address's low bits what else there is to know.
 ///
 /// ```text
-/// | address of the first line | 0 (1 bit) | shift (5 bits) |
+/// | address of the first line | shift (6 bits) |
 /// ```
 ///
-/// There are `2^(32 - shift)` lines, at least two, so a position's line is `position >> shift`.
+/// There are `2^(64 - shift)` lines, at least two, so a hash's line is `hash >> shift`.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Root(*mut Line);
 
-const SHIFT_MASK: usize = 31;
+const SHIFT_MASK: usize = 63;
 
 /// A table that knows nothing: whatever is looked for may stand behind its lines. Never written to.
 static NOWHERE: [Line; 2] = [const { Line::nothing() }; 2];
@@ -119,6 +119,7 @@ impl Line {
     }
 
     /// A place's tag and slot; the slot first, so that the tag never shows an older one.
+    #[inline]
     fn fill(&self, place: usize, tag: u8, slot: u32) {
         self.slots[place].store(slot, Release);
         let word = &self.words[place / 8];
@@ -185,10 +186,16 @@ impl Line {
     #[inline]
     fn next_place(&self, places: &mut u32) -> (usize, u32) {
         let place = places.trailing_zeros() as usize;
-        debug_assert!(place < PLACES);
         *places &= *places - 1;
+        (place, self.slot(place))
+    }
+
+    /// The slot of a place that is one of [`places`](Self::places).
+    #[inline(always)]
+    fn slot(&self, place: usize) -> u32 {
+        debug_assert!(place < PLACES);
         // SAFETY: `places` has no bits from `PLACES` on.
-        (place, unsafe { self.slots.get_unchecked(place) }.load(Acquire))
+        unsafe { self.slots.get_unchecked(place) }.load(Acquire)
     }
 
     /// The slots of the places that are taken.
@@ -212,14 +219,13 @@ fn equal_bytes(word: u64, byte: u8) -> u32 {
 
 #[inline]
 fn tag(hash: u64) -> u8 {
-    let tag = hash as u8;
-    tag + u8::from(tag == 0)
+    ((hash >> 16) as u8).max(1)
 }
 
 /// The part of a hash that chooses the line.
 #[inline]
 fn position(hash: u64) -> u64 {
-    hash >> 16 & 0xffff_ffff
+    hash >> 32
 }
 
 impl Root {
@@ -234,7 +240,7 @@ impl Root {
         if memory.is_null() {
             handle_alloc_error(layout);
         }
-        Self(memory.map_addr(|address| address | (32 - lines.ilog2() as usize)))
+        Self(memory.map_addr(|address| address | (64 - lines.ilog2() as usize)))
     }
 
     fn layout(lines: usize) -> Layout {
@@ -242,7 +248,7 @@ impl Root {
     }
 
     fn len(self) -> usize {
-        1 << (32 - (self.0.addr() & SHIFT_MASK))
+        1 << (64 - (self.0.addr() & SHIFT_MASK))
     }
 
     fn first(self) -> *mut Line {
@@ -252,7 +258,7 @@ impl Root {
     /// The root of [`NOWHERE`].
     fn nowhere() -> Self {
         let first = (&raw const NOWHERE).cast::<Line>().cast_mut();
-        Self(first.map_addr(|address| address | (32 - NOWHERE.len().ilog2() as usize)))
+        Self(first.map_addr(|address| address | (64 - NOWHERE.len().ilog2() as usize)))
     }
 
     /// # Safety
@@ -278,8 +284,8 @@ impl Root {
     /// The number of the home line of a hash.
     #[inline]
     fn home(self, hash: u64) -> usize {
-        // The shift takes only its low five bits from the address: the others do not matter to it.
-        (position(hash) as u32).wrapping_shr(self.0.addr() as u32) as usize
+        // The shift takes only its low six bits from the address: the others do not matter to it.
+        hash.wrapping_shr(self.0.addr() as u32) as usize
     }
 }
 
@@ -386,11 +392,11 @@ impl Index {
         let line = unsafe { root.home_line(hash) };
         let mut places = line.places(tag(hash));
         while places != 0 {
-            let (_, slot) = line.next_place(&mut places);
-            let found = matches(slot)?;
+            let found = matches(line.slot(places.trailing_zeros() as usize))?;
             if found.is_some() {
                 return Ok(found);
             }
+            places &= places - 1;
         }
         // Moved away while we looked? As in `find`.
         if line.is_passed() || self.quick.load(Acquire) != root.0 { Err(Unsure) } else { Ok(None) }
@@ -565,11 +571,11 @@ impl Index {
         hash_of: impl Fn(u32) -> u64,
     ) -> Option<u64> {
         let (old, current) = self.tables(books);
-        let line = current.home(cursor << 16);
+        let line = current.home(cursor << 32);
         let end = current.first_position(line + 1);
         current.collect(line, out, &hash_of);
         if let Some(old) = old {
-            for line in old.home(cursor << 16)..=old.home((end - 1) << 16) {
+            for line in old.home(cursor << 32)..=old.home((end - 1) << 32) {
                 old.collect(line, out, &hash_of);
             }
         }

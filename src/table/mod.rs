@@ -38,9 +38,9 @@ mod index;
 mod reclaim;
 mod writer;
 
+pub(crate) use cells::Cells;
 #[cfg(test)]
 pub(crate) use cells::Headers;
-pub(crate) use cells::{Cells, Header};
 pub(crate) use index::Unsure;
 pub(crate) use reclaim::{Guard, pin, press, press_in_turn, try_pin};
 pub(crate) use writer::{Departures, Due, Live, Sizing, Spent, Unlinked, Writer};
@@ -73,11 +73,12 @@ unsafe impl<K: Send + Sync, V: Send + Sync, X: Send> Send for Table<K, V, X> {}
 
 impl<K, V, X> Table<K, V, X> {
     /// If it `is_heard`, entries that leave are handed out by [`Writer::close`] and come back with
-    /// [`Writer::retire`]. If it `has_glances`, not all of [`glance`](Self::glance)'s answers are [`Unsure`].
-    pub(crate) fn new(sizing: Sizing, is_heard: bool, has_glances: bool, guarded: X) -> Self {
+    /// [`Writer::retire`]. A read raises an entry's mark up to `mark_limit`; `None` if to read takes more than that, so that
+    /// all of [`glance`](Self::glance)'s answers are [`Unsure`].
+    pub(crate) fn new(sizing: Sizing, is_heard: bool, mark_limit: Option<u8>, guarded: X) -> Self {
         let needs_drop = std::mem::needs_drop::<(K, V)>();
         let store =
-            Store::new(Layout::new::<Cell<K, V>>(), needs_drop, sizing, is_heard, has_glances, guarded);
+            Store::new(Layout::new::<Cell<K, V>>(), needs_drop, sizing, is_heard, mark_limit, guarded);
         Self { store, _entries: PhantomData }
     }
 
@@ -114,6 +115,12 @@ impl<K, V, X> Table<K, V, X> {
             let found = Found { slot, cell };
             Ok(matches(&found.entry().0).then_some(found))
         })
+    }
+
+    /// Marks an entry as read.
+    #[inline(always)]
+    pub(crate) fn mark(&self, found: &Found<'_, K, V>) {
+        found.cell.header().raise_mark(self.store.mark_limit);
     }
 
     /// Lets the processor fetch what a search for this hash looks at first.
@@ -214,11 +221,6 @@ impl<K, V, X> Drop for Table<K, V, X> {
 impl<K, V> Found<'_, K, V> {
     pub(crate) fn slot(&self) -> u32 {
         self.slot
-    }
-
-    #[inline]
-    pub(crate) fn header(&self) -> &Header {
-        self.cell.header()
     }
 }
 

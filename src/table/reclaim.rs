@@ -16,6 +16,9 @@
 //!          e  record.epoch = idle                        tickets below all their epochs have passed
 //! ```
 //!
+//! A record has two such epochs. One is for the guard of a quick look ([`try_pin`]), which nearly all guards are and of
+//! which there is one at a time; the other is for any number of others, and the first of them sets it.
+//!
 //! On Linux the light barrier keeps but the compiler from reordering, and the heavy one makes the kernel put a full
 //! barrier into every running thread (`membarrier`). So a guard costs two plain stores to a line of the thread's own,
 //! where a full barrier (crossbeam-epoch's way, and the fallback here wherever `membarrier` is not to be had) would keep
@@ -73,28 +76,30 @@ impl Ticket {
 
 /// A thread's announcement. Records are never freed: there are as many as threads ever used caches at once.
 struct Record {
-    /// What `NEXT` was when the outermost guard was made; `idle` while there is none. Written by its thread only.
+    /// What `NEXT` was when the guard of [`try_pin`] was made, [`IDLE`] while there is none, or [`CLOSED`]. Written by its
+    /// thread only.
+    quick_epoch: AtomicU64,
+    /// What `NEXT` was when the first of the other guards was made; [`IDLE`] while there is none. Written by its thread only.
     epoch: AtomicU64,
-    /// How many guards there are beside the first. Used by its thread only.
-    more: AtomicU32,
-    /// [`IDLE`], or [`IDLE_HEAVY`] if light barriers are not enough, since the kernel does no heavy ones. Never changes.
-    idle: u64,
+    /// How many other guards there are. Used by its thread only.
+    guards: AtomicU32,
     /// Whether a thread has it.
     taken: AtomicBool,
     /// The record that was made before, or null. Set before it is in the list.
     older: AtomicPtr<CachePadded<Record>>,
 }
 
-/// No guard, and a light barrier is enough.
-const IDLE: u64 = 0;
-/// No guard, and more is to be done than [`try_pin`] does. Larger than any ticket, so it keeps none from passing.
-const IDLE_HEAVY: u64 = u64::MAX;
+/// No guard. Larger than any ticket, so it keeps none from passing.
+const IDLE: u64 = u64::MAX;
+/// Not to be had by [`try_pin`], for good: there is no record, or the kernel does no heavy barriers, so that light ones are
+/// not enough. No ticket is as large, either.
+const CLOSED: u64 = u64::MAX - 1;
 
 /// The record made last. The list only grows.
 static RECORDS: AtomicPtr<CachePadded<Record>> = AtomicPtr::new(ptr::null_mut());
 
 /// Stands for the record of a thread that has none. Not in the list, and never written to.
-static NO_RECORD: Record = Record::new(IDLE_HEAVY);
+static NO_RECORD: Record = Record::new(CLOSED);
 
 thread_local! {
     /// This thread's record. Has no destructor, so that it can be used in those of others.
@@ -108,7 +113,8 @@ struct Lease(Cell<Option<&'static Record>>);
 impl Drop for Lease {
     fn drop(&mut self) {
         RECORD.set(&NO_RECORD);
-        if let Some(record) = self.0.get() {
+        // A guard that stands in another of the thread's locals outlives the lease: its record is nobody else's, ever.
+        if let Some(record) = self.0.get().filter(|record| record.guards.load(Relaxed) == 0) {
             record.taken.store(false, Release);
         }
     }
@@ -117,86 +123,105 @@ impl Drop for Lease {
 /// While it lives, nothing that could be reached when it was made is freed or used again.
 pub(crate) struct Guard {
     record: &'static Record,
-    /// The record's.
-    idle: u64,
-    /// Whether the record goes back with the guard, since its thread is ending.
-    is_fleeting: bool,
+    kind: Kind,
     /// Not `Send`: only its thread may write to the record.
     _stays: PhantomData<*const ()>,
 }
 
-/// Announces a reader, where that is simple: the first guard of a thread that has had others, where the kernel helps.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// Of [`try_pin`].
+    Quick,
+    Counted,
+    /// The record goes back with the guard, since its thread is ending.
+    Fleeting,
+}
+
+/// Announces a reader, where that is simple: if it is the thread's only one of this kind, the thread has had others, and the
+/// kernel helps.
 #[inline(always)]
 pub(crate) fn try_pin() -> Option<Guard> {
     let record = RECORD.get();
-    if record.epoch.load(Relaxed) != IDLE {
+    if record.quick_epoch.load(Relaxed) != IDLE {
         return None;
     }
-    record.announce();
+    announce(&record.quick_epoch);
     compiler_fence(SeqCst);
-    Some(Guard { record, idle: IDLE, is_fleeting: false, _stays: PhantomData })
+    Some(Guard { record, kind: Kind::Quick, _stays: PhantomData })
 }
 
 /// Announces a reader.
 pub(crate) fn pin() -> Guard {
-    let (record, is_fleeting) = match RECORD.get() {
+    let (record, kind) = match RECORD.get() {
         record if ptr::eq(record, &NO_RECORD) => join(),
-        record => (record, false),
+        record => (record, Kind::Counted),
     };
-    if record.epoch.load(Relaxed) == record.idle {
-        record.announce();
-        if record.idle == IDLE {
-            compiler_fence(SeqCst);
-        } else {
+    let guards = record.guards.load(Relaxed);
+    if guards == 0 {
+        announce(&record.epoch);
+        if record.quick_epoch.load(Relaxed) == CLOSED {
             fence(SeqCst);
+        } else {
+            compiler_fence(SeqCst);
         }
-    } else {
-        record.more.store(record.more.load(Relaxed) + 1, Relaxed);
     }
-    Guard { record, idle: record.idle, is_fleeting, _stays: PhantomData }
+    record.guards.store(guards + 1, Relaxed);
+    Guard { record, kind, _stays: PhantomData }
+}
+
+#[inline(always)]
+fn announce(epoch: &AtomicU64) {
+    // Acquire: see 3. at the top. Release: who sees this guard, and not the end of the one before, sees what was done under
+    // that one, too.
+    epoch.store(NEXT.load(Acquire), Release);
 }
 
 impl Drop for Guard {
     #[inline(always)]
     fn drop(&mut self) {
-        match self.record.more.load(Relaxed) {
+        if self.kind == Kind::Quick {
             // Release pairs with the Acquire of `press`: what was done under the guard is done.
-            0 => self.record.epoch.store(self.idle, Release),
-            more => self.record.more.store(more - 1, Relaxed),
+            self.record.quick_epoch.store(IDLE, Release);
+        } else {
+            self.unpin();
         }
-        if self.is_fleeting {
+    }
+}
+
+impl Guard {
+    fn unpin(&self) {
+        let guards = self.record.guards.load(Relaxed) - 1;
+        self.record.guards.store(guards, Relaxed);
+        if guards == 0 {
+            // As for a quick one.
+            self.record.epoch.store(IDLE, Release);
+        }
+        if self.kind == Kind::Fleeting {
             self.record.taken.store(false, Release);
         }
     }
 }
 
-/// A record for this thread, and whether only for one guard.
+/// A record for this thread, or only for one guard.
 #[cold]
-fn join() -> (&'static Record, bool) {
+fn join() -> (&'static Record, Kind) {
     let record = Record::acquire();
-    let is_leased = LEASE.try_with(|lease| lease.0.set(Some(record))).is_ok();
-    if is_leased {
+    if LEASE.try_with(|lease| lease.0.set(Some(record))).is_ok() {
         RECORD.set(record);
+        return (record, Kind::Counted);
     }
-    (record, !is_leased)
+    (record, Kind::Fleeting)
 }
 
 impl Record {
-    const fn new(idle: u64) -> Self {
+    const fn new(quick_epoch: u64) -> Self {
         Self {
-            epoch: AtomicU64::new(idle),
-            more: AtomicU32::new(0),
-            idle,
+            quick_epoch: AtomicU64::new(quick_epoch),
+            epoch: AtomicU64::new(IDLE),
+            guards: AtomicU32::new(0),
             taken: AtomicBool::new(true),
             older: AtomicPtr::new(ptr::null_mut()),
         }
-    }
-
-    #[inline(always)]
-    fn announce(&self) {
-        // Acquire: see 3. at the top. Release: who sees this guard, and not the end of the one before, sees what was done
-        // under that one, too.
-        self.epoch.store(NEXT.load(Acquire), Release);
     }
 
     /// A record that no thread has: an old one, or a new one in the list.
@@ -206,8 +231,9 @@ impl Record {
         if let Some(record) = records().find(is_free) {
             return record;
         }
-        let idle = if kernel_helps() { IDLE } else { IDLE_HEAVY };
-        let record: &'static CachePadded<Self> = Box::leak(Box::new(CachePadded::new(Self::new(idle))));
+        let quick_epoch = if kernel_helps() { IDLE } else { CLOSED };
+        let record: &'static CachePadded<Self> =
+            Box::leak(Box::new(CachePadded::new(Self::new(quick_epoch))));
         let mut older = RECORDS.load(Relaxed);
         loop {
             record.older.store(older, Relaxed);
@@ -252,8 +278,8 @@ fn find_passed(_pressing: &MutexGuard<'_, ()>) {
         return;
     }
     // Acquire pairs with the Release in `Guard::drop`.
-    let epochs = records().map(|record| record.epoch.load(Acquire)).filter(|&epoch| epoch != IDLE);
-    let passed = epochs.fold(drawn, u64::min);
+    let epochs = records().flat_map(|record| [&record.quick_epoch, &record.epoch]);
+    let passed = epochs.map(|epoch| epoch.load(Acquire)).fold(drawn, u64::min);
     // Only raised, and by one thread at a time. (Not `fetch_max`: ThreadSanitizer does not see it.)
     if passed > PASSED.load(Relaxed) {
         // Release: what was done under the guards that are gone is handed on to whoever sees the tickets pass.
@@ -351,6 +377,24 @@ mod tests {
         }
         // Other tests start threads at the same time.
         assert!(records().count() < before + 40);
+    }
+
+    #[test]
+    fn a_guard_that_outlives_its_threads_lease_keeps_its_record() {
+        struct Late(Cell<Option<Guard>>);
+        impl Drop for Late {
+            fn drop(&mut self) {
+                let guard = self.0.take().unwrap();
+                assert!(ptr::eq(RECORD.get(), &NO_RECORD), "the lease has ended");
+                let other = std::thread::spawn(|| ptr::from_ref(pin().record).addr());
+                assert_ne!(other.join().unwrap(), ptr::from_ref(guard.record).addr());
+            }
+        }
+        // Its destructor is known before that of the lease, and runs after it.
+        thread_local!(static LATE: Late = const { Late(Cell::new(None)) });
+        let thread = std::thread::spawn(|| LATE.with(|late| late.0.set(Some(pin()))));
+        thread.join().unwrap();
+        assert!(passes(Ticket::draw()));
     }
 
     #[test]

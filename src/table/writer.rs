@@ -25,8 +25,10 @@ const MOST_RESERVED: usize = 1 << 21;
 /// A table as far as the types of its entries do not matter.
 #[repr(C)]
 pub(super) struct Store<X> {
-    // What a search needs stands together.
+    // What a read needs stands together.
     pub(super) index: Index,
+    /// Up to where a read raises an entry's mark.
+    pub(super) mark_limit: u8,
     pub(super) cells: Cells,
     /// Whether entries that leave are handed out, for a listener, before they wait for their readers.
     is_heard: bool,
@@ -34,7 +36,8 @@ pub(super) struct Store<X> {
     waiting: Waiting,
     /// Slots to have before more are taken from fresh memory without looking hard for spent ones.
     expected_slots: usize,
-    pub(super) books: CachePadded<Mutex<Books<X>>>,
+    /// Apart, so that what readers need of all tables takes few lines of the processor's cache, which are not written to.
+    pub(super) books: Box<CachePadded<Mutex<Books<X>>>>,
 }
 
 impl<X> Store<X> {
@@ -44,7 +47,7 @@ impl<X> Store<X> {
         needs_drop: bool,
         sizing: Sizing,
         is_heard: bool,
-        has_glances: bool,
+        mark_limit: Option<u8>,
         guarded: X,
     ) -> Self {
         let Sizing { initial, expected } = sizing;
@@ -52,7 +55,7 @@ impl<X> Store<X> {
         let expected_slots =
             if expected == 0 { 0 } else { expected + (waiting.most + 3 * waiting.batch) as usize };
         // As for the cells: what is known to be needed in the end is reserved at once, and taken when it is used.
-        let (index, index_books) = Index::new(initial.max(expected.min(MOST_RESERVED)), has_glances);
+        let (index, index_books) = Index::new(initial.max(expected.min(MOST_RESERVED)), mark_limit.is_some());
         let (cells, cell_books) = Cells::new(cell, expected_slots);
         let books = Books {
             guarded,
@@ -68,12 +71,13 @@ impl<X> Store<X> {
         };
         Self {
             index,
+            mark_limit: mark_limit.unwrap_or(0),
             cells,
             is_heard,
             needs_drop,
             waiting,
             expected_slots,
-            books: CachePadded::new(Mutex::new(books)),
+            books: Box::new(CachePadded::new(Mutex::new(books))),
         }
     }
 
@@ -235,6 +239,11 @@ impl<'a, X> Writer<'a, X> {
     #[inline]
     pub(crate) fn header(&self, slot: u32) -> &'a Header {
         self.store.cells.header(slot)
+    }
+
+    /// Marks an entry as a read does.
+    pub(crate) fn mark(&self, slot: u32) {
+        self.header(slot).raise_mark(self.store.mark_limit);
     }
 
     /// The entry that stands in `slot`, if it can be found.
