@@ -1,6 +1,9 @@
-use super::{Policy, fifo, lfu, lru, s3_fifo, s3_lirs, sieve, tiny_lfu};
+use super::s3_lirs::S3Lirs;
+use super::{End, Entries, Policy, Reads, Slot, fifo, lfu, lru, s3_fifo, sieve, tiny_lfu};
 use crate::error::ParseError;
+use crate::removal::RemovalCause;
 use std::fmt;
+use std::ops::ControlFlow;
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -24,7 +27,7 @@ use std::sync::Arc;
 #[derive(Clone)]
 pub struct EvictionPolicy(Kind);
 
-type Factory = dyn Fn(u64) -> Box<dyn Policy> + Send + Sync;
+type Factory = dyn Fn(u64) -> Chosen + Send + Sync;
 
 #[derive(Clone)]
 enum Kind {
@@ -34,18 +37,79 @@ enum Kind {
 
 struct Named {
     name: &'static str,
-    make: fn(u64) -> Box<dyn Policy>,
+    make: fn(u64) -> Chosen,
 }
 
-static S3_LIRS: Named = Named { name: "s3_lirs", make: |capacity| Box::new(s3_lirs::S3Lirs::new(capacity)) };
+static S3_LIRS: Named = Named { name: "s3_lirs", make: |capacity| Chosen::Default(S3Lirs::new(capacity)) };
 static TINY_LFU: Named =
-    Named { name: "tiny_lfu", make: |capacity| Box::new(tiny_lfu::TinyLfu::new(capacity)) };
-static S3_FIFO: Named = Named { name: "s3_fifo", make: |capacity| Box::new(s3_fifo::S3Fifo::new(capacity)) };
-static SIEVE: Named = Named { name: "sieve", make: |_| Box::new(sieve::Sieve::new()) };
-static LRU: Named = Named { name: "lru", make: |_| Box::new(lru::Lru::new()) };
-static LFU: Named = Named { name: "lfu", make: |_| Box::new(lfu::Lfu::new()) };
-static FIFO: Named = Named { name: "fifo", make: |_| Box::new(fifo::Fifo::new()) };
+    Named { name: "tiny_lfu", make: |capacity| Chosen::other(tiny_lfu::TinyLfu::new(capacity)) };
+static S3_FIFO: Named =
+    Named { name: "s3_fifo", make: |capacity| Chosen::other(s3_fifo::S3Fifo::new(capacity)) };
+static SIEVE: Named = Named { name: "sieve", make: |_| Chosen::other(sieve::Sieve::new()) };
+static LRU: Named = Named { name: "lru", make: |_| Chosen::other(lru::Lru::new()) };
+static LFU: Named = Named { name: "lfu", make: |_| Chosen::other(lfu::Lfu::new()) };
+static FIFO: Named = Named { name: "fifo", make: |_| Chosen::other(fifo::Fifo::new()) };
 static ALL: [&Named; 7] = [&S3_LIRS, &TINY_LFU, &S3_FIFO, &SIEVE, &LRU, &LFU, &FIFO];
+
+/// A policy at work. The default is known by its type, so that what it does becomes part of what calls it.
+pub(crate) enum Chosen {
+    Default(S3Lirs),
+    Other(Box<dyn Policy>),
+}
+
+impl Chosen {
+    pub(super) fn other(policy: impl Policy) -> Self {
+        Self::Other(Box::new(policy))
+    }
+}
+
+macro_rules! ask {
+    ($chosen:expr, $policy:ident => $what:expr) => {
+        match $chosen {
+            Chosen::Default($policy) => $what,
+            Chosen::Other($policy) => $what,
+        }
+    };
+}
+
+impl Policy for Chosen {
+    fn reads(&self) -> Reads {
+        ask!(self, policy => policy.reads())
+    }
+    fn set_capacity(&mut self, capacity: u64) {
+        ask!(self, policy => policy.set_capacity(capacity));
+    }
+    fn reserve(&mut self, slots: usize) {
+        ask!(self, policy => policy.reserve(slots));
+    }
+    #[inline(always)]
+    fn admit(&mut self, hash: u64, weight: u64, entries: Entries<'_>) -> bool {
+        ask!(self, policy => policy.admit(hash, weight, entries))
+    }
+    #[inline(always)]
+    fn insert(&mut self, slot: Slot, entries: Entries<'_>) {
+        ask!(self, policy => policy.insert(slot, entries));
+    }
+    fn hit(&mut self, slot: Slot, entries: Entries<'_>) {
+        ask!(self, policy => policy.hit(slot, entries));
+    }
+    fn moved(&mut self, old: Slot, new: Slot, entries: Entries<'_>) {
+        ask!(self, policy => policy.moved(old, new, entries));
+    }
+    #[inline(always)]
+    fn evict(&mut self, entries: Entries<'_>) -> Option<Slot> {
+        ask!(self, policy => policy.evict(entries))
+    }
+    fn remove(&mut self, slot: Slot, cause: RemovalCause, entries: Entries<'_>) {
+        ask!(self, policy => policy.remove(slot, cause, entries));
+    }
+    fn walk(&self, from: End, visit: &mut dyn FnMut(Slot) -> ControlFlow<()>) {
+        ask!(self, policy => policy.walk(from, visit));
+    }
+    fn validate(&self, len: usize, entries: Entries<'_>) {
+        ask!(self, policy => policy.validate(len, entries));
+    }
+}
 
 impl EvictionPolicy {
     /// S3-LIRS: a window that filters newcomers, and a main part that a key enters by coming back sooner than the entry
@@ -101,10 +165,10 @@ impl EvictionPolicy {
     /// See the [module](crate::policy) for an example.
     #[must_use]
     pub fn custom<P: Policy>(make: impl Fn(u64) -> P + Send + Sync + 'static) -> Self {
-        Self(Kind::Custom(Arc::new(move |capacity| Box::new(make(capacity)))))
+        Self(Kind::Custom(Arc::new(move |capacity| Chosen::other(make(capacity)))))
     }
 
-    pub(crate) fn make(&self, capacity: u64) -> Box<dyn Policy> {
+    pub(crate) fn make(&self, capacity: u64) -> Chosen {
         match &self.0 {
             Kind::Named(named) => (named.make)(capacity),
             Kind::Custom(make) => make(capacity),

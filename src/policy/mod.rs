@@ -80,6 +80,7 @@ mod tiny_lfu;
 #[cfg(test)]
 mod traces;
 
+pub(crate) use choice::Chosen;
 pub use choice::EvictionPolicy;
 
 use crate::parts::lists::Lists;

@@ -391,6 +391,7 @@ impl Policy for S3Lirs {
         self.tick_bits = (MISS.ilog2() + misses_per_tick.next_power_of_two().ilog2()).min(MOST_TICK_BITS);
     }
 
+    #[inline(always)]
     fn admit(&mut self, hash: u64, weight: u64, _: Entries<'_>) -> bool {
         // Asked again for the same entry: its record has been taken already.
         if self.arrival.hash == hash {
@@ -409,6 +410,7 @@ impl Policy for S3Lirs {
         true
     }
 
+    #[inline(always)]
     fn insert(&mut self, slot: Slot, entries: Entries<'_>) {
         // An entry that did not ask takes what an arrival has left that was refused: that is rare, and does no harm.
         match self.arrival.place {
@@ -431,6 +433,7 @@ impl Policy for S3Lirs {
         }
     }
 
+    #[inline(always)]
     fn evict(&mut self, entries: Entries<'_>) -> Option<Slot> {
         if self.arrival.returns {
             return self.evict_for_return(entries);

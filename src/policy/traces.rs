@@ -21,7 +21,7 @@ fn keys(file: &Path) -> Vec<u64> {
 
 /// Read-through: a read, and on a miss an insert.
 fn hit_ratio(policy: &EvictionPolicy, capacity: u64, keys: &[u64]) -> f64 {
-    let mut sim = Sim::new(policy.make(capacity), capacity);
+    let mut sim = Sim::new(Box::new(policy.make(capacity)), capacity);
     let mut hits = 0;
     for &key in keys {
         if sim.get(key) {

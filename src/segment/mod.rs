@@ -26,7 +26,7 @@ pub(crate) use leaving::{Leaving, Panics};
 pub(crate) use room::{Bank, Carried, share};
 
 use crate::parts::read_buffer::{ReadBuffer, Recorded};
-use crate::policy::{End, Entries, Policy, Reads, Slot};
+use crate::policy::{Chosen, End, Entries, Policy, Reads, Slot};
 use crate::removal::RemovalCause;
 use crate::table::{Found, Guard, Sizing, Table, Unsure, Writer, press_in_turn};
 use room::Room;
@@ -47,7 +47,7 @@ pub(crate) struct Segment<K, V> {
 
 /// What the lock guards beside the table.
 struct Core {
-    policy: Box<dyn Policy>,
+    policy: Chosen,
     weights: Weights,
     room: Room,
     /// Slots for which the policy has places.
@@ -140,7 +140,7 @@ impl Weights {
 }
 
 impl<K, V> Segment<K, V> {
-    pub(crate) fn new(plan: &Plan, policy: Box<dyn Policy>, listener: Option<Listener<K, V>>) -> Self {
+    pub(crate) fn new(plan: &Plan, policy: Chosen, listener: Option<Listener<K, V>>) -> Self {
         let mark_limit = match policy.reads() {
             Reads::Ignored => Some(0),
             Reads::Marked(most) => Some(most),

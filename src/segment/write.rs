@@ -2,7 +2,7 @@
 
 use super::room::{Bank, Carried};
 use super::{Arrival, Core, Outcome};
-use crate::policy::{Entries, Policy, Slot, policy_hash};
+use crate::policy::{Chosen, Entries, Policy, Slot, policy_hash};
 use crate::removal::RemovalCause;
 use crate::table::{Departures, Due, Live, Unlinked, Writer};
 
@@ -27,9 +27,9 @@ pub(super) enum Way {
 
 impl<'a> Write<'a> {
     #[inline]
-    pub(super) fn policy<R>(&mut self, ask: impl FnOnce(&mut dyn Policy, Entries<'_>) -> R) -> R {
+    pub(super) fn policy<R>(&mut self, ask: impl FnOnce(&mut Chosen, Entries<'_>) -> R) -> R {
         let (core, cells) = self.writer.split();
-        ask(&mut *core.policy, Entries::new(cells, &core.weights.0))
+        ask(&mut core.policy, Entries::new(cells, &core.weights.0))
     }
 
     /// Makes room for an entry, whose key's current one stands in `current`.
@@ -61,7 +61,7 @@ impl<'a> Write<'a> {
     fn way_in(&mut self, bank: &Bank, arrival: &mut Arrival) -> Way {
         let Arrival { hash, weight, .. } = *arrival;
         let admit =
-            |policy: &mut dyn Policy, entries: Entries<'_>| policy.admit(policy_hash(hash), weight, entries);
+            |policy: &mut Chosen, entries: Entries<'_>| policy.admit(policy_hash(hash), weight, entries);
         if !arrival.is_pinned() && !self.policy(admit) {
             return Way::Barred(self.refuse());
         }
