@@ -10,6 +10,7 @@ use crate::table::Sizing;
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Entries that a segment has at least, unless the user says how many segments there are: below that a policy sees
 /// too little of the traffic.
@@ -43,6 +44,8 @@ pub struct Builder<K, V> {
     pub(crate) max_entries: Option<u64>,
     initial_capacity: usize,
     segments: Option<usize>,
+    pub(crate) load_timeout: Option<Duration>,
+    pub(crate) max_batch: usize,
     pub(crate) weigher: Option<Weigher<K, V>>,
     pub(crate) policy: EvictionPolicy,
     pub(crate) listener: Option<Listener<K, V>>,
@@ -57,6 +60,8 @@ impl<K, V> Default for Builder<K, V> {
             max_entries: None,
             initial_capacity: 0,
             segments: None,
+            load_timeout: None,
+            max_batch: usize::MAX,
             weigher: None,
             policy: EvictionPolicy::default(),
             listener: None,
@@ -105,6 +110,24 @@ where
     /// are eight for each core, but with a thousand entries or more in each.
     pub fn segments(mut self, segments: usize) -> Self {
         self.segments = Some(segments);
+        self
+    }
+
+    /// How long a caller of [`get_or_load`](Cache::get_or_load) and its like waits for another one's loader. After that it
+    /// runs its own, and the cache keeps nothing of what the other may still bring.
+    ///
+    /// By default there is no limit. Needed where a loader may never end, or a future that leads may be kept without being
+    /// polled or dropped. A task is woken at the limit by a thread that larder starts when it is first needed, and that ends
+    /// when nothing is left to wait for.
+    pub fn load_timeout(mut self, timeout: Duration) -> Self {
+        self.load_timeout = Some(timeout);
+        self
+    }
+
+    /// How many keys a loader of [`get_all_or_load`](Cache::get_all_or_load) and its like gets at once; a call that misses
+    /// more of them runs it several times. By default there is no limit.
+    pub fn max_batch(mut self, keys: usize) -> Self {
+        self.max_batch = keys;
         self
     }
 
@@ -164,6 +187,9 @@ where
     ) -> Result<Cache<K, V, S>, BuildError> {
         if self.max_capacity.is_none() && self.max_entries.is_none() {
             return Err(BuildError::NoBound);
+        }
+        if self.max_batch == 0 {
+            return Err(BuildError::MaxBatch);
         }
         let segments = self.segment_count()?;
         let most = MAX_SLOTS / 2 * segments;

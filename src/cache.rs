@@ -11,6 +11,9 @@ use std::any::TypeId;
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
 use std::sync::Arc;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::atomic::{AtomicBool, fence};
+use std::time::Duration;
 
 pub(crate) type Weigher<K, V> = Arc<dyn Fn(&K, &V) -> u64 + Send + Sync>;
 
@@ -40,9 +43,20 @@ pub(crate) struct Inner<K, V, S> {
     hasher: S,
     reads: Option<Reads>,
     bank: Bank,
+    pub(crate) loading: Loading,
     weigher: Option<Weigher<K, V>>,
     policy: EvictionPolicy,
     name: Option<String>,
+}
+
+/// What the cache knows of loads.
+pub(crate) struct Loading {
+    /// Whether anything was ever loaded: if not, nothing needs to be voided.
+    is_used: AtomicBool,
+    /// How long a caller waits for another one's load.
+    pub(crate) timeout: Option<Duration>,
+    /// How many keys a loader of many gets at once.
+    pub(crate) most_at_once: usize,
 }
 
 /// How an entry is inserted, beside its key and value: [`Cache::insert_with`].
@@ -114,6 +128,11 @@ impl<K, V, S> Cache<K, V, S> {
             hasher,
             reads: builder.record_stats.then(Reads::new),
             bank: Bank::new(builder.max_capacity.unwrap_or(u64::MAX)),
+            loading: Loading {
+                is_used: AtomicBool::new(false),
+                timeout: builder.load_timeout,
+                most_at_once: builder.max_batch,
+            },
             weigher: builder.weigher,
             policy: builder.policy,
             name: builder.name,
@@ -387,6 +406,7 @@ where
     /// Removes all entries that were there when it was called. Those inserted meanwhile may stay or go.
     pub fn invalidate_all(&self) {
         let mut panics = Panics::default();
+        self.inner.void_all_loads();
         self.inner.remove_all(RemovalCause::Explicit, &mut panics);
         panics.resume();
     }
@@ -472,6 +492,8 @@ where
     where
         Q: Hash + Equivalent<K> + ?Sized,
     {
+        // Before the entry is looked for: what a load has brought until now is found, and nothing comes of it any more.
+        self.inner.void_loads(self.inner.hash(key));
         let guard = pin();
         while let Some(found) = self.find(&guard, key) {
             let (current, value) = found.entry();
@@ -508,12 +530,70 @@ impl<K, V, S> Inner<K, V, S> {
 
     /// The hash of a key, and where it belongs.
     #[inline]
-    fn locate<Q: Hash + ?Sized>(&self, key: &Q) -> (u64, &Segment<K, V>)
+    pub(crate) fn locate<Q: Hash + ?Sized>(&self, key: &Q) -> (u64, &Segment<K, V>)
     where
         S: BuildHasher + 'static,
     {
         let hash = self.hash(key);
         (hash, self.segment(hash))
+    }
+
+    /// Whether loads are counted.
+    pub(crate) fn is_counting(&self) -> bool {
+        self.reads.is_some()
+    }
+
+    pub(crate) fn count_load(&self, has_succeeded: bool, time: Duration) {
+        if let Some(reads) = &self.reads {
+            reads.count_load(has_succeeded, time);
+        }
+    }
+
+    pub(crate) fn count_wait(&self) {
+        if let Some(reads) = &self.reads {
+            reads.count_wait();
+        }
+    }
+
+    /// Loads are begun from now on.
+    pub(crate) fn begin_loading(&self) {
+        if !self.loading.is_used.load(Relaxed) {
+            self.loading.is_used.store(true, Relaxed);
+        }
+        // Pairs with that of `voids`: who did not see that there are loads did before ours what it did.
+        fence(SeqCst);
+    }
+
+    /// Whether there may be loads to be voided.
+    fn voids(&self) -> bool {
+        fence(SeqCst);
+        self.loading.is_used.load(Relaxed)
+    }
+
+    /// The key of this hash is out of date, whether it is there or not.
+    pub(crate) fn void_loads(&self, hash: u64)
+    where
+        K: Eq + Send + Sync + 'static,
+        V: Send + Sync + 'static,
+    {
+        if self.voids() {
+            self.segment(hash).void_loads(hash);
+        }
+    }
+
+    /// Any key may be out of date.
+    pub(crate) fn void_all_loads(&self)
+    where
+        K: Eq + Send + Sync + 'static,
+        V: Send + Sync + 'static,
+    {
+        if self.voids() {
+            self.segments.iter().for_each(Segment::void_all_loads);
+        }
+    }
+
+    pub(crate) fn segments(&self) -> &[Segment<K, V>] {
+        &self.segments
     }
 
     /// Counts a read, if that is simple or nobody wants to know; says whether it was.

@@ -84,7 +84,15 @@ where
             let current = found.as_ref().map(|found| &found.entry().1);
             let value = match (decide(current), current) {
                 (Op::Keep, Some(value)) => return Computed::Kept(value.clone()),
-                (Op::Keep | Op::Remove, None) => return Computed::Absent,
+                (Op::Keep, None) => return Computed::Absent,
+                (Op::Remove, None) => {
+                    // What is being loaded goes, and so does what has just landed.
+                    self.inner.void_loads(self.inner.hash(&key));
+                    if self.find(&guard, &key).is_none() {
+                        return Computed::Absent;
+                    }
+                    continue;
+                }
                 (Op::Remove, Some(value)) => {
                     let value = value.clone();
                     let slot = found.map_or(u32::MAX, |found| found.slot());

@@ -1,6 +1,8 @@
 //! What can be wrong with what a user asks for.
 
+use std::error::Error;
 use std::fmt;
+use std::sync::Arc;
 
 /// The names that an eviction policy is parsed from and printed as.
 pub(crate) const POLICY_NAMES: [&str; 7] = ["s3_lirs", "tiny_lfu", "s3_fifo", "sieve", "lru", "lfu", "fifo"];
@@ -18,7 +20,7 @@ impl fmt::Display for ParseError {
     }
 }
 
-impl std::error::Error for ParseError {}
+impl Error for ParseError {}
 
 /// Options with which no cache can be built.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +35,8 @@ pub enum BuildError {
         /// The most there can be.
         most: usize,
     },
+    /// `max_batch` was 0: a loader would get no keys.
+    MaxBatch,
     /// `initial_capacity` was more than the segments can hold.
     InitialCapacity {
         /// What was asked for.
@@ -51,6 +55,7 @@ impl fmt::Display for BuildError {
             Self::Segments { given, most } => {
                 write!(f, "`segments({given})` is out of range: give 1 to {most}, or leave it out")
             }
+            Self::MaxBatch => f.write_str("`max_batch(0)` would load nothing: give at least 1, or leave it out"),
             Self::InitialCapacity { given, most } => {
                 write!(f, "`initial_capacity({given})` is out of range: these segments hold up to {most} entries")
             }
@@ -58,4 +63,52 @@ impl fmt::Display for BuildError {
     }
 }
 
-impl std::error::Error for BuildError {}
+impl Error for BuildError {}
+
+/// A value that could not be loaded.
+#[non_exhaustive]
+pub enum LoadError<E> {
+    /// The loader gave this error: one's own, or that of another caller who was loading the key.
+    Failed(Arc<E>),
+    /// The loader asked for a key that it, or one that waits for it in the same thread or task, is loading. To wait for
+    /// that would be for ever.
+    Recursive,
+}
+
+impl<E> Clone for LoadError<E> {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Failed(error) => Self::Failed(Arc::clone(error)),
+            Self::Recursive => Self::Recursive,
+        }
+    }
+}
+
+impl<E: fmt::Debug> fmt::Debug for LoadError<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Failed(error) => f.debug_tuple("Failed").field(error).finish(),
+            Self::Recursive => f.write_str("Recursive"),
+        }
+    }
+}
+
+impl<E: fmt::Display> fmt::Display for LoadError<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Failed(error) => write!(f, "loading failed: {error}"),
+            Self::Recursive => {
+                f.write_str("a loader asked for a key that is being loaded for it: it would wait for itself")
+            }
+        }
+    }
+}
+
+impl<E: Error + 'static> Error for LoadError<E> {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Failed(error) => Some(&**error),
+            Self::Recursive => None,
+        }
+    }
+}

@@ -58,6 +58,7 @@ where
     pub fn retain(&self, mut keep: impl FnMut(&K, &V) -> bool) {
         let mut place = Place::default();
         let mut panics = Panics::default();
+        self.inner.void_all_loads();
         loop {
             let guard = pin();
             let Some((segment, batch)) = self.inner.scan(&guard, &mut place) else { break };
@@ -79,6 +80,7 @@ where
         K: Clone,
         V: Clone,
     {
+        self.inner.void_all_loads();
         Drain(Scan::new(self, |key, value| (key.clone(), value.clone())))
     }
 }

@@ -4,12 +4,17 @@ use crate::parts::striped::Striped;
 use crate::segment::Counts;
 use std::fmt;
 use std::ops::Sub;
+use std::time::Duration;
 
 const HITS: usize = 0;
 const MISSES: usize = 1;
+const LOADS: usize = 2;
+const FAILURES: usize = 3;
+const LOAD_NANOS: usize = 4;
+const WAITS: usize = 5;
 
-/// Hits and misses, counted by many threads at once.
-pub(crate) struct Reads(Striped<2>);
+/// Reads and loads, counted by many threads at once.
+pub(crate) struct Reads(Striped<6>);
 
 impl Reads {
     pub(crate) fn new() -> Self {
@@ -27,6 +32,17 @@ impl Reads {
     }
 }
 
+impl Reads {
+    pub(crate) fn count_load(&self, has_succeeded: bool, time: Duration) {
+        self.0.add(if has_succeeded { LOADS } else { FAILURES }, 1);
+        self.0.add(LOAD_NANOS, time.as_nanos().try_into().unwrap_or(u64::MAX));
+    }
+
+    pub(crate) fn count_wait(&self) {
+        self.0.add(WAITS, 1);
+    }
+}
+
 #[inline]
 fn counter_of(hit: bool) -> usize {
     if hit { HITS } else { MISSES }
@@ -35,7 +51,7 @@ fn counter_of(hit: bool) -> usize {
 /// A snapshot of a cache's counters, all since the cache was built.
 ///
 /// Subtract an earlier snapshot to see a window. Counters are exact when no other thread is using the cache, and each
-/// only ever grows. Hits and misses are counted only if the builder was told to
+/// only ever grows. Reads and loads are counted only if the builder was told to
 /// [`record_stats`](crate::Builder::record_stats); the others always are.
 ///
 /// ```
@@ -60,6 +76,10 @@ pub struct Stats {
     evicted: u64,
     evicted_weight: u64,
     rejected: u64,
+    loads: u64,
+    load_failures: u64,
+    load_waits: u64,
+    load_time: Duration,
 }
 
 impl Stats {
@@ -68,6 +88,10 @@ impl Stats {
         if let Some(Reads(reads)) = reads {
             stats.hits = reads.sum(HITS);
             stats.misses = reads.sum(MISSES);
+            stats.loads = reads.sum(LOADS);
+            stats.load_failures = reads.sum(FAILURES);
+            stats.load_waits = reads.sum(WAITS);
+            stats.load_time = Duration::from_nanos(reads.sum(LOAD_NANOS));
         }
         for counts in segments {
             stats.evicted += counts.evicted;
@@ -107,6 +131,37 @@ impl Stats {
         self.rejected
     }
 
+    /// Loader calls that gave a value. A call for many keys counts once.
+    #[must_use]
+    pub fn load_success_count(&self) -> u64 {
+        self.loads
+    }
+
+    /// Loader calls that gave an error. Those that panicked or were given up are not counted.
+    #[must_use]
+    pub fn load_failure_count(&self) -> u64 {
+        self.load_failures
+    }
+
+    /// How often somebody waited for another one's load of a key instead of loading it.
+    #[must_use]
+    pub fn load_wait_count(&self) -> u64 {
+        self.load_waits
+    }
+
+    /// The time of all loader calls that were counted, together.
+    #[must_use]
+    pub fn total_load_time(&self) -> Duration {
+        self.load_time
+    }
+
+    /// The mean time of a loader call; zero if there was none.
+    #[must_use]
+    pub fn average_load_time(&self) -> Duration {
+        let calls = u128::from(self.loads + self.load_failures).max(1);
+        Duration::from_nanos((self.load_time.as_nanos() / calls).try_into().unwrap_or(u64::MAX))
+    }
+
     /// The part of reads that were hits, from 0 to 1; 1 if there were none.
     #[must_use]
     pub fn hit_rate(&self) -> f64 {
@@ -134,6 +189,10 @@ impl Sub for Stats {
             evicted: self.evicted.saturating_sub(earlier.evicted),
             evicted_weight: self.evicted_weight.saturating_sub(earlier.evicted_weight),
             rejected: self.rejected.saturating_sub(earlier.rejected),
+            loads: self.loads.saturating_sub(earlier.loads),
+            load_failures: self.load_failures.saturating_sub(earlier.load_failures),
+            load_waits: self.load_waits.saturating_sub(earlier.load_waits),
+            load_time: self.load_time.saturating_sub(earlier.load_time),
         }
     }
 }

@@ -6,7 +6,7 @@
 //! table                    entries, under any order
 //! policy                   orders of entries, of which it sees the headers
 //! segment, stats           both together, behind one lock
-//! cache, builder, compute, iter
+//! cache, builder, compute, iter, load
 //! ```
 #![allow(missing_docs)]
 
@@ -20,17 +20,18 @@ const LAYERS: [&[&str]; 6] = [
     &["table"],
     &["policy"],
     &["segment", "stats"],
-    &["cache", "builder", "compute", "iter"],
+    &["cache", "builder", "compute", "iter", "load"],
 ];
 
 /// (who, whom): further imports that are meant to be.
-const FRIENDS: [(&str, &str); 5] = [
+const FRIENDS: [(&str, &str); 6] = [
     // A cache can be made of a builder and a builder makes a cache.
     ("cache", "builder"),
     ("builder", "cache"),
-    // Both are further methods of the cache.
+    // They are further methods of the cache.
     ("compute", "cache"),
     ("iter", "cache"),
+    ("load", "cache"),
     // Counters of segments make up the statistics.
     ("stats", "segment"),
 ];

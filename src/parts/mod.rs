@@ -5,3 +5,5 @@ pub(crate) mod lists;
 pub(crate) mod read_buffer;
 pub(crate) mod sketch;
 pub(crate) mod striped;
+pub(crate) mod timer;
+pub(crate) mod wait;

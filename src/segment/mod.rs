@@ -18,17 +18,22 @@
 //! What does not depend on the types of keys and values, which is nearly all that a write does, is in `write.rs`,
 //! compiled once with this crate. Here is the rest: to find a key, to fill a cell, to call the listener, to drop.
 
+mod flight;
 mod leaving;
+mod loads;
 mod room;
 mod write;
 
+pub(crate) use flight::{Boarding, Flight, Landing};
 pub(crate) use leaving::{Leaving, Panics};
+pub(crate) use loads::LoadId;
 pub(crate) use room::{Bank, Carried, share};
 
 use crate::parts::read_buffer::{ReadBuffer, Recorded};
 use crate::policy::{Chosen, End, Entries, Policy, Reads, Slot};
 use crate::removal::RemovalCause;
 use crate::table::{Found, Guard, Sizing, Table, Unsure, Writer, press_in_turn};
+use loads::Loads;
 use room::Room;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -53,6 +58,7 @@ struct Core {
     /// Slots for which the policy has places.
     told: usize,
     counts: Counts,
+    loads: Loads,
 }
 
 /// What a segment has counted under its lock.
@@ -96,16 +102,8 @@ pub(crate) enum Seen {
     Nothing,
     /// The key's entry stood in this slot, found under a guard that still lives.
     At(u32),
-}
-
-impl Seen {
-    fn is(self, current: Option<u32>) -> bool {
-        match self {
-            Self::Whatever => true,
-            Self::Nothing => current.is_none(),
-            Self::At(slot) => current == Some(slot),
-        }
-    }
+    /// This load was registered, and the key has not been changed since.
+    Loading(LoadId),
 }
 
 /// What came of a write.
@@ -153,6 +151,7 @@ impl<K, V> Segment<K, V> {
             room: Room::new(plan.share, plan.max_len),
             told: 0,
             counts: Counts::default(),
+            loads: Loads::default(),
         };
         Self { table: Table::new(plan.sizing, listener.is_some(), mark_limit, core), recorded, listener }
     }
@@ -268,7 +267,7 @@ impl<K, V> Segment<K, V> {
         K: Eq,
     {
         let current = self.find_locked(write, arrival.hash, entry);
-        let way = if seen.is(current) {
+        let way = if write.is_as(seen, arrival.hash, current) {
             write.make_way(bank, current, arrival)
         } else {
             Way::Barred(Outcome::Changed)
@@ -314,7 +313,8 @@ impl<K, V> Segment<K, V> {
     {
         let mut write = self.write();
         let current = self.find_locked(&write, arrival.hash, entry);
-        let outcome = if seen.is(current) { write.turn_away(current) } else { Outcome::Changed };
+        let is_as_seen = write.is_as(seen, arrival.hash, current);
+        let outcome = if is_as_seen { write.turn_away(current, arrival.hash) } else { Outcome::Changed };
         write.return_surplus(bank);
         (outcome, self.close(write))
     }

@@ -1,7 +1,7 @@
 //! What a write does while it holds the segment's lock: all that does not depend on the types of keys and values.
 
 use super::room::{Bank, Carried};
-use super::{Arrival, Core, Outcome};
+use super::{Arrival, Core, Outcome, Seen};
 use crate::policy::{Chosen, Entries, Policy, Slot, policy_hash};
 use crate::removal::RemovalCause;
 use crate::table::{Departures, Due, Live, Unlinked, Writer};
@@ -32,11 +32,30 @@ impl<'a> Write<'a> {
         ask(&mut core.policy, Entries::new(cells, &core.weights.0))
     }
 
+    /// The key of this hash has changed: what is being loaded for it is out of date.
+    #[inline]
+    pub(super) fn void_loads(&mut self, hash: u64) {
+        if !self.writer.loads.is_empty() {
+            self.writer.loads.void(hash);
+        }
+    }
+
+    /// Whether the key of an arrival is as its bringer has seen it, when it stands in `current` now.
+    #[inline]
+    pub(super) fn is_as(&self, seen: Seen, hash: u64, current: Option<u32>) -> bool {
+        match seen {
+            Seen::Whatever => true,
+            Seen::Nothing => current.is_none(),
+            Seen::At(slot) => current == Some(slot),
+            Seen::Loading(id) => self.writer.loads.may_land(hash, id),
+        }
+    }
+
     /// Makes room for an entry, whose key's current one stands in `current`.
     pub(super) fn make_way(&mut self, bank: &Bank, current: Option<u32>, arrival: &mut Arrival) -> Way {
         let capacity = bank.capacity();
         if arrival.weight > capacity || capacity == 0 {
-            return Way::Barred(self.turn_away(current));
+            return Way::Barred(self.turn_away(current, arrival.hash));
         }
         match current {
             None => self.way_in(bank, arrival),
@@ -45,14 +64,11 @@ impl<'a> Write<'a> {
     }
 
     /// Refuses an entry that cannot fit. What stood there before must go all the same: it is out of date.
-    pub(super) fn turn_away(&mut self, current: Option<u32>) -> Outcome {
+    pub(super) fn turn_away(&mut self, current: Option<u32>, hash: u64) -> Outcome {
+        self.void_loads(hash);
         if let Some(slot) = current {
             self.take_out_slot(slot, RemovalCause::Replaced);
         }
-        self.refuse()
-    }
-
-    fn refuse(&mut self) -> Outcome {
         self.writer.counts.rejected += 1;
         Outcome::Refused
     }
@@ -63,7 +79,7 @@ impl<'a> Write<'a> {
         let admit =
             |policy: &mut Chosen, entries: Entries<'_>| policy.admit(policy_hash(hash), weight, entries);
         if !arrival.is_pinned() && !self.policy(admit) {
-            return Way::Barred(self.refuse());
+            return Way::Barred(self.turn_away(None, hash));
         }
         if self.writer.room.fits(weight) {
             return Way::In;
@@ -74,7 +90,7 @@ impl<'a> Write<'a> {
         while !self.writer.room.fits(weight) {
             if !self.evict() {
                 // Pinned entries take all the places, or the policy keeps its entries to itself.
-                return Way::Barred(self.refuse());
+                return Way::Barred(self.turn_away(None, hash));
             }
         }
         // A segment that has more than its share, from heavy entries, comes back to it by one entry for each newcomer.
@@ -87,6 +103,7 @@ impl<'a> Write<'a> {
 
     /// A new entry stands in `slot`.
     pub(super) fn settle_in(&mut self, slot: u32, arrival: &Arrival) {
+        self.void_loads(arrival.hash);
         self.set_weight(slot, arrival.weight);
         let room = &mut self.writer.room;
         room.len += 1;
@@ -133,6 +150,7 @@ impl<'a> Write<'a> {
     /// A new value of the entry in `old` stands in `new`.
     #[inline(never)]
     pub(super) fn settle_over(&mut self, old: u32, new: u32, unlinked: Unlinked, arrival: &Arrival) {
+        self.void_loads(arrival.hash);
         let before = self.writer.weights.get(old);
         self.set_weight(new, arrival.weight);
         let room = &mut self.writer.room;
@@ -198,6 +216,9 @@ impl<'a> Write<'a> {
     fn let_go(&mut self, live: Live<'a>, cause: RemovalCause) {
         let pinned = live.header().is_pinned();
         let weight = self.writer.weights.get(live.slot());
+        if !cause.was_evicted() {
+            self.void_loads(live.header().hash());
+        }
         self.writer.take_out(live, weight, cause);
         let Core { room, counts, .. } = &mut *self.writer;
         room.len -= 1;

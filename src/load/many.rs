@@ -1,0 +1,353 @@
+//! Many keys in one call: one loader call for those that nobody has or is loading.
+//!
+//! A call boards all its keys first, and waits for none of them meanwhile. Then it loads those that it leads, and only
+//! then waits for those that others lead. So two calls that want each other's keys never wait for each other.
+
+use super::{Lead, Place, leading, leading_async, sure};
+use crate::cache::{Cache, InsertOptions};
+use crate::error::LoadError;
+use crate::segment::{Flight, Landing, LoadId, Seen};
+use std::collections::{HashMap, HashSet};
+use std::hash::{BuildHasher, Hash};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Instant;
+
+impl<K, V, S> Cache<K, V, S>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+    S: BuildHasher + 'static,
+{
+    /// The values of many keys. What is missing, and is not being loaded by others, is given to one call of `loader`.
+    ///
+    /// Each key has a flight of its own, so others can wait for single ones, and this call waits for those that others
+    /// load. A key for which the loader gives nothing is left out, here and for those who wait for it in calls like this
+    /// one; who wants it alone runs its own loader. Further keys that the loader gives are kept, too, unless they were
+    /// written or made invalid meanwhile. Of several values for one key the first counts.
+    ///
+    /// The loader may be called more than once: for parts of the keys, where the builder set
+    /// [`max_batch`](crate::Builder::max_batch), and when another caller gave up who was loading some of them.
+    ///
+    /// ```
+    /// use larder::Cache;
+    ///
+    /// let cache = Cache::new(100);
+    /// cache.insert(1, "one");
+    /// let found = cache.get_all_or_load([1, 2, 3], |missing: &[u32]| {
+    ///     assert_eq!(missing, [2, 3]);
+    ///     vec![(2, "two"), (4, "four")]
+    /// });
+    /// assert_eq!(found.len(), 2);
+    /// assert_eq!((found[&1], found[&2]), ("one", "two"));
+    /// assert_eq!(cache.get(&4), Some("four"));
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// As [`get_or_load`](Self::get_or_load).
+    pub fn get_all_or_load<I>(
+        &self,
+        keys: impl IntoIterator<Item = K>,
+        mut loader: impl FnMut(&[K]) -> I,
+    ) -> HashMap<K, V>
+    where
+        I: IntoIterator<Item = (K, V)>,
+    {
+        sure(self.load_all(keys, |keys| Ok(loader(keys))))
+    }
+
+    /// As [`get_all_or_load`](Self::get_all_or_load), with a loader that may fail.
+    ///
+    /// # Errors
+    ///
+    /// The first that the loader of this call gave, or one of another's for which this call waited. What was loaded until
+    /// then is kept.
+    ///
+    /// # Panics
+    ///
+    /// If the loader does.
+    pub fn try_get_all_or_load<I, E>(
+        &self,
+        keys: impl IntoIterator<Item = K>,
+        loader: impl FnMut(&[K]) -> Result<I, E>,
+    ) -> Result<HashMap<K, V>, LoadError<E>>
+    where
+        I: IntoIterator<Item = (K, V)>,
+        E: Send + Sync + 'static,
+    {
+        self.load_all(keys, loader)
+    }
+
+    /// As [`get_all_or_load`](Self::get_all_or_load), for a task, whose loader gets the keys to keep: see
+    /// [`get_or_load_async`](Self::get_or_load_async).
+    ///
+    /// # Panics
+    ///
+    /// As `get_or_load`.
+    pub async fn get_all_or_load_async<I, F>(
+        &self,
+        keys: impl IntoIterator<Item = K>,
+        loader: impl FnMut(Vec<K>) -> F,
+    ) -> HashMap<K, V>
+    where
+        I: IntoIterator<Item = (K, V)>,
+        F: Future<Output = I>,
+    {
+        sure(self.load_all_async(keys, loader, Ok).await)
+    }
+
+    /// As [`try_get_all_or_load`](Self::try_get_all_or_load), for a task: see
+    /// [`get_all_or_load_async`](Self::get_all_or_load_async).
+    ///
+    /// # Errors
+    ///
+    /// As `try_get_all_or_load`.
+    ///
+    /// # Panics
+    ///
+    /// If the loader does.
+    pub async fn try_get_all_or_load_async<I, E, F>(
+        &self,
+        keys: impl IntoIterator<Item = K>,
+        loader: impl FnMut(Vec<K>) -> F,
+    ) -> Result<HashMap<K, V>, LoadError<E>>
+    where
+        I: IntoIterator<Item = (K, V)>,
+        E: Send + Sync + 'static,
+        F: Future<Output = Result<I, E>>,
+    {
+        self.load_all_async(keys, loader, |result| result).await
+    }
+
+    fn load_all<I, E>(
+        &self,
+        keys: impl IntoIterator<Item = K>,
+        mut loader: impl FnMut(&[K]) -> Result<I, E>,
+    ) -> Result<HashMap<K, V>, LoadError<E>>
+    where
+        I: IntoIterator<Item = (K, V)>,
+        E: Send + Sync + 'static,
+    {
+        let mut many = Many::new(self, keys);
+        while many.board()? {
+            while let Some(batch) = many.next_batch() {
+                let loaded = leading(&batch.ids(), || loader(&batch.keys));
+                many.land(batch, loaded)?;
+            }
+            while let Some(flight) = many.joined.pop() {
+                let landing = flight.wait.block(self.deadline());
+                many.arrive(&flight, landing)?;
+            }
+        }
+        Ok(many.found)
+    }
+
+    async fn load_all_async<T, I, E, F>(
+        &self,
+        keys: impl IntoIterator<Item = K>,
+        mut loader: impl FnMut(Vec<K>) -> F,
+        mut result: impl FnMut(T) -> Result<I, E>,
+    ) -> Result<HashMap<K, V>, LoadError<E>>
+    where
+        I: IntoIterator<Item = (K, V)>,
+        E: Send + Sync + 'static,
+        F: Future<Output = T>,
+    {
+        let mut many = Many::new(self, keys);
+        while many.board()? {
+            while let Some(batch) = many.next_batch() {
+                let ids = batch.ids();
+                let loading = leading(&ids, || loader(batch.keys.clone()));
+                let loaded = leading_async(&ids, loading).await;
+                many.land(batch, result(loaded))?;
+            }
+            while let Some(flight) = many.joined.pop() {
+                let landing = flight.wait.wait(self.deadline()).await;
+                many.arrive(&flight, landing)?;
+            }
+        }
+        Ok(many.found)
+    }
+}
+
+/// A call for many keys on its way.
+struct Many<'a, K, V, S>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+    S: BuildHasher + 'static,
+{
+    cache: &'a Cache<K, V, S>,
+    found: HashMap<K, V>,
+    /// Keys that are to board.
+    wanted: Vec<K>,
+    led: Vec<Lead<'a, K, V, S>>,
+    joined: Vec<Arc<Flight<K, V>>>,
+}
+
+impl<'a, K, V, S> Many<'a, K, V, S>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+    S: BuildHasher + 'static,
+{
+    fn new(cache: &'a Cache<K, V, S>, keys: impl IntoIterator<Item = K>) -> Self {
+        let mut wanted: Vec<K> = keys.into_iter().collect();
+        let values = cache.get_many(&wanted);
+        let mut values = values.into_iter();
+        let mut found = HashMap::new();
+        wanted.retain(|key| match values.next().flatten() {
+            Some(value) => {
+                found.insert(key.clone(), value);
+                false
+            }
+            None => true,
+        });
+        Self { cache, found, wanted, led: Vec::new(), joined: Vec::new() }
+    }
+
+    /// Boards what is wanted. Says whether there is anything to load or to wait for.
+    fn board<E>(&mut self) -> Result<bool, LoadError<E>> {
+        let mut boarded = HashSet::new();
+        for key in std::mem::take(&mut self.wanted) {
+            // A key that was asked for twice would find itself on the way.
+            if self.found.contains_key(&key) || !boarded.insert(key.clone()) {
+                continue;
+            }
+            match self.cache.board(&key, false)? {
+                Place::There(value) => _ = self.found.insert(key, value),
+                Place::Leads(lead) => self.led.push(lead),
+                Place::Joins(flight) => self.joined.push(flight),
+            }
+        }
+        // The first comes out first.
+        self.led.reverse();
+        Ok(!self.led.is_empty() || !self.joined.is_empty())
+    }
+
+    /// The next keys for the loader.
+    fn next_batch(&mut self) -> Option<Batch<'a, K, V, S>> {
+        let most = self.cache.inner.loading.most_at_once.min(self.led.len());
+        let led: Vec<_> = (0..most).filter_map(|_| self.led.pop()).collect();
+        if led.is_empty() {
+            return None;
+        }
+        let keys = led.iter().map(|lead| lead.flight.key().clone()).collect();
+        let started = led[0].started;
+        Some(Batch { keys, led, others: Others::new(self.cache), started })
+    }
+
+    /// What the loader gave goes where it belongs.
+    fn land<I, E>(&mut self, batch: Batch<'a, K, V, S>, loaded: Result<I, E>) -> Result<(), LoadError<E>>
+    where
+        I: IntoIterator<Item = (K, V)>,
+        E: Send + Sync + 'static,
+    {
+        let Batch { led, others, started, .. } = batch;
+        if let Some(started) = started {
+            self.cache.inner.count_load(loaded.is_ok(), started.elapsed());
+        }
+        let values = match loaded {
+            Ok(values) => values,
+            Err(error) => {
+                let error = Arc::new(error);
+                led.into_iter().for_each(|lead| _ = lead.land_error(Arc::clone(&error)));
+                return Err(LoadError::Failed(error));
+            }
+        };
+        let mut led: HashMap<K, Lead<'a, K, V, S>> =
+            led.into_iter().map(|lead| (lead.flight.key().clone(), lead)).collect();
+        for (key, value) in values {
+            match led.remove(&key) {
+                Some(lead) => _ = self.found.insert(key, lead.land_value(value)),
+                None => others.land(key, value),
+            }
+        }
+        led.into_values().for_each(Lead::land_nothing);
+        Ok(())
+    }
+
+    /// As [`Cache::arrive`]; what has to board again is wanted again.
+    fn arrive<E: Send + Sync + 'static>(
+        &mut self,
+        flight: &Arc<Flight<K, V>>,
+        landing: Option<&Landing<V>>,
+    ) -> Result<(), LoadError<E>> {
+        if matches!(landing, Some(Landing::Absent)) {
+            return Ok(());
+        }
+        match self.cache.arrive(flight, landing) {
+            Some(arrived) => _ = self.found.insert(flight.key().clone(), arrived?),
+            None => self.wanted.push(flight.key().clone()),
+        }
+        Ok(())
+    }
+}
+
+/// What one call of the loader is for.
+struct Batch<'a, K, V, S>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+    S: BuildHasher + 'static,
+{
+    keys: Vec<K>,
+    led: Vec<Lead<'a, K, V, S>>,
+    others: Others<'a, K, V, S>,
+    started: Option<Instant>,
+}
+
+impl<K, V, S> Batch<'_, K, V, S>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+    S: BuildHasher + 'static,
+{
+    fn ids(&self) -> Vec<usize> {
+        self.led.iter().map(|lead| lead.flight.id()).collect()
+    }
+}
+
+/// Keys that a loader brings without having been asked for them. As long as this lives all segments note which keys are
+/// changed, since nobody knows before which these will be.
+struct Others<'a, K, V, S>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+    S: BuildHasher + 'static,
+{
+    cache: &'a Cache<K, V, S>,
+    id: u64,
+}
+
+impl<'a, K, V, S> Others<'a, K, V, S>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+    S: BuildHasher + 'static,
+{
+    fn new(cache: &'a Cache<K, V, S>) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let id = NEXT.fetch_add(1, Relaxed);
+        cache.inner.segments().iter().for_each(|segment| segment.open_load(id));
+        Self { cache, id }
+    }
+
+    fn land(&self, key: K, value: V) {
+        let seen = Seen::Loading(LoadId::Open(self.id));
+        let _ = self.cache.store(key, value, InsertOptions::new(), seen);
+    }
+}
+
+impl<K, V, S> Drop for Others<'_, K, V, S>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+    S: BuildHasher + 'static,
+{
+    fn drop(&mut self) {
+        self.cache.inner.segments().iter().for_each(|segment| segment.close_load(self.id));
+    }
+}

@@ -1,0 +1,463 @@
+//! Loading: a value that is missing is made by one caller, and the others who want it wait for that.
+//!
+//! # A flight
+//!
+//! Who misses a key *boards*: under the segment's lock it finds the entry after all, joins the flight that brings it, or
+//! registers a flight and leads it. The leader runs its loader without any lock. What it brings *lands*: in the cache, if
+//! the flight is still registered, and in any case with those who wait.
+//!
+//! ```text
+//! get ── miss ──> board ──> there: done
+//!                   │
+//!                   ├─────> leads ──> loader ──> value ──> into the cache, if still registered ──> to all who wait
+//!                   │                   │
+//!                   │                   ├──> error ──────> registration out ──────────────────────> to all who wait
+//!                   │                   └──> panic, drop > registration out ──────> all who wait board again
+//!                   └─────> joins ──> waits ──> value or error: done
+//!                                       └─────> nothing, or its time is over: boards again
+//! ```
+//!
+//! Whoever changes the key or makes it invalid takes the registration out (`segment/loads.rs`), so that who comes later
+//! begins a new flight, and what the old one brings is given to those who wait for it but not kept.
+//!
+//! Threads and tasks differ in how they wait and run their loaders, in nothing else.
+
+mod many;
+
+use crate::cache::{Cache, InsertOptions};
+use crate::error::LoadError;
+use crate::segment::{Boarding, Flight, Landing, LoadId, Seen};
+use crate::table::pin;
+use std::cell::RefCell;
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::hash::{BuildHasher, Hash};
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Instant;
+
+impl<K, V, S> Cache<K, V, S>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+    S: BuildHasher + 'static,
+{
+    /// The value of `key`, cloned; what `loader` gives for it, if there is none, which is then kept.
+    ///
+    /// Of all who want a missing key at the same time one runs its loader, and the others wait for its value, threads and
+    /// tasks alike. No lock is held meanwhile. If the loader panics, so does its caller, and one of those who wait runs its
+    /// own. When the key is written or made invalid while it is being loaded, those who wait get the loaded value, but the
+    /// cache does not keep it, and who comes later loads anew: see the [guarantees](crate#guarantees).
+    ///
+    /// To remember that there is *no* value, let `V` be an `Option`:
+    ///
+    /// ```
+    /// use larder::Cache;
+    ///
+    /// let users: Cache<u32, Option<&str>> = Cache::new(1_000);
+    /// let find = |id: &u32| if *id == 7 { Some("Ada") } else { None };
+    /// assert_eq!(users.get_or_load(7, find), Some("Ada"));
+    /// assert_eq!(users.get_or_load(8, find), None);
+    /// // Nobody is asked for the unknown user again.
+    /// assert_eq!(users.get_or_load(8, |_| unreachable!()), None);
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// If the loader panics, or asks for `key` itself, or for a key whose loader waits for this one in the same thread.
+    /// Loaders of different threads that wait for each other's keys wait for ever, unless there is a
+    /// [`load_timeout`](crate::Builder::load_timeout).
+    pub fn get_or_load(&self, key: K, loader: impl FnOnce(&K) -> V) -> V {
+        match self.get(&key) {
+            Some(value) => value,
+            None => sure(self.load(key, false, |key| Ok(loader(key)))),
+        }
+    }
+
+    /// As [`get_or_load`](Self::get_or_load), with a loader that may fail.
+    ///
+    /// An error is not kept: the next caller loads again. It goes to all who wait for it in a call with the same type of
+    /// error; one who waits with another type, or cannot fail, runs its own loader.
+    ///
+    /// ```
+    /// use larder::{Cache, LoadError};
+    ///
+    /// let ages: Cache<&str, u32> = Cache::new(100);
+    /// let error = ages.try_get_or_load("Ada", |_| "many".parse::<u32>()).unwrap_err();
+    /// assert_eq!(error.to_string(), "loading failed: invalid digit found in string");
+    /// assert_eq!(ages.try_get_or_load("Ada", |_| "36".parse::<u32>()).unwrap(), 36);
+    /// # assert!(matches!(error, LoadError::Failed(_)));
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`LoadError::Failed`] with what the loader gave, and [`LoadError::Recursive`] where `get_or_load` panics because a
+    /// loader would wait for itself.
+    ///
+    /// # Panics
+    ///
+    /// If the loader does.
+    pub fn try_get_or_load<E: Send + Sync + 'static>(
+        &self,
+        key: K,
+        loader: impl FnOnce(&K) -> Result<V, E>,
+    ) -> Result<V, LoadError<E>> {
+        match self.get(&key) {
+            Some(value) => Ok(value),
+            None => self.load(key, false, loader),
+        }
+    }
+
+    /// As [`get_or_load`](Self::get_or_load), for a task.
+    ///
+    /// Needs no executor, and runs on any. The future is `Send` if the loader's is, and may be dropped at any point: then
+    /// one of those who wait runs its own loader. One that leads and is neither polled nor dropped keeps the others
+    /// waiting, unless there is a [`load_timeout`](crate::Builder::load_timeout).
+    ///
+    /// # Panics
+    ///
+    /// As `get_or_load`.
+    pub async fn get_or_load_async<F>(&self, key: K, loader: impl FnOnce(&K) -> F) -> V
+    where
+        F: Future<Output = V>,
+    {
+        match self.get(&key) {
+            Some(value) => value,
+            None => sure(self.load_async(key, false, loader, Ok).await),
+        }
+    }
+
+    /// As [`try_get_or_load`](Self::try_get_or_load), for a task: see [`get_or_load_async`](Self::get_or_load_async).
+    ///
+    /// # Errors
+    ///
+    /// As `try_get_or_load`.
+    ///
+    /// # Panics
+    ///
+    /// If the loader does.
+    pub async fn try_get_or_load_async<E, F>(
+        &self,
+        key: K,
+        loader: impl FnOnce(&K) -> F,
+    ) -> Result<V, LoadError<E>>
+    where
+        E: Send + Sync + 'static,
+        F: Future<Output = Result<V, E>>,
+    {
+        match self.get(&key) {
+            Some(value) => Ok(value),
+            None => self.load_async(key, false, loader, |result| result).await,
+        }
+    }
+
+    /// Loads the value of `key` anew, whether it is there or not, and gives it. Readers see the one before meanwhile.
+    ///
+    /// Joins a load of the key that is under way. A write or an invalidation of the key meanwhile has the last word: then
+    /// the loaded value is given but not kept. Otherwise as [`get_or_load`](Self::get_or_load).
+    ///
+    /// ```
+    /// let cache = larder::Cache::new(10);
+    /// cache.insert("model", 1);
+    /// let new = cache.refresh("model", |key| {
+    ///     assert_eq!(cache.get(key), Some(1));
+    ///     2
+    /// });
+    /// assert_eq!((new, cache.get("model")), (2, Some(2)));
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// As `get_or_load`.
+    pub fn refresh(&self, key: K, loader: impl FnOnce(&K) -> V) -> V {
+        sure(self.load(key, true, |key| Ok(loader(key))))
+    }
+
+    /// As [`refresh`](Self::refresh), with a loader that may fail; then what was there stays.
+    ///
+    /// # Errors
+    ///
+    /// As [`try_get_or_load`](Self::try_get_or_load).
+    ///
+    /// # Panics
+    ///
+    /// If the loader does.
+    pub fn try_refresh<E: Send + Sync + 'static>(
+        &self,
+        key: K,
+        loader: impl FnOnce(&K) -> Result<V, E>,
+    ) -> Result<V, LoadError<E>> {
+        self.load(key, true, loader)
+    }
+
+    /// As [`refresh`](Self::refresh), for a task: see [`get_or_load_async`](Self::get_or_load_async).
+    ///
+    /// # Panics
+    ///
+    /// As `get_or_load`.
+    pub async fn refresh_async<F>(&self, key: K, loader: impl FnOnce(&K) -> F) -> V
+    where
+        F: Future<Output = V>,
+    {
+        sure(self.load_async(key, true, loader, Ok).await)
+    }
+
+    /// As [`try_refresh`](Self::try_refresh), for a task: see [`get_or_load_async`](Self::get_or_load_async).
+    ///
+    /// # Errors
+    ///
+    /// As `try_get_or_load`.
+    ///
+    /// # Panics
+    ///
+    /// If the loader does.
+    pub async fn try_refresh_async<E, F>(
+        &self,
+        key: K,
+        loader: impl FnOnce(&K) -> F,
+    ) -> Result<V, LoadError<E>>
+    where
+        E: Send + Sync + 'static,
+        F: Future<Output = Result<V, E>>,
+    {
+        self.load_async(key, true, loader, |result| result).await
+    }
+
+    #[inline(never)]
+    fn load<E: Send + Sync + 'static>(
+        &self,
+        key: K,
+        refresh: bool,
+        loader: impl FnOnce(&K) -> Result<V, E>,
+    ) -> Result<V, LoadError<E>> {
+        let lead = loop {
+            match self.board(&key, refresh)? {
+                Place::There(value) => return Ok(value),
+                Place::Leads(lead) => break lead,
+                Place::Joins(flight) => {
+                    let landing = flight.wait.block(self.deadline());
+                    if let Some(arrived) = self.arrive(&flight, landing) {
+                        return arrived;
+                    }
+                }
+            }
+        };
+        let loaded = leading(&[lead.flight.id()], || loader(&key));
+        lead.land(loaded)
+    }
+
+    async fn load_async<T, E, F>(
+        &self,
+        key: K,
+        refresh: bool,
+        loader: impl FnOnce(&K) -> F,
+        result: impl FnOnce(T) -> Result<V, E>,
+    ) -> Result<V, LoadError<E>>
+    where
+        E: Send + Sync + 'static,
+        F: Future<Output = T>,
+    {
+        let lead = loop {
+            match self.board(&key, refresh)? {
+                Place::There(value) => return Ok(value),
+                Place::Leads(lead) => break lead,
+                Place::Joins(flight) => {
+                    let landing = flight.wait.wait(self.deadline()).await;
+                    if let Some(arrived) = self.arrive(&flight, landing) {
+                        return arrived;
+                    }
+                }
+            }
+        };
+        let led = [lead.flight.id()];
+        let loading = leading(&led, || loader(&key));
+        drop(key);
+        let loaded = leading_async(&led, loading).await;
+        lead.land(result(loaded))
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        // A time that no clock will show is none.
+        Instant::now().checked_add(self.inner.loading.timeout?)
+    }
+
+    fn board<E>(&self, key: &K, refresh: bool) -> Result<Place<'_, K, V, S>, LoadError<E>> {
+        self.inner.begin_loading();
+        let (hash, segment) = self.inner.locate(key);
+        let guard = pin();
+        Ok(match segment.board(&guard, hash, key.clone(), refresh) {
+            Boarding::There(found) => {
+                segment.touch(&found);
+                Place::There(found.entry().1.clone())
+            }
+            Boarding::Joins(flight) if is_led_here(flight.id()) => return Err(LoadError::Recursive),
+            Boarding::Joins(flight) => {
+                self.inner.count_wait();
+                Place::Joins(flight)
+            }
+            Boarding::Leads(flight) => Place::Leads(Lead {
+                cache: self,
+                hash,
+                flight,
+                started: self.inner.is_counting().then(Instant::now),
+                landing: Landing::Abandoned,
+                is_registered: true,
+            }),
+        })
+    }
+
+    /// What the end of another's flight means for one who waited; `None` if it has to board again.
+    fn arrive<E: Send + Sync + 'static>(
+        &self,
+        flight: &Arc<Flight<K, V>>,
+        landing: Option<&Landing<V>>,
+    ) -> Option<Result<V, LoadError<E>>> {
+        match landing {
+            Some(Landing::Loaded(value)) => Some(Ok(value.clone())),
+            Some(Landing::Failed(error)) => {
+                Arc::clone(error).downcast().ok().map(|error| Err(LoadError::Failed(error)))
+            }
+            Some(Landing::Abandoned | Landing::Absent) => None,
+            // It took too long: nobody else is to wait for it.
+            None => {
+                let (hash, segment) = self.inner.locate(flight.key());
+                segment.end_load(hash, flight.id());
+                None
+            }
+        }
+    }
+}
+
+/// Of a loader that cannot fail.
+fn sure<V>(loaded: Result<V, LoadError<Infallible>>) -> V {
+    loaded.unwrap_or_else(|error| panic!("{error}"))
+}
+
+enum Place<'a, K, V, S>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+    S: BuildHasher + 'static,
+{
+    There(V),
+    Joins(Arc<Flight<K, V>>),
+    Leads(Lead<'a, K, V, S>),
+}
+
+/// A flight that the owner of this leads. Dropped before it has landed, it lets those who wait go on.
+struct Lead<'a, K, V, S>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+    S: BuildHasher + 'static,
+{
+    cache: &'a Cache<K, V, S>,
+    hash: u64,
+    flight: Arc<Flight<K, V>>,
+    started: Option<Instant>,
+    /// What those who wait get when this is dropped.
+    landing: Landing<V>,
+    is_registered: bool,
+}
+
+impl<K, V, S> Lead<'_, K, V, S>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+    S: BuildHasher + 'static,
+{
+    /// What the loader gave goes where it belongs.
+    fn land<E: Send + Sync + 'static>(self, loaded: Result<V, E>) -> Result<V, LoadError<E>> {
+        if let Some(started) = self.started {
+            self.cache.inner.count_load(loaded.is_ok(), started.elapsed());
+        }
+        match loaded {
+            Ok(value) => Ok(self.land_value(value)),
+            Err(error) => Err(self.land_error(Arc::new(error))),
+        }
+    }
+
+    fn land_value(mut self, value: V) -> V {
+        let kept = value.clone();
+        // From here on a panic, of the weigher or the listener, does not keep those who wait from the value.
+        self.landing = Landing::Loaded(value);
+        let seen = Seen::Loading(LoadId::Of(self.flight.id()));
+        // Kept or not, it is not registered any more.
+        let _ = self.cache.store(self.flight.key().clone(), kept, InsertOptions::new(), seen);
+        self.is_registered = false;
+        // Nobody can join now. Where nobody has, the value needs no clone.
+        if Arc::strong_count(&self.flight) > 1 {
+            self.land_now();
+        }
+        match (self.flight.wait.landed(), &mut self.landing) {
+            (Some(Landing::Loaded(value)), _) => value.clone(),
+            (_, landing) => match std::mem::replace(landing, Landing::Abandoned) {
+                Landing::Loaded(value) => value,
+                _ => unreachable!("it was set above"),
+            },
+        }
+    }
+
+    fn land_error<E: Send + Sync + 'static>(mut self, error: Arc<E>) -> LoadError<E> {
+        self.landing = Landing::Failed(error.clone());
+        LoadError::Failed(error)
+    }
+
+    /// The loader gave nothing for this key.
+    fn land_nothing(mut self) {
+        self.landing = Landing::Absent;
+    }
+
+    fn land_now(&mut self) {
+        if std::mem::take(&mut self.is_registered) {
+            self.cache.inner.locate(self.flight.key()).1.end_load(self.hash, self.flight.id());
+        }
+        self.flight.wait.land(std::mem::replace(&mut self.landing, Landing::Abandoned));
+    }
+}
+
+impl<K, V, S> Drop for Lead<'_, K, V, S>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+    S: BuildHasher + 'static,
+{
+    fn drop(&mut self) {
+        self.land_now();
+    }
+}
+
+thread_local! {
+    /// The flights whose loaders run in this thread now, or are polled in it.
+    static LED: RefCell<Vec<usize>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Whether to wait for this flight here would be to wait for oneself.
+fn is_led_here(id: usize) -> bool {
+    LED.try_with(|led| led.borrow().contains(&id)).unwrap_or(false)
+}
+
+/// Runs a loader for these flights.
+fn leading<T>(flights: &[usize], load: impl FnOnce() -> T) -> T {
+    /// Takes them off again.
+    struct Led(usize);
+    impl Drop for Led {
+        fn drop(&mut self) {
+            let _ = LED.try_with(|led| led.borrow_mut().truncate(self.0));
+        }
+    }
+    let before = LED.try_with(|led| {
+        let mut led = led.borrow_mut();
+        let before = led.len();
+        led.extend(flights);
+        before
+    });
+    let _led = Led(before.unwrap_or(0));
+    load()
+}
+
+/// Runs a loader's future for these flights.
+async fn leading_async<T>(flights: &[usize], loading: impl Future<Output = T>) -> T {
+    let mut loading = pin!(loading);
+    poll_fn(|context| leading(flights, || loading.as_mut().poll(context))).await
+}

@@ -1,0 +1,104 @@
+//! Single flight: who asks for a key that is being loaded joins those who wait for it.
+
+use super::Segment;
+use super::loads::AnyFlight;
+use crate::parts::wait::Wait;
+use crate::table::{Found, Guard};
+use std::any::Any;
+use std::sync::Arc;
+
+/// A load of a key, for those who wait for it.
+pub(crate) struct Flight<K, V> {
+    key: K,
+    pub(crate) wait: Wait<Landing<V>>,
+}
+
+/// How a flight ended.
+pub(crate) enum Landing<V> {
+    Loaded(V),
+    /// An error, of a type that its receiver may know.
+    Failed(Arc<dyn Any + Send + Sync>),
+    /// Nothing came of it: who waited takes over.
+    Abandoned,
+    /// A load of many keys brought nothing for this one.
+    Absent,
+}
+
+/// What somebody meets who wants a key.
+pub(crate) enum Boarding<'g, K, V> {
+    There(Found<'g, K, V>),
+    Joins(Arc<Flight<K, V>>),
+    /// Nobody is loading it: the one who asks does it now.
+    Leads(Arc<Flight<K, V>>),
+}
+
+impl<K, V> Flight<K, V> {
+    pub(crate) fn id(self: &Arc<Self>) -> usize {
+        Arc::as_ptr(self).cast::<()>().addr()
+    }
+
+    pub(crate) fn key(&self) -> &K {
+        &self.key
+    }
+}
+
+impl<K: Eq + Send + Sync + 'static, V: Send + Sync + 'static> Segment<K, V> {
+    /// Finds the entry of a key, or the flight that brings it, or registers a flight. For a `refresh` the entry that is
+    /// there does not count.
+    ///
+    /// The entry is looked for under the lock under which loads are registered and land, so that a load that has just
+    /// landed is not begun again.
+    pub(crate) fn board<'g>(
+        &'g self,
+        guard: &'g Guard,
+        hash: u64,
+        key: K,
+        refresh: bool,
+    ) -> Boarding<'g, K, V> {
+        let fresh = Arc::new(Flight { key, wait: Wait::new() });
+        let key = &fresh.key;
+        let mut writer = self.table.lock();
+        if !refresh
+            && let Some(slot) = self.table.find_locked(&writer, hash, |other| other == key)
+            && let Some(found) = self.table.found(guard, &writer, slot)
+        {
+            return Boarding::There(found);
+        }
+        let is_it = |flight: &AnyFlight| {
+            flight.downcast_ref::<Flight<K, V>>().is_some_and(|flight| flight.key == *key)
+        };
+        if let Some(flight) = writer.loads.find(hash, is_it) {
+            let flight = Arc::clone(flight).downcast::<Flight<K, V>>();
+            return Boarding::Joins(flight.unwrap_or_else(|_| unreachable!("`is_it` has seen its type")));
+        }
+        let any: AnyFlight = fresh.clone();
+        writer.loads.register(hash, any);
+        Boarding::Leads(fresh)
+    }
+
+    /// Takes a load out that will bring nothing.
+    pub(crate) fn end_load(&self, hash: u64, id: usize) {
+        self.table.lock().loads.end(hash, id);
+    }
+
+    /// The key of this hash, which is not there, is out of date.
+    pub(crate) fn void_loads(&self, hash: u64) {
+        let mut writer = self.table.lock();
+        if !writer.loads.is_empty() {
+            writer.loads.void(hash);
+        }
+    }
+
+    pub(crate) fn void_all_loads(&self) {
+        self.table.lock().loads.void_all();
+    }
+
+    /// Begins to watch which keys change, for [`LoadId::Open`](super::LoadId::Open).
+    pub(crate) fn open_load(&self, id: u64) {
+        self.table.lock().loads.open(id);
+    }
+
+    pub(crate) fn close_load(&self, id: u64) {
+        self.table.lock().loads.close(id);
+    }
+}
