@@ -1,12 +1,13 @@
 //! How a cache is set up.
 
-use crate::cache::{Cache, Weigher};
+use crate::cache::{Cache, Tagger, Weigher};
 use crate::error::BuildError;
 use crate::parts::lists::MAX_SLOTS;
 use crate::policy::EvictionPolicy;
 use crate::removal::RemovalCause;
 use crate::segment::{Listener, Plan, Segment, share};
 use crate::table::Sizing;
+use crate::tag::Tag;
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
 use std::sync::Arc;
@@ -44,6 +45,7 @@ pub struct Builder<K, V> {
     pub(crate) max_entries: Option<u64>,
     initial_capacity: usize,
     segments: Option<usize>,
+    pub(crate) tagger: Option<Tagger<K, V>>,
     pub(crate) load_timeout: Option<Duration>,
     pub(crate) max_batch: usize,
     pub(crate) weigher: Option<Weigher<K, V>>,
@@ -60,6 +62,7 @@ impl<K, V> Default for Builder<K, V> {
             max_entries: None,
             initial_capacity: 0,
             segments: None,
+            tagger: None,
             load_timeout: None,
             max_batch: usize::MAX,
             weigher: None,
@@ -110,6 +113,28 @@ where
     /// are eight for each core, but with a thousand entries or more in each.
     pub fn segments(mut self, segments: usize) -> Self {
         self.segments = Some(segments);
+        self
+    }
+
+    /// The tags that an entry carries: what [`Cache::invalidate_tag`] removes together. Asked once for each insert, before
+    /// any lock is taken, with the same promises as a weigher. A new value has its own tags.
+    ///
+    /// ```
+    /// let results = larder::Cache::builder()
+    ///     .max_capacity(1_000)
+    ///     .tags(|&(user, _page): &(u32, u32), _: &Vec<u64>| [format!("user:{user}")])
+    ///     .build()?;
+    /// results.insert((7, 1), vec![11, 12]);
+    /// results.insert((7, 2), vec![13, 14]);
+    /// assert_eq!(results.invalidate_tag("user:7"), 2);
+    /// # Ok::<(), larder::BuildError>(())
+    /// ```
+    pub fn tags<I>(mut self, tags: impl Fn(&K, &V) -> I + Send + Sync + 'static) -> Self
+    where
+        I: IntoIterator<Item: Into<Tag>>,
+    {
+        self.tagger =
+            Some(Arc::new(move |key, value| tags(key, value).into_iter().map(Into::into).collect()));
         self
     }
 

@@ -6,6 +6,7 @@ use crate::removal::RemovalCause;
 use crate::segment::{Arrival, Bank, Carried, Leaving, Outcome, Panics, Seen, Segment, share};
 use crate::stats::{Reads, Stats};
 use crate::table::{Found, Guard, Unsure, pin, try_pin};
+use crate::tag::Tag;
 use equivalent::Equivalent;
 use std::any::TypeId;
 use std::fmt;
@@ -16,6 +17,7 @@ use std::sync::atomic::{AtomicBool, fence};
 use std::time::Duration;
 
 pub(crate) type Weigher<K, V> = Arc<dyn Fn(&K, &V) -> u64 + Send + Sync>;
+pub(crate) type Tagger<K, V> = Arc<dyn Fn(&K, &V) -> Vec<Tag> + Send + Sync>;
 
 /// A bounded map that many threads share, from which the least useful entries are evicted.
 ///
@@ -45,6 +47,7 @@ pub(crate) struct Inner<K, V, S> {
     bank: Bank,
     pub(crate) loading: Loading,
     weigher: Option<Weigher<K, V>>,
+    tagger: Option<Tagger<K, V>>,
     policy: EvictionPolicy,
     name: Option<String>,
 }
@@ -68,17 +71,18 @@ pub(crate) struct Loading {
 /// cache.insert_with("model", 7, InsertOptions::new().weight(20).pinned(true));
 /// assert_eq!(cache.weighted_size(), 20);
 /// ```
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct InsertOptions {
     weight: Option<u64>,
     pinned: Option<bool>,
+    tags: Option<Vec<Tag>>,
 }
 
 impl InsertOptions {
     /// No options: as [`Cache::insert`].
     #[must_use]
     pub const fn new() -> Self {
-        Self { weight: None, pinned: None }
+        Self { weight: None, pinned: None, tags: None }
     }
 
     /// What the entry weighs, whatever the weigher says. In a cache without a weigher other entries weigh 1.
@@ -92,6 +96,13 @@ impl InsertOptions {
     #[must_use]
     pub const fn pinned(mut self, pinned: bool) -> Self {
         self.pinned = Some(pinned);
+        self
+    }
+
+    /// The tags that the entry carries, whatever [`Builder::tags`] says: see [`Cache::invalidate_tag`].
+    #[must_use]
+    pub fn tags<T: Into<Tag>>(mut self, tags: impl IntoIterator<Item = T>) -> Self {
+        self.tags = Some(tags.into_iter().map(Into::into).collect());
         self
     }
 }
@@ -134,6 +145,7 @@ impl<K, V, S> Cache<K, V, S> {
                 most_at_once: builder.max_batch,
             },
             weigher: builder.weigher,
+            tagger: builder.tagger,
             policy: builder.policy,
             name: builder.name,
         };
@@ -411,6 +423,33 @@ where
         panics.resume();
     }
 
+    /// Removes all entries that carry a tag, and says how many they were. What was being loaded and would carry it is given
+    /// to those who wait for it, but not kept.
+    ///
+    /// Entries get their tags from [`Builder::tags`] or [`InsertOptions::tags`]. Takes each segment's lock in turn, and a
+    /// time proportional to the number of those entries, however many others there are.
+    ///
+    /// ```
+    /// use larder::{Cache, InsertOptions};
+    ///
+    /// let pages = Cache::new(100);
+    /// pages.insert_with("/ada", "Hello Ada!", InsertOptions::new().tags(["user:1", "greeting"]));
+    /// pages.insert_with("/bob", "Hello Bob!", InsertOptions::new().tags(["user:2", "greeting"]));
+    /// assert_eq!(pages.invalidate_tag("user:1"), 1);
+    /// assert_eq!(pages.get("/ada"), None);
+    /// assert_eq!(pages.invalidate_tag("greeting"), 1);
+    /// assert!(pages.is_empty());
+    /// ```
+    pub fn invalidate_tag(&self, tag: impl Into<Tag>) -> usize {
+        let tag = tag.into();
+        let mut panics = Panics::default();
+        let segments = self.inner.segments.iter();
+        let removed =
+            segments.map(|segment| segment.invalidate_tag(&self.inner.bank, tag, &mut panics)).sum();
+        panics.resume();
+        removed
+    }
+
     /// Up to `n` entries that the policy would keep longest, cloned, the hottest first.
     ///
     /// Each segment has an order of its own: their entries are given in turns. Pinned entries are not among them. Takes
@@ -448,7 +487,10 @@ where
     pub(crate) fn store(&self, key: K, value: V, options: InsertOptions, seen: Seen) -> Stored<K> {
         let by_weigher = || self.inner.weigher.as_ref().map_or(1, |weigher| weigher(&key, &value));
         let weight = options.weight.unwrap_or_else(by_weigher);
-        let mut arrival = Arrival { hash: self.inner.hash(&key), weight, pin: options.pinned, missing: 0 };
+        let by_tagger = || self.inner.tagger.as_ref().map_or(Vec::new(), |tagger| tagger(&key, &value));
+        let tags = options.tags.unwrap_or_else(by_tagger);
+        let hash = self.inner.hash(&key);
+        let mut arrival = Arrival { hash, weight, pin: options.pinned, missing: 0, tags: &tags };
         let mut entry = Some((key, value));
         let mut panics = Panics::default();
         let segment = self.inner.segment(arrival.hash);
@@ -463,7 +505,7 @@ where
     #[cold]
     fn store_otherwise(
         &self,
-        mut arrival: Arrival,
+        mut arrival: Arrival<'_>,
         mut entry: Option<(K, V)>,
         mut outcome: Outcome,
         mut panics: Panics,
@@ -616,7 +658,7 @@ impl<K, V, S> Inner<K, V, S> {
     /// Moves budget to the segment until the entry fits or nothing can be had.
     fn store_with_more_room(
         &self,
-        arrival: &mut Arrival,
+        arrival: &mut Arrival<'_>,
         entry: &mut Option<(K, V)>,
         seen: Seen,
     ) -> (Outcome, Vec<Leaving<'_, K, V>>)

@@ -156,6 +156,7 @@ mod removal;
 mod segment;
 mod stats;
 mod table;
+mod tag;
 
 pub use builder::Builder;
 pub use cache::{Cache, InsertOptions};
@@ -166,6 +167,7 @@ pub use iter::{Drain, Iter, Keys};
 pub use policy::EvictionPolicy;
 pub use removal::RemovalCause;
 pub use stats::Stats;
+pub use tag::Tag;
 
 /// The example in the README is tested with those of the documentation.
 #[cfg(doctest)]

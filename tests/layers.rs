@@ -1,7 +1,7 @@
 //! The import order: a module uses only what stands above it, and unsafe code has one room.
 //!
 //! ```text
-//! error, removal           know nothing of the others
+//! error, removal, tag      know nothing of the others
 //! parts                    plain data structures
 //! table                    entries, under any order
 //! policy                   orders of entries, of which it sees the headers
@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 /// Modules from the ground up. Those in one layer do not know each other, unless `FRIENDS` says so.
 const LAYERS: [&[&str]; 6] = [
-    &["error", "removal"],
+    &["error", "removal", "tag"],
     &["parts"],
     &["table"],
     &["policy"],

@@ -7,35 +7,49 @@
 //! Registrations are by hash. A change of another key with the same hash takes them out, too, which costs a load.
 
 use crate::policy::policy_hash;
+use crate::tag::Tag;
 use std::any::Any;
-use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 
-/// Changes that a load of many keys remembers. After more it keeps nothing that it was not asked for.
-const MOST_CHANGED: usize = 1024;
+/// Events that are remembered for the loads that are under way. When there are more, the older half is forgotten, and loads
+/// from before that bring nothing that would have to be compared with it.
+const MOST_EVENTS: usize = 1024;
 
 /// What those who want the same key share; the typed side knows what it is.
 pub(crate) type AnyFlight = Arc<dyn Any + Send + Sync>;
 
 #[derive(Default)]
 pub(crate) struct Loads {
+    /// The loads of each hash, of one key next to always.
     by_hash: HashMap<u64, Load, BuildHasherDefault<AsIs>>,
-    /// Loads of which nobody knows what keys they will bring.
+    /// Loads of many keys, of which nobody knows what other keys they will bring.
     open: Vec<OpenLoad>,
+    /// What has happened since the oldest load began, or some time later.
+    events: VecDeque<Event>,
+    /// How many events came before those.
+    forgotten: u64,
 }
 
 struct Load {
     flight: AnyFlight,
-    /// Further keys of the same hash: next to never.
-    more: Vec<AnyFlight>,
+    /// Events before this do not concern it.
+    since: u64,
+    others: Vec<Load>,
 }
 
-/// A load of many keys that may bring others.
 struct OpenLoad {
     id: u64,
-    /// The hashes that were changed since it began; `None` if all may have been.
-    changed: Option<Vec<u64>>,
+    since: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Event {
+    /// The key of this hash has changed.
+    Changed(u64),
+    Invalidated(Tag),
 }
 
 /// Which load an entry comes from.
@@ -57,73 +71,124 @@ impl Loads {
         self.by_hash.is_empty() && self.open.is_empty()
     }
 
+    fn loads_of(&self, hash: u64) -> impl Iterator<Item = &Load> {
+        let first = self.by_hash.get(&policy_hash(hash));
+        first.into_iter().flat_map(|load| std::iter::once(load).chain(&load.others))
+    }
+
     /// The flight of this hash that `is_it`.
     pub(super) fn find(&self, hash: u64, is_it: impl Fn(&AnyFlight) -> bool) -> Option<&AnyFlight> {
-        let load = self.by_hash.get(&policy_hash(hash))?;
-        std::iter::once(&load.flight).chain(&load.more).find(|flight| is_it(flight))
+        self.loads_of(hash).map(|load| &load.flight).find(|flight| is_it(flight))
     }
 
     pub(super) fn register(&mut self, hash: u64, flight: AnyFlight) {
-        match self.by_hash.get_mut(&policy_hash(hash)) {
-            Some(load) => load.more.push(flight),
-            None => _ = self.by_hash.insert(policy_hash(hash), Load { flight, more: Vec::new() }),
+        let load = Load { flight, since: self.now(), others: Vec::new() };
+        match self.by_hash.entry(policy_hash(hash)) {
+            Entry::Occupied(mut first) => first.get_mut().others.push(load),
+            Entry::Vacant(entry) => _ = entry.insert(load),
         }
     }
 
-    /// Whether what a load has brought for this hash may be kept.
-    pub(super) fn may_land(&self, hash: u64, id: LoadId) -> bool {
+    /// Whether what a load has brought for this hash, with these tags, may be kept.
+    pub(super) fn may_land(&self, hash: u64, tags: &[Tag], id: LoadId) -> bool {
         match id {
-            LoadId::Of(id) => self.find(hash, |flight| id_of(flight) == id).is_some(),
-            LoadId::Open(id) => self
-                .open
-                .iter()
-                .filter(|load| load.id == id)
-                .filter_map(|load| load.changed.as_ref())
-                .any(|changed| !changed.contains(&policy_hash(hash))),
+            LoadId::Of(id) => {
+                self.loads_of(hash).find(|load| id_of(&load.flight) == id).is_some_and(|load| {
+                    tags.is_empty() || self.is_none_since(load.since, |event| is_one_of(event, tags))
+                })
+            }
+            LoadId::Open(id) => self.open.iter().find(|load| load.id == id).is_some_and(|load| {
+                let changed = Event::Changed(policy_hash(hash));
+                self.is_none_since(load.since, |event| event == changed || is_one_of(event, tags))
+            }),
         }
+    }
+
+    fn now(&self) -> u64 {
+        self.forgotten + self.events.len() as u64
+    }
+
+    /// Whether it is sure that there was no such event.
+    fn is_none_since(&self, since: u64, is_such: impl Fn(Event) -> bool) -> bool {
+        since >= self.forgotten
+            && !self.events.iter().skip((since - self.forgotten) as usize).any(|&event| is_such(event))
+    }
+
+    fn note(&mut self, event: Event) {
+        if self.events.len() >= MOST_EVENTS {
+            self.forget(MOST_EVENTS / 2);
+        }
+        self.events.push_back(event);
+    }
+
+    fn forget(&mut self, events: usize) {
+        self.events.drain(..events);
+        self.forgotten += events as u64;
     }
 
     /// Takes one load out, if it is still registered.
     pub(super) fn end(&mut self, hash: u64, id: usize) {
-        let Some(load) = self.by_hash.get_mut(&policy_hash(hash)) else { return };
-        load.more.retain(|flight| id_of(flight) != id);
-        if id_of(&load.flight) == id {
-            match load.more.pop() {
-                Some(other) => load.flight = other,
-                None => _ = self.by_hash.remove(&policy_hash(hash)),
+        if let Entry::Occupied(mut entry) = self.by_hash.entry(policy_hash(hash)) {
+            let first = entry.get_mut();
+            first.others.retain(|load| id_of(&load.flight) != id);
+            if id_of(&first.flight) == id {
+                match first.others.pop() {
+                    Some(other) => {
+                        let others = std::mem::take(&mut first.others);
+                        *first = Load { others, ..other };
+                    }
+                    None => _ = entry.remove(),
+                }
             }
         }
+        self.forget_all_if_empty();
     }
 
     /// The key of this hash has changed.
     #[cold]
     pub(super) fn void(&mut self, hash: u64) {
         self.by_hash.remove(&policy_hash(hash));
-        for load in &mut self.open {
-            if let Some(changed) = load.changed.as_mut().filter(|changed| changed.len() < MOST_CHANGED) {
-                changed.push(policy_hash(hash));
-            } else {
-                load.changed = None;
-            }
+        if !self.open.is_empty() {
+            self.note(Event::Changed(policy_hash(hash)));
         }
+        self.forget_all_if_empty();
     }
 
     /// All keys may have changed.
     pub(super) fn void_all(&mut self) {
         self.by_hash.clear();
-        self.open.iter_mut().for_each(|load| load.changed = None);
+        // As if so much had happened that nobody remembers.
+        self.forget(self.events.len());
+        self.forgotten += 1;
+    }
+
+    /// What carries this tag is out of date.
+    pub(super) fn void_tag(&mut self, tag: Tag) {
+        if !self.is_empty() {
+            self.note(Event::Invalidated(tag));
+        }
     }
 
     pub(super) fn open(&mut self, id: u64) {
-        self.open.push(OpenLoad { id, changed: Some(Vec::new()) });
+        self.open.push(OpenLoad { id, since: self.now() });
     }
 
     pub(super) fn close(&mut self, id: u64) {
         self.open.retain(|load| load.id != id);
+        self.forget_all_if_empty();
+    }
+
+    fn forget_all_if_empty(&mut self) {
+        if self.is_empty() {
+            self.forget(self.events.len());
+        }
     }
 }
 
-/// The part of a hash that entries keep: registrations are found by that.
+fn is_one_of(event: Event, tags: &[Tag]) -> bool {
+    matches!(event, Event::Invalidated(tag) if tags.contains(&tag))
+}
+
 /// Hashes need no hashing.
 #[derive(Default)]
 pub(crate) struct AsIs(u64);

@@ -22,6 +22,7 @@ mod flight;
 mod leaving;
 mod loads;
 mod room;
+mod tags;
 mod write;
 
 pub(crate) use flight::{Boarding, Flight, Landing};
@@ -33,11 +34,16 @@ use crate::parts::read_buffer::{ReadBuffer, Recorded};
 use crate::policy::{Chosen, End, Entries, Policy, Reads, Slot};
 use crate::removal::RemovalCause;
 use crate::table::{Found, Guard, Sizing, Table, Unsure, Writer, press_in_turn};
+use crate::tag::Tag;
 use loads::Loads;
 use room::Room;
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use tags::TagIndex;
 use write::{Way, Write};
+
+/// Entries that are removed by one hold of the lock, where all of a group are.
+const MOST_AT_ONCE: usize = 64;
 
 pub(crate) type Listener<K, V> = Arc<dyn Fn(&K, &V, RemovalCause) + Send + Sync>;
 
@@ -59,6 +65,8 @@ struct Core {
     told: usize,
     counts: Counts,
     loads: Loads,
+    /// None until an entry has tags.
+    tags: Option<Box<TagIndex>>,
 }
 
 /// What a segment has counted under its lock.
@@ -78,16 +86,17 @@ pub(crate) struct Plan {
 
 /// What is known of an entry that wants to be in the cache, beside key and value.
 #[derive(Clone, Copy)]
-pub(crate) struct Arrival {
+pub(crate) struct Arrival<'a> {
     pub(crate) hash: u64,
     pub(crate) weight: u64,
     /// Whether it is to be pinned; `None` keeps what the entry was that it replaces.
     pub(crate) pin: Option<bool>,
     /// How much more budget the segment needs, if it found no room.
     pub(crate) missing: u64,
+    pub(crate) tags: &'a [Tag],
 }
 
-impl Arrival {
+impl Arrival<'_> {
     fn is_pinned(&self) -> bool {
         self.pin == Some(true)
     }
@@ -152,6 +161,7 @@ impl<K, V> Segment<K, V> {
             told: 0,
             counts: Counts::default(),
             loads: Loads::default(),
+            tags: None,
         };
         Self { table: Table::new(plan.sizing, listener.is_some(), mark_limit, core), recorded, listener }
     }
@@ -221,7 +231,7 @@ impl<K, V> Segment<K, V> {
     pub(crate) fn insert(
         &self,
         bank: &Bank,
-        arrival: &mut Arrival,
+        arrival: &mut Arrival<'_>,
         entry: &mut Option<(K, V)>,
         seen: Seen,
         panics: &mut Panics,
@@ -240,7 +250,7 @@ impl<K, V> Segment<K, V> {
     pub(crate) fn insert_with_more(
         &self,
         bank: &Bank,
-        arrival: &mut Arrival,
+        arrival: &mut Arrival<'_>,
         entry: &mut Option<(K, V)>,
         seen: Seen,
         carried: &mut Carried<'_>,
@@ -259,7 +269,7 @@ impl<K, V> Segment<K, V> {
         &self,
         write: &mut Write<'_>,
         bank: &Bank,
-        arrival: &mut Arrival,
+        arrival: &mut Arrival<'_>,
         entry: &mut Option<(K, V)>,
         seen: Seen,
     ) -> Outcome
@@ -267,7 +277,7 @@ impl<K, V> Segment<K, V> {
         K: Eq,
     {
         let current = self.find_locked(write, arrival.hash, entry);
-        let way = if write.is_as(seen, arrival.hash, current) {
+        let way = if write.is_as(seen, arrival, current) {
             write.make_way(bank, current, arrival)
         } else {
             Way::Barred(Outcome::Changed)
@@ -304,7 +314,7 @@ impl<K, V> Segment<K, V> {
     pub(crate) fn refuse(
         &self,
         bank: &Bank,
-        arrival: Arrival,
+        arrival: Arrival<'_>,
         entry: &Option<(K, V)>,
         seen: Seen,
     ) -> (Outcome, Leaving<'_, K, V>)
@@ -313,7 +323,7 @@ impl<K, V> Segment<K, V> {
     {
         let mut write = self.write();
         let current = self.find_locked(&write, arrival.hash, entry);
-        let is_as_seen = write.is_as(seen, arrival.hash, current);
+        let is_as_seen = write.is_as(seen, &arrival, current);
         let outcome = if is_as_seen { write.turn_away(current, arrival.hash) } else { Outcome::Changed };
         write.return_surplus(bank);
         (outcome, self.close(write))
@@ -350,6 +360,26 @@ impl<K, V> Segment<K, V> {
         }
         write.return_surplus(bank);
         (next, self.close(write))
+    }
+
+    /// Removes the entries that carry a tag, and lets nothing get in that is being loaded and would. Says how many it were.
+    pub(crate) fn invalidate_tag(&self, bank: &Bank, tag: Tag, panics: &mut Panics) -> usize {
+        let mut write = self.write();
+        write.writer.loads.void_tag(tag);
+        // Those that come from now on are not meant: without a count this could go on for ever.
+        let all = write.tagged(tag);
+        let mut removed = 0;
+        loop {
+            let batch = MOST_AT_ONCE.min(all - removed);
+            let took = (0..batch).take_while(|_| write.take_out_tagged(tag)).count();
+            write.return_surplus(bank);
+            self.close(write).settle_but(panics);
+            removed += took;
+            if took < batch || removed == all {
+                return removed;
+            }
+            write = self.write();
+        }
     }
 
     /// Pins or unpins an entry that was found under a guard that still lives. Says whether it was still there.
@@ -492,6 +522,9 @@ impl<K, V> Segment<K, V> {
         assert!(room.weight <= room.budget, "{} of {} used", room.weight, room.budget);
         assert!(room.len <= room.max_len, "{} of {} entries", room.len, room.max_len);
         let budget = room.budget;
+        if let Some(tags) = &write.writer.tags {
+            tags.validate(|slot| write.writer.live(slot).is_some());
+        }
         write.policy(|policy, view| policy.validate(len - pins, view));
         self.close(write).settle();
         budget

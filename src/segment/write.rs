@@ -1,10 +1,12 @@
 //! What a write does while it holds the segment's lock: all that does not depend on the types of keys and values.
 
 use super::room::{Bank, Carried};
+use super::tags::TagIndex;
 use super::{Arrival, Core, Outcome, Seen};
 use crate::policy::{Chosen, Entries, Policy, Slot, policy_hash};
 use crate::removal::RemovalCause;
 use crate::table::{Departures, Due, Live, Unlinked, Writer};
+use crate::tag::Tag;
 
 /// One write operation, with the lock held.
 ///
@@ -42,17 +44,17 @@ impl<'a> Write<'a> {
 
     /// Whether the key of an arrival is as its bringer has seen it, when it stands in `current` now.
     #[inline]
-    pub(super) fn is_as(&self, seen: Seen, hash: u64, current: Option<u32>) -> bool {
+    pub(super) fn is_as(&self, seen: Seen, arrival: &Arrival<'_>, current: Option<u32>) -> bool {
         match seen {
             Seen::Whatever => true,
             Seen::Nothing => current.is_none(),
             Seen::At(slot) => current == Some(slot),
-            Seen::Loading(id) => self.writer.loads.may_land(hash, id),
+            Seen::Loading(id) => self.writer.loads.may_land(arrival.hash, arrival.tags, id),
         }
     }
 
     /// Makes room for an entry, whose key's current one stands in `current`.
-    pub(super) fn make_way(&mut self, bank: &Bank, current: Option<u32>, arrival: &mut Arrival) -> Way {
+    pub(super) fn make_way(&mut self, bank: &Bank, current: Option<u32>, arrival: &mut Arrival<'_>) -> Way {
         let capacity = bank.capacity();
         if arrival.weight > capacity || capacity == 0 {
             return Way::Barred(self.turn_away(current, arrival.hash));
@@ -74,7 +76,7 @@ impl<'a> Write<'a> {
     }
 
     #[inline(always)]
-    fn way_in(&mut self, bank: &Bank, arrival: &mut Arrival) -> Way {
+    fn way_in(&mut self, bank: &Bank, arrival: &mut Arrival<'_>) -> Way {
         let Arrival { hash, weight, .. } = *arrival;
         let admit =
             |policy: &mut Chosen, entries: Entries<'_>| policy.admit(policy_hash(hash), weight, entries);
@@ -102,8 +104,9 @@ impl<'a> Write<'a> {
     }
 
     /// A new entry stands in `slot`.
-    pub(super) fn settle_in(&mut self, slot: u32, arrival: &Arrival) {
+    pub(super) fn settle_in(&mut self, slot: u32, arrival: &Arrival<'_>) {
         self.void_loads(arrival.hash);
+        self.set_tags(slot, arrival.tags);
         self.set_weight(slot, arrival.weight);
         let room = &mut self.writer.room;
         room.len += 1;
@@ -120,7 +123,7 @@ impl<'a> Write<'a> {
 
     /// Makes room for another value of the entry in `slot`, where that is heavier.
     #[inline(never)]
-    fn way_over(&mut self, bank: &Bank, slot: u32, arrival: &mut Arrival) -> Way {
+    fn way_over(&mut self, bank: &Bank, slot: u32, arrival: &mut Arrival<'_>) -> Way {
         let before = self.writer.weights.get(slot);
         let pinned = self.writer.header(slot).is_pinned();
         // Room from elsewhere comes first: until it is there the old value stays, so that whoever decided on it by
@@ -149,8 +152,10 @@ impl<'a> Write<'a> {
 
     /// A new value of the entry in `old` stands in `new`.
     #[inline(never)]
-    pub(super) fn settle_over(&mut self, old: u32, new: u32, unlinked: Unlinked, arrival: &Arrival) {
+    pub(super) fn settle_over(&mut self, old: u32, new: u32, unlinked: Unlinked, arrival: &Arrival<'_>) {
         self.void_loads(arrival.hash);
+        self.clear_tags(old);
+        self.set_tags(new, arrival.tags);
         let before = self.writer.weights.get(old);
         self.set_weight(new, arrival.weight);
         let room = &mut self.writer.room;
@@ -219,6 +224,7 @@ impl<'a> Write<'a> {
         if !cause.was_evicted() {
             self.void_loads(live.header().hash());
         }
+        self.clear_tags(live.slot());
         self.writer.take_out(live, weight, cause);
         let Core { room, counts, .. } = &mut *self.writer;
         room.len -= 1;
@@ -269,6 +275,34 @@ impl<'a> Write<'a> {
         }
     }
 
+    #[inline]
+    fn set_tags(&mut self, slot: u32, tags: &[Tag]) {
+        if !tags.is_empty() {
+            self.writer.tags.get_or_insert_with(Box::<TagIndex>::default).add(slot, tags);
+        }
+    }
+
+    #[inline]
+    fn clear_tags(&mut self, slot: u32) {
+        if let Some(tags) = &mut self.writer.tags {
+            tags.clear(slot);
+        }
+    }
+
+    /// How many entries carry a tag.
+    pub(super) fn tagged(&self, tag: Tag) -> usize {
+        self.writer.tags.as_ref().map_or(0, |tags| tags.count(tag))
+    }
+
+    /// Takes out the entry that has carried a tag for longest. Says whether there was one.
+    pub(super) fn take_out_tagged(&mut self, tag: Tag) -> bool {
+        let slot = self.writer.tags.as_ref().and_then(|tags| tags.oldest(tag));
+        if let Some(slot) = slot {
+            self.take_out_slot(slot, RemovalCause::Explicit);
+        }
+        slot.is_some()
+    }
+
     fn pin_weight(&mut self, more: u64, less: u64) {
         let room = &mut self.writer.room;
         room.pinned = room.pinned - less + more;
@@ -289,7 +323,7 @@ impl<'a> Write<'a> {
     /// Whether an entry of `weight` fits if all others leave that may; tells the arrival what is missing, if not. Takes
     /// back first what the segment has given away, as long as there is any.
     #[inline]
-    fn find_budget(&mut self, bank: &Bank, weight: u64, arrival: &mut Arrival) -> bool {
+    fn find_budget(&mut self, bank: &Bank, weight: u64, arrival: &mut Arrival<'_>) -> bool {
         let room = &self.writer.room;
         if room.budget < room.share {
             self.top_up(bank);
