@@ -159,7 +159,7 @@ where
         while many.board()? {
             while let Some(batch) = many.next_batch() {
                 let ids = batch.ids();
-                let loading = leading(&ids, || loader(batch.keys.clone()));
+                let loading = Box::pin(leading(&ids, || loader(batch.keys.clone())));
                 let loaded = leading_async(&ids, loading).await;
                 many.land(batch, result(loaded))?;
             }

@@ -24,7 +24,7 @@
 
 mod many;
 
-use crate::cache::{Cache, InsertOptions};
+use crate::cache::{Cache, InsertOptions, Stored};
 use crate::error::LoadError;
 use crate::segment::{Boarding, Flight, Landing, LoadId, Seen};
 use crate::table::pin;
@@ -32,7 +32,7 @@ use std::cell::RefCell;
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::hash::{BuildHasher, Hash};
-use std::pin::pin;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -270,8 +270,8 @@ where
             }
         };
         let led = [lead.flight.id()];
-        let loading = leading(&led, || loader(&key));
-        drop(key);
+        // Boxed, so that the future of a load, which most often is one of a hit, is not several times as large as the loader's.
+        let loading = Box::pin(leading(&led, || loader(&key)));
         let loaded = leading_async(&led, loading).await;
         lead.land(result(loaded))
     }
@@ -382,9 +382,10 @@ where
         // From here on a panic, of the weigher or the listener, does not keep those who wait from the value.
         self.landing = Landing::Loaded(value);
         let seen = Seen::Loading(LoadId::Of(self.flight.id()));
-        // Kept or not, it is not registered any more.
-        let _ = self.cache.store(self.flight.key().clone(), kept, InsertOptions::new(), seen);
-        self.is_registered = false;
+        let stored = self.cache.store(self.flight.key().clone(), kept, InsertOptions::new(), seen);
+        // To write the key takes its registration out. What is not written may be registered still: if it is for its tags.
+        self.is_registered = matches!(stored, Stored::Changed(_));
+        self.end();
         // Nobody can join now. Where nobody has, the value needs no clone.
         if Arc::strong_count(&self.flight) > 1 {
             self.land_now();
@@ -408,10 +409,15 @@ where
         self.landing = Landing::Absent;
     }
 
-    fn land_now(&mut self) {
+    /// From now on nobody joins.
+    fn end(&mut self) {
         if std::mem::take(&mut self.is_registered) {
-            self.cache.inner.locate(self.flight.key()).1.end_load(self.hash, self.flight.id());
+            self.cache.inner.segment(self.hash).end_load(self.hash, self.flight.id());
         }
+    }
+
+    fn land_now(&mut self) {
+        self.end();
         self.flight.wait.land(std::mem::replace(&mut self.landing, Landing::Abandoned));
     }
 }
@@ -457,7 +463,6 @@ fn leading<T>(flights: &[usize], load: impl FnOnce() -> T) -> T {
 }
 
 /// Runs a loader's future for these flights.
-async fn leading_async<T>(flights: &[usize], loading: impl Future<Output = T>) -> T {
-    let mut loading = pin!(loading);
+async fn leading_async<T>(flights: &[usize], mut loading: Pin<Box<impl Future<Output = T>>>) -> T {
     poll_fn(|context| leading(flights, || loading.as_mut().poll(context))).await
 }
