@@ -1,13 +1,14 @@
 //! An in-process cache: a bounded map that many threads share, and that evicts the entries least worth keeping.
 //!
 //! 1. [First steps](#first-steps)
-//! 2. [Guarantees](#guarantees)
-//! 3. [Panics](#panics)
-//! 4. [Costs](#costs)
-//! 5. [Memory](#memory)
-//! 6. [Hashing](#hashing)
-//! 7. [What it does not do](#what-it-does-not-do)
-//! 8. [Features and Rust version](#features-and-rust-version)
+//! 2. [Loading](#loading)
+//! 3. [Guarantees](#guarantees)
+//! 4. [Panics](#panics)
+//! 5. [Costs](#costs)
+//! 6. [Memory](#memory)
+//! 7. [Hashing](#hashing)
+//! 8. [What it does not do](#what-it-does-not-do)
+//! 9. [Features and Rust version](#features-and-rust-version)
 //!
 //! # First steps
 //!
@@ -31,6 +32,51 @@
 //!
 //! [`Cache`] has all operations and [`Builder`] all options. [`EvictionPolicy`] says which entries go first; the module
 //! [`policy`] is for writing another one. The README has a table of which policy to take when.
+//!
+//! # Loading
+//!
+//! [`get_or_load`](Cache::get_or_load) gives a value that is missing to whoever wants it, and calls the loader once,
+//! however many want it at the same time, threads and tasks alike.
+//!
+//! ```
+//! use larder::Cache;
+//! use std::sync::Arc;
+//!
+//! let ranked: Cache<(u32, u8), Arc<[u32]>> = Cache::builder()
+//!     .max_capacity(10_000)
+//!     .tags(|&(user, _), _| [format!("user:{user}")])
+//!     .build()?;
+//! let rank = |&(user, shelf): &(u32, u8)| Arc::from([user, u32::from(shelf)]); // expensive
+//!
+//! assert_eq!(*ranked.get_or_load((7, 1), rank), [7, 1]);
+//! assert_eq!(*ranked.get_or_load((7, 1), |_| unreachable!("it is there")), [7, 1]);
+//! // The user has acted: all that was ranked for them is out of date, and what is being ranked right now is not kept.
+//! ranked.invalidate_tag("user:7");
+//! assert_eq!(ranked.get(&(7, 1)), None);
+//! # Ok::<(), larder::BuildError>(())
+//! ```
+//!
+//! | | |
+//! | --- | --- |
+//! | one key | [`get_or_load`](Cache::get_or_load), [`try_get_or_load`](Cache::try_get_or_load), with `_async` for tasks |
+//! | many keys, one call of the loader | [`get_all_or_load`](Cache::get_all_or_load), [`try_get_all_or_load`](Cache::try_get_all_or_load), with `_async` |
+//! | anew, while readers keep the value before | [`refresh`](Cache::refresh), [`try_refresh`](Cache::try_refresh), with `_async` |
+//!
+//! What becomes of a load, its *flight*:
+//!
+//! | if | its caller gets | those who wait get | the cache keeps |
+//! | --- | --- | --- | --- |
+//! | the loader returns | the value | the value | the value, if it may be admitted |
+//! | the key is written or made invalid meanwhile | the value | the value; who comes later starts a new flight | not the value |
+//! | the loader gives an error | the error | the error, if they expect one of its type; else one of them loads | nothing new |
+//! | the loader panics | the panic | one of them loads | nothing new |
+//! | the future that leads is dropped | | one of them loads | nothing new |
+//! | it takes longer than [`load_timeout`](Builder::load_timeout) | the value, when it comes | one of them loads | not the value |
+//! | it asks for its own key, or for one that waits for it in the same thread or task | [`LoadError::Recursive`], or a panic where there is no `Result` | | |
+//!
+//! No lock is held while a loader runs, and no executor is needed. A future that leads a flight and is neither polled nor
+//! dropped, and two threads whose loaders want each other's keys, keep others waiting for ever, unless there is a
+//! `load_timeout`.
 //!
 //! # Guarantees
 //!
@@ -64,10 +110,17 @@
 //!    nothing comes that was removed before the iterator was made, and iterators end, whatever others insert. They
 //!    block writers of a segment for a few entries at a time.
 //! 8. **Destruction is deferred but bounded.** See [Memory](#memory).
+//! 9. **A load cannot undo an invalidation.** Once an `insert`, `remove`, `invalidate`, `remove_if`, `compute`,
+//!    `invalidate_all`, `retain`, `drain` or [`invalidate_tag`](Cache::invalidate_tag) has returned, no read of a key in
+//!    its reach gives a value whose load began before. (`remove_if`, `retain` and `drain` have all in reach that they
+//!    were asked to look at.) An eviction is no invalidation.
+//! 10. **One loader a key.** Of several callers who miss a key one runs its loader, and who comes after its value is
+//!    there runs none. More than one runs only where the flight came to nothing for those who waited, as in the table
+//!    of [Loading](#loading), or the cache did not keep the value.
 //!
 //! # Panics
 //!
-//! A panic in `Hash`, `Eq`, `Clone`, a weigher, a closure, a listener or a policy of your own reaches the caller of the
+//! A panic in `Hash`, `Eq`, `Clone`, a weigher, a loader, a closure, a listener or a policy of your own reaches the caller of the
 //! operation in which it happened, leaves no lock locked, and the cache stays usable and within its bound. A panicking
 //! weigher leaves it as it was. A panic of the listener goes on when everything else that belongs to the operation has
 //! been done, other notifications included; of several the first goes on.
@@ -84,6 +137,10 @@
 //! | --- | --- |
 //! | `get`, `with`, `peek`, `contains_key` | O(1) on average, without a lock, plus the clone |
 //! | `insert`, `remove`, `compute`, `pin` and their like | O(1) amortised under the lock of one segment, and for each entry that is evicted; `sieve` may pass over many entries for one eviction |
+//! | `get_or_load` and its like, on a hit | as `get` |
+//! | the same on a miss | as two inserts, an allocation and a clone of the key, beside the loader |
+//! | `get_all_or_load`, if a key is missing | as `get_or_load` for each key; each segment's lock twice |
+//! | `invalidate_tag` | O(segments), and for each entry that carries the tag |
 //! | an insert of more than a segment's share of the capacity | locks segment after segment to gather the room |
 //! | `len`, `weighted_size`, `stats`, `run_pending_tasks` | O(segments); each segment's lock for a moment |
 //! | `iter`, `keys`, `for_each`, `retain`, `drain`, `invalidate_all` | O(entries); a segment's lock for a few entries at a time |
@@ -127,11 +184,11 @@
 //!
 //! Not yet:
 //!
-//! - Loading: `entry(key).or_insert_with(..)` runs its closure in each thread that finds the key missing, and keeps one
-//!   of the values. There is no single flight, and nothing is async (the cache can be used in async code: no operation
-//!   waits for anything but a short lock).
 //! - Time: no entry expires. [`RemovalCause::Expired`] does not occur.
-//! - Groups of entries by tag, snapshots on disk, a second tier such as Redis.
+//! - Snapshots on disk, a second tier such as Redis.
+//!
+//! `entry(key).or_insert_with(..)` is no load: it runs its closure in each thread that finds the key missing, and keeps
+//! one of the values.
 //!
 //! Not supported: the use of a cache in a child process that `fork` made after it. Locks may be held in the child by
 //! threads that it does not have. (`fork` followed by `exec` is fine.)
