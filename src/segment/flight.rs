@@ -67,38 +67,36 @@ impl<K: Eq + Send + Sync + 'static, V: Send + Sync + 'static> Segment<K, V> {
         let is_it = |flight: &AnyFlight| {
             flight.downcast_ref::<Flight<K, V>>().is_some_and(|flight| flight.key == *key)
         };
-        if let Some(flight) = writer.loads.find(hash, is_it) {
+        let loads = &mut writer.extras().loads;
+        if let Some(flight) = loads.find(hash, is_it) {
             let flight = Arc::clone(flight).downcast::<Flight<K, V>>();
             return Boarding::Joins(flight.unwrap_or_else(|_| unreachable!("`is_it` has seen its type")));
         }
         let any: AnyFlight = fresh.clone();
-        writer.loads.register(hash, any);
+        loads.register(hash, any);
         Boarding::Leads(fresh)
     }
 
     /// Takes a load out that will bring nothing.
     pub(crate) fn end_load(&self, hash: u64, id: usize) {
-        self.table.lock().loads.end(hash, id);
+        self.table.lock().extras().loads.end(hash, id);
     }
 
     /// The key of this hash, which is not there, is out of date.
     pub(crate) fn void_loads(&self, hash: u64) {
-        let mut writer = self.table.lock();
-        if !writer.loads.is_empty() {
-            writer.loads.void(hash);
-        }
+        self.write().void_loads(hash);
     }
 
     pub(crate) fn void_all_loads(&self) {
-        self.table.lock().loads.void_all();
+        self.table.lock().extras().loads.void_all();
     }
 
     /// Begins to watch which keys change, for [`LoadId::Open`](super::LoadId::Open).
     pub(crate) fn open_load(&self, id: u64) {
-        self.table.lock().loads.open(id);
+        self.table.lock().extras().loads.open(id);
     }
 
     pub(crate) fn close_load(&self, id: u64) {
-        self.table.lock().loads.close(id);
+        self.table.lock().extras().loads.close(id);
     }
 }

@@ -66,8 +66,7 @@ pub(crate) fn id_of(flight: &AnyFlight) -> usize {
 }
 
 impl Loads {
-    #[inline]
-    pub(super) fn is_empty(&self) -> bool {
+    fn is_empty(&self) -> bool {
         self.by_hash.is_empty() && self.open.is_empty()
     }
 
@@ -145,8 +144,10 @@ impl Loads {
     }
 
     /// The key of this hash has changed.
-    #[cold]
     pub(super) fn void(&mut self, hash: u64) {
+        if self.is_empty() {
+            return;
+        }
         self.by_hash.remove(&policy_hash(hash));
         if !self.open.is_empty() {
             self.note(Event::Changed(policy_hash(hash)));

@@ -64,9 +64,21 @@ struct Core {
     /// Slots for which the policy has places.
     told: usize,
     counts: Counts,
+    /// None until something is loaded or an entry has tags.
+    extras: Option<Box<Extras>>,
+}
+
+/// What not every cache has. All together, so that the others look once.
+#[derive(Default)]
+struct Extras {
     loads: Loads,
-    /// None until an entry has tags.
-    tags: Option<Box<TagIndex>>,
+    tags: TagIndex,
+}
+
+impl Core {
+    fn extras(&mut self) -> &mut Extras {
+        self.extras.get_or_insert_default()
+    }
 }
 
 /// What a segment has counted under its lock.
@@ -160,8 +172,7 @@ impl<K, V> Segment<K, V> {
             room: Room::new(plan.share, plan.max_len),
             told: 0,
             counts: Counts::default(),
-            loads: Loads::default(),
-            tags: None,
+            extras: None,
         };
         Self { table: Table::new(plan.sizing, listener.is_some(), mark_limit, core), recorded, listener }
     }
@@ -365,7 +376,7 @@ impl<K, V> Segment<K, V> {
     /// Removes the entries that carry a tag, and lets nothing get in that is being loaded and would. Says how many it were.
     pub(crate) fn invalidate_tag(&self, bank: &Bank, tag: Tag, panics: &mut Panics) -> usize {
         let mut write = self.write();
-        write.writer.loads.void_tag(tag);
+        write.void_tag(tag);
         // Those that come from now on are not meant: without a count this could go on for ever.
         let all = write.tagged(tag);
         let mut removed = 0;
@@ -522,8 +533,8 @@ impl<K, V> Segment<K, V> {
         assert!(room.weight <= room.budget, "{} of {} used", room.weight, room.budget);
         assert!(room.len <= room.max_len, "{} of {} entries", room.len, room.max_len);
         let budget = room.budget;
-        if let Some(tags) = &write.writer.tags {
-            tags.validate(|slot| write.writer.live(slot).is_some());
+        if let Some(extras) = &write.writer.extras {
+            extras.tags.validate(|slot| write.writer.live(slot).is_some());
         }
         write.policy(|policy, view| policy.validate(len - pins, view));
         self.close(write).settle();

@@ -1,7 +1,6 @@
 //! What a write does while it holds the segment's lock: all that does not depend on the types of keys and values.
 
 use super::room::{Bank, Carried};
-use super::tags::TagIndex;
 use super::{Arrival, Core, Outcome, Seen};
 use crate::policy::{Chosen, Entries, Policy, Slot, policy_hash};
 use crate::removal::RemovalCause;
@@ -37,8 +36,8 @@ impl<'a> Write<'a> {
     /// The key of this hash has changed: what is being loaded for it is out of date.
     #[inline]
     pub(super) fn void_loads(&mut self, hash: u64) {
-        if !self.writer.loads.is_empty() {
-            self.writer.loads.void(hash);
+        if let Some(extras) = &mut self.writer.extras {
+            extras.loads.void(hash);
         }
     }
 
@@ -49,7 +48,10 @@ impl<'a> Write<'a> {
             Seen::Whatever => true,
             Seen::Nothing => current.is_none(),
             Seen::At(slot) => current == Some(slot),
-            Seen::Loading(id) => self.writer.loads.may_land(arrival.hash, arrival.tags, id),
+            Seen::Loading(id) => {
+                let extras = self.writer.extras.as_ref();
+                extras.is_some_and(|extras| extras.loads.may_land(arrival.hash, arrival.tags, id))
+            }
         }
     }
 
@@ -105,8 +107,9 @@ impl<'a> Write<'a> {
 
     /// A new entry stands in `slot`.
     pub(super) fn settle_in(&mut self, slot: u32, arrival: &Arrival<'_>) {
-        self.void_loads(arrival.hash);
-        self.set_tags(slot, arrival.tags);
+        if self.writer.extras.is_some() || !arrival.tags.is_empty() {
+            self.note_arrival(slot, arrival);
+        }
         self.set_weight(slot, arrival.weight);
         let room = &mut self.writer.room;
         room.len += 1;
@@ -153,9 +156,10 @@ impl<'a> Write<'a> {
     /// A new value of the entry in `old` stands in `new`.
     #[inline(never)]
     pub(super) fn settle_over(&mut self, old: u32, new: u32, unlinked: Unlinked, arrival: &Arrival<'_>) {
-        self.void_loads(arrival.hash);
-        self.clear_tags(old);
-        self.set_tags(new, arrival.tags);
+        if self.writer.extras.is_some() || !arrival.tags.is_empty() {
+            self.writer.extras().tags.clear(old);
+            self.note_arrival(new, arrival);
+        }
         let before = self.writer.weights.get(old);
         self.set_weight(new, arrival.weight);
         let room = &mut self.writer.room;
@@ -221,10 +225,12 @@ impl<'a> Write<'a> {
     fn let_go(&mut self, live: Live<'a>, cause: RemovalCause) {
         let pinned = live.header().is_pinned();
         let weight = self.writer.weights.get(live.slot());
-        if !cause.was_evicted() {
-            self.void_loads(live.header().hash());
+        if let Some(extras) = &mut self.writer.extras {
+            extras.tags.clear(live.slot());
+            if !cause.was_evicted() {
+                extras.loads.void(live.header().hash());
+            }
         }
-        self.clear_tags(live.slot());
         self.writer.take_out(live, weight, cause);
         let Core { room, counts, .. } = &mut *self.writer;
         room.len -= 1;
@@ -275,28 +281,28 @@ impl<'a> Write<'a> {
         }
     }
 
-    #[inline]
-    fn set_tags(&mut self, slot: u32, tags: &[Tag]) {
-        if !tags.is_empty() {
-            self.writer.tags.get_or_insert_with(Box::<TagIndex>::default).add(slot, tags);
-        }
+    #[cold]
+    fn note_arrival(&mut self, slot: u32, arrival: &Arrival<'_>) {
+        let extras = self.writer.extras();
+        extras.loads.void(arrival.hash);
+        extras.tags.add(slot, arrival.tags);
     }
 
-    #[inline]
-    fn clear_tags(&mut self, slot: u32) {
-        if let Some(tags) = &mut self.writer.tags {
-            tags.clear(slot);
+    /// What carries this tag is out of date.
+    pub(super) fn void_tag(&mut self, tag: Tag) {
+        if let Some(extras) = &mut self.writer.extras {
+            extras.loads.void_tag(tag);
         }
     }
 
     /// How many entries carry a tag.
     pub(super) fn tagged(&self, tag: Tag) -> usize {
-        self.writer.tags.as_ref().map_or(0, |tags| tags.count(tag))
+        self.writer.extras.as_ref().map_or(0, |extras| extras.tags.count(tag))
     }
 
     /// Takes out the entry that has carried a tag for longest. Says whether there was one.
     pub(super) fn take_out_tagged(&mut self, tag: Tag) -> bool {
-        let slot = self.writer.tags.as_ref().and_then(|tags| tags.oldest(tag));
+        let slot = self.writer.extras.as_ref().and_then(|extras| extras.tags.oldest(tag));
         if let Some(slot) = slot {
             self.take_out_slot(slot, RemovalCause::Explicit);
         }
