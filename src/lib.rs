@@ -115,8 +115,8 @@
 //!    its reach gives a value whose load began before. (`remove_if`, `retain` and `drain` have all in reach that they
 //!    were asked to look at.) An eviction is no invalidation.
 //! 10. **One loader a key.** Of several callers who miss a key one runs its loader, and who comes after its value is
-//!    there runs none. More than one runs only where the flight came to nothing for those who waited, as in the table
-//!    of [Loading](#loading), or the cache did not keep the value.
+//!     there runs none. More than one runs only where the flight came to nothing for those who waited, as in the table
+//!     of [Loading](#loading), or the cache did not keep the value.
 //!
 //! # Panics
 //!
