@@ -70,8 +70,8 @@ impl Error for BuildError {}
 pub enum LoadError<E> {
     /// The loader gave this error: one's own, or that of another caller who was loading the key.
     Failed(Arc<E>),
-    /// The loader asked for a key that it, or one that waits for it in the same thread or task, is loading. To wait for
-    /// that would be for ever.
+    /// The loader asked for a key that it is loading itself, or whose loader waits for it. To wait for that would be for
+    /// ever.
     Recursive,
 }
 

@@ -72,11 +72,11 @@
 //! | the loader panics | the panic | one of them loads | nothing new |
 //! | the future that leads is dropped | | one of them loads | nothing new |
 //! | it takes longer than [`load_timeout`](Builder::load_timeout) | the value, when it comes | one of them loads | not the value |
-//! | it asks for its own key, or for one that waits for it in the same thread or task | [`LoadError::Recursive`], or a panic where there is no `Result` | | |
+//! | it asks for its own key, or for one whose loader waits for it | [`LoadError::Recursive`], or a panic where there is no `Result` | | |
 //!
 //! No lock is held while a loader runs, and no executor is needed. A future that leads a flight and is neither polled nor
-//! dropped, and two threads whose loaders want each other's keys, keep others waiting for ever, unless there is a
-//! `load_timeout`.
+//! dropped keeps others waiting for ever, unless there is a `load_timeout`. So do *tasks* whose loaders want each other's
+//! keys; threads that would wait for each other, or loaders within one thread or task, are told.
 //!
 //! # Guarantees
 //!

@@ -3,7 +3,8 @@
 //! A call boards all its keys first, and waits for none of them meanwhile. Then it loads those that it leads, and only
 //! then waits for those that others lead. So two calls that want each other's keys never wait for each other.
 
-use super::{Lead, Place, leading, leading_async, sure};
+use super::led::{leading, leading_async};
+use super::{Lead, Place, sure};
 use crate::cache::{Cache, InsertOptions};
 use crate::error::LoadError;
 use crate::segment::{Flight, Landing, LoadId, Seen};
@@ -137,7 +138,7 @@ where
                 many.land(batch, loaded)?;
             }
             while let Some(flight) = many.joined.pop() {
-                let landing = flight.wait.block(self.deadline());
+                let landing = self.wait_for(&flight)?;
                 many.arrive(&flight, landing)?;
             }
         }

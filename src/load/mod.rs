@@ -22,17 +22,15 @@
 //!
 //! Threads and tasks differ in how they wait and run their loaders, in nothing else.
 
+mod led;
 mod many;
 
 use crate::cache::{Cache, InsertOptions, Stored};
 use crate::error::LoadError;
 use crate::segment::{Boarding, Flight, Landing, LoadId, Seen};
 use crate::table::pin;
-use std::cell::RefCell;
 use std::convert::Infallible;
-use std::future::poll_fn;
 use std::hash::{BuildHasher, Hash};
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -64,9 +62,9 @@ where
     ///
     /// # Panics
     ///
-    /// If the loader panics, or asks for `key` itself, or for a key whose loader waits for this one in the same thread.
-    /// Loaders of different threads that wait for each other's keys wait for ever, unless there is a
-    /// [`load_timeout`](crate::Builder::load_timeout).
+    /// If the loader panics, or if to wait for the key would be to wait for ever: when the loader asks for `key` itself, or
+    /// for one whose loader waits for this one, in the same thread or, as long as all of them are threads, in others. (Tasks
+    /// that wait for each other's keys are not noticed: see [`load_timeout`](crate::Builder::load_timeout).)
     pub fn get_or_load(&self, key: K, loader: impl FnOnce(&K) -> V) -> V {
         match self.get(&key) {
             Some(value) => value,
@@ -235,14 +233,14 @@ where
                 Place::There(value) => return Ok(value),
                 Place::Leads(lead) => break lead,
                 Place::Joins(flight) => {
-                    let landing = flight.wait.block(self.deadline());
+                    let landing = self.wait_for(&flight)?;
                     if let Some(arrived) = self.arrive(&flight, landing) {
                         return arrived;
                     }
                 }
             }
         };
-        let loaded = leading(&[lead.flight.id()], || loader(&key));
+        let loaded = led::leading(&[lead.flight.id()], || loader(&key));
         lead.land(loaded)
     }
 
@@ -271,14 +269,20 @@ where
         };
         let led = [lead.flight.id()];
         // Boxed, so that the future of a load, which most often is one of a hit, is not several times as large as the loader's.
-        let loading = Box::pin(leading(&led, || loader(&key)));
-        let loaded = leading_async(&led, loading).await;
+        let loading = Box::pin(led::leading(&led, || loader(&key)));
+        let loaded = led::leading_async(&led, loading).await;
         lead.land(result(loaded))
     }
 
     fn deadline(&self) -> Option<Instant> {
         // A time that no clock will show is none.
         Instant::now().checked_add(self.inner.loading.timeout?)
+    }
+
+    /// Blocks until a flight of others has landed; `None` if that takes too long.
+    fn wait_for<'f, E>(&self, flight: &'f Arc<Flight<K, V>>) -> Result<Option<&'f Landing<V>>, LoadError<E>> {
+        let _blocked = led::block_on(flight.id()).ok_or(LoadError::Recursive)?;
+        Ok(flight.wait.block(self.deadline()))
     }
 
     fn board<E>(&self, key: &K, refresh: bool) -> Result<Place<'_, K, V, S>, LoadError<E>> {
@@ -290,7 +294,7 @@ where
                 segment.touch(&found);
                 Place::There(found.entry().1.clone())
             }
-            Boarding::Joins(flight) if is_led_here(flight.id()) => return Err(LoadError::Recursive),
+            Boarding::Joins(flight) if led::is_led_here(flight.id()) => return Err(LoadError::Recursive),
             Boarding::Joins(flight) => {
                 self.inner.count_wait();
                 Place::Joins(flight)
@@ -431,38 +435,4 @@ where
     fn drop(&mut self) {
         self.land_now();
     }
-}
-
-thread_local! {
-    /// The flights whose loaders run in this thread now, or are polled in it.
-    static LED: RefCell<Vec<usize>> = const { RefCell::new(Vec::new()) };
-}
-
-/// Whether to wait for this flight here would be to wait for oneself.
-fn is_led_here(id: usize) -> bool {
-    LED.try_with(|led| led.borrow().contains(&id)).unwrap_or(false)
-}
-
-/// Runs a loader for these flights.
-fn leading<T>(flights: &[usize], load: impl FnOnce() -> T) -> T {
-    /// Takes them off again.
-    struct Led(usize);
-    impl Drop for Led {
-        fn drop(&mut self) {
-            let _ = LED.try_with(|led| led.borrow_mut().truncate(self.0));
-        }
-    }
-    let before = LED.try_with(|led| {
-        let mut led = led.borrow_mut();
-        let before = led.len();
-        led.extend(flights);
-        before
-    });
-    let _led = Led(before.unwrap_or(0));
-    load()
-}
-
-/// Runs a loader's future for these flights.
-async fn leading_async<T>(flights: &[usize], mut loading: Pin<Box<impl Future<Output = T>>>) -> T {
-    poll_fn(|context| leading(flights, || loading.as_mut().poll(context))).await
 }

@@ -43,11 +43,9 @@ impl Alarm {
         let mut state = TIMER.alarms.lock();
         let is_first = state.alarms.keys().next().is_none_or(|first| self.key < *first);
         let before = state.alarms.insert(self.key, waker);
-        if !std::mem::replace(&mut state.runs, true) {
-            thread::Builder::new()
-                .name("larder timer".to_owned())
-                .spawn(run)
-                .expect("a thread for the timer");
+        if !state.runs {
+            // Where there are no more threads to be had this alarm does not ring, and the next one tries again.
+            state.runs = thread::Builder::new().name("larder timer".to_owned()).spawn(run).is_ok();
         } else if is_first {
             TIMER.changed.notify_one();
         }
