@@ -101,7 +101,9 @@ where
         self
     }
 
-    /// Entries for which the index has room from the start; it grows without pauses as needed, so this rarely matters.
+    /// Entries for which the index has room from the start. It grows as needed, a few entries with each insert, so this
+    /// rarely matters. It is for the index only: for the other pause of a cache that grows see
+    /// [Costs](crate#costs), and [`max_entries`](Self::max_entries), which avoids it.
     pub fn initial_capacity(mut self, entries: usize) -> Self {
         self.initial_capacity = entries;
         self

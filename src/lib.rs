@@ -149,6 +149,10 @@
 //!
 //! The capacity is divided among segments, each with a lock for its writers and a policy of its own. A small cache has
 //! one. Where the index of a segment has to grow each insert moves a few entries, so that none has to move them all.
+//! But what a policy, and a cache with a weigher, keep for each entry stands in arrays, some 8 to 20 bytes an entry.
+//! Where the number of entries is not bounded, or a segment has more than fit into 16 MiB, the insert that doubles a
+//! segment's entries copies them under its lock: O(entries of the segment), in the order of 10 ms for each million of
+//! entries, most of it for fresh pages. More segments make that shorter, and a bound on the number avoids it.
 //!
 //! # Memory
 //!
@@ -159,6 +163,8 @@
 //!   that finds more than this asks at once which readers are left. Only a reader that stays, for instance in a closure
 //!   given to [`with`](Cache::with), `compute`, `for_each` or `retain`, keeps more waiting, in all caches of the
 //!   process. So keep such closures short. Iterators hold nothing back between two steps.
+//! - On Linux the kernel helps to find out which readers are left (`membarrier`). If a sandbox forbids that call after a
+//!   cache has been used, the memory of removed entries is never used again; if it does so before, reads cost more.
 //! - This is work of the threads that use the cache; there are no others. A cache that nobody writes to keeps what it
 //!   removed last until [`run_pending_tasks`](Cache::run_pending_tasks) is called or its last handle is dropped, which
 //!   drops all keys and values.

@@ -4,11 +4,91 @@
 mod common;
 
 use common::{Identity, Same, for_all, policies, size};
-use larder::{Cache, Computed, EvictionPolicy, Op};
+use larder::{Cache, Computed, Equivalent, EvictionPolicy, Op};
 use std::collections::{HashMap, HashSet};
+use std::hash::{BuildHasher, Hash, Hasher};
 use std::sync::Barrier;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicU64};
+
+/// Keys below 100 share one hash.
+#[derive(Clone, Default)]
+struct Crowd(u64);
+
+impl BuildHasher for Crowd {
+    type Hasher = Self;
+
+    fn build_hasher(&self) -> Self {
+        Self(0)
+    }
+}
+
+impl Hasher for Crowd {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, _: &[u8]) {
+        unreachable!("keys are numbers");
+    }
+
+    fn write_u64(&mut self, key: u64) {
+        self.0 = if key < 100 { 7 } else { key.wrapping_mul(0x9e37_79b9_7f4a_7c15) };
+    }
+}
+
+/// Looks for `key`, and inserts others each of the first times that it is compared.
+struct Meddler<'a> {
+    cache: &'a Cache<u64, u64, Crowd>,
+    key: u64,
+    times: std::cell::Cell<u64>,
+    inserts: u64,
+}
+
+impl Hash for Meddler<'_> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.key.hash(state);
+    }
+}
+
+impl Equivalent<u64> for Meddler<'_> {
+    fn equivalent(&self, key: &u64) -> bool {
+        if let Some(times) = self.times.get().checked_sub(1) {
+            self.times.set(times);
+            (0..self.inserts).for_each(|n| self.cache.insert((times + 1) * 1000 + n, 0));
+        }
+        *key == self.key
+    }
+}
+
+/// Growth in the middle of a search, once or more or in part, does not hide what is there all the while: neither in the
+/// line of its hash nor behind it, since that is full.
+#[test]
+fn the_index_grows_during_a_search() {
+    for before in (0..64).step_by(size(3, 33)) {
+        for inserts in (1..24).step_by(size(1, 16)) {
+            for (times, key) in [(1, 0), (1, 12), (2, 11), (12, 12)] {
+                let build = || {
+                    let cache = Cache::builder()
+                        .max_capacity(1 << 40)
+                        .segments(1)
+                        .eviction_policy(EvictionPolicy::fifo())
+                        .build_with_hasher(Crowd::default())
+                        .unwrap();
+                    (0..13).for_each(|key| cache.insert(key, key));
+                    (0..before).for_each(|key| cache.insert(500 + key, key));
+                    cache
+                };
+                let case = format!("{before} before, {inserts} inserts, {times} times, key {key}");
+                let cache = build();
+                let meddler = |cache| Meddler { cache, key, times: times.into(), inserts };
+                assert_eq!(cache.with(&meddler(&cache), |&value| value), Some(key), "{case}");
+                let cache = build();
+                assert_eq!(cache.peek(&meddler(&cache)), Some(key), "{case}");
+            }
+        }
+    }
+}
 
 /// A key that was removed is absent at once, whatever else stands in its bucket. With this many keys there are buckets
 /// with every combination of tags beside empty places.

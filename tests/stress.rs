@@ -175,6 +175,31 @@ fn values_belong_to_their_keys() {
     }
 }
 
+/// (b) The same in two caches of a few entries: what one finds out of its readers the other makes use of. So small that
+/// Miri sees it all.
+#[test]
+fn caches_share_what_is_known_of_readers() {
+    let caches: [Cache<u64, Box<u64>>; 2] = std::array::from_fn(|_| {
+        Cache::builder().max_capacity(3).segments(1).eviction_policy(EvictionPolicy::fifo()).build().unwrap()
+    });
+    std::thread::scope(|scope| {
+        for cache in &caches {
+            scope.spawn(move || {
+                for key in (0..rounds(20_000, 60)).map(|round| round % 5) {
+                    cache.with(&key, |value| assert_eq!(**value % 10, key));
+                }
+            });
+            scope.spawn(move || {
+                for round in 0..rounds(20_000, 60) {
+                    let key = round * 2 % 5;
+                    cache.insert(key, Box::new(10 * round + key));
+                }
+            });
+        }
+    });
+    caches.iter().for_each(Cache::validate);
+}
+
 /// (b) The same through a growing index that shrinks never, with borrowed keys on the heap.
 #[test]
 fn keys_on_the_heap() {

@@ -296,12 +296,12 @@ impl<K, V> Segment<K, V> {
         let outcome = match way {
             Way::Barred(outcome) => outcome,
             Way::In => {
-                let slot = self.table.publish(&mut write.writer, arrival.hash, take(entry));
+                let slot = self.table.publish(&mut write.writer, arrival.hash, || take(entry));
                 write.settle_in(slot, arrival);
                 Outcome::Stored
             }
             Way::Over(old) => {
-                let (new, unlinked) = self.table.replace(&mut write.writer, old, take(entry));
+                let (new, unlinked) = self.table.replace(&mut write.writer, old, || take(entry));
                 write.settle_over(old, new, unlinked, arrival);
                 Outcome::Stored
             }

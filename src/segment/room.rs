@@ -18,8 +18,8 @@ use std::sync::atomic::Ordering::Relaxed;
 pub(crate) struct Bank {
     capacity: AtomicU64,
     spare: AtomicU64,
-    /// Held while budget moves between segments, so that two heavy entries do not take it from each other for ever. No
-    /// user code runs under it.
+    /// Held while budget moves between segments, so that two heavy entries do not take it from each other for ever. Taken
+    /// before segments' locks, so what user code runs under those, `Eq` of keys and policies, runs under it, too.
     pub(crate) moving: Mutex<()>,
 }
 

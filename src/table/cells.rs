@@ -6,8 +6,8 @@
 //! ```
 //!
 //! Where it is known how many entries there will be they all stand in the first block, so that a slot's cell is found
-//! without another look at memory. Blocks come zeroed from the allocator, which for large ones reserves addresses and
-//! takes memory only when it is written to. What goes beyond the first block is found by a slot's highest bit.
+//! without another look at memory. Blocks come zeroed, and large ones take memory only when it is written to (`zeroed`).
+//! What goes beyond the first block is found by a slot's highest bit.
 //!
 //! [`Cells`] know nothing of `K` and `V` but their layout, so that all that needs no more than headers is compiled once.
 //!
@@ -19,13 +19,17 @@
 //! | held, live | there | yes | readers under a guard, shared |
 //! | held, not live | there | no | readers whose guard is older; then only who frees it |
 //!
+//! Live cells are in the index except on the way there, between [`Cells::fill`] and `Writer::enlist`. Where nothing needs
+//! dropping a cell that becomes free keeps saying that it is held: there what it says decides nothing.
+//!
 //! A cell that is not live is always in exactly one chain: the free list, the departures of an operation, or those
 //! that wait for their readers; or it is being filled. Chains are linked through the header's hash, which nobody needs
 //! any more.
 
+use super::zeroed;
 use crate::parts::lists::MAX_SLOTS;
 use crate::removal::RemovalCause;
-use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::alloc::Layout;
 use std::cell::UnsafeCell;
 use std::mem::MaybeUninit;
 use std::ptr;
@@ -317,6 +321,11 @@ impl Cells {
         books.fresh as usize
     }
 
+    /// Slots below this number stand in the first block.
+    pub(super) fn first_room(&self) -> usize {
+        self.first_len as usize
+    }
+
     /// Slots below this number can be given out without more memory.
     pub(super) fn room(&self, books: &CellBooks) -> usize {
         books.room as usize
@@ -474,12 +483,11 @@ impl Cells {
 impl Drop for Cells {
     fn drop(&mut self) {
         let far = self.far.iter_mut().enumerate();
-        let far = far
-            .map(|(block, start)| (*start.get_mut(), far_len(block)))
-            .filter(|(start, _)| !start.is_null());
-        for (start, len) in far.chain([(self.first.as_ptr(), self.first_len)]) {
+        let far =
+            far.filter_map(|(block, start)| Some((ptr::NonNull::new(*start.get_mut())?, far_len(block))));
+        for (start, len) in far.chain([(self.first, self.first_len)]) {
             // SAFETY: allocated by `allocate` with this layout, and nobody else has it any more.
-            unsafe { dealloc(start, block_layout(self.layout, len)) };
+            unsafe { zeroed::free(start, block_layout(self.layout, len)) };
         }
     }
 }
@@ -497,10 +505,7 @@ fn block_layout(cell: Layout, len: u32) -> Layout {
 
 /// A block of cells, all zero.
 fn allocate(cell: Layout, len: u32) -> ptr::NonNull<u8> {
-    let layout = block_layout(cell, len);
-    // SAFETY: the layout is not empty: a cell has a header.
-    let memory = unsafe { alloc_zeroed(layout) };
-    ptr::NonNull::new(memory).unwrap_or_else(|| handle_alloc_error(layout))
+    zeroed::allocate(block_layout(cell, len))
 }
 
 /// Drops a cell's entry, if it is held. A panic goes no further than the panic hook: the caller whose value it was is

@@ -35,6 +35,10 @@
 //! search looks into the old table first and then into the new one: an entry is put into the new one before it is taken
 //! out of the old, so that whoever does not find it in the old finds it in the new.
 //!
+//! No insert does more than this. The new table need not be cleared, since it takes fresh pages when they are written to
+//! (`zeroed`), as long as the allocator has no old block of that size to clear and give; freeing the old one is the
+//! operating system's work, O(its pages).
+//!
 //! # What readers may rely on
 //!
 //! Only one thread writes at a time (the table's lock). Within one table an entry never moves; a new slot for the same
@@ -46,7 +50,9 @@
 //! was written into the slot before is seen by the reader that found the number.
 
 use super::reclaim::{Guard, Ticket};
-use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use super::zeroed;
+use std::alloc::Layout;
+use std::ptr::NonNull;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64};
 use std::{ptr, slice};
@@ -76,6 +82,14 @@ const SHIFT_MASK: usize = 63;
 
 /// A table that knows nothing: whatever is looked for may stand behind its lines. Never written to.
 static NOWHERE: [Line; 2] = [const { Line::nothing() }; 2];
+
+/// Places of a line, a bit for each; none from [`PLACES`] on.
+#[derive(Clone, Copy)]
+struct Places(u32);
+
+/// A place of a line: less than [`PLACES`]. From [`Places`] only.
+#[derive(Clone, Copy)]
+struct Place(usize);
 
 /// A table's lines.
 #[derive(Clone, Copy)]
@@ -112,6 +126,39 @@ pub(crate) struct Unsure;
 /// A table that has been taken out of the index, to be freed.
 struct OldTable(Root);
 
+impl Places {
+    #[inline(always)]
+    fn new(bits: u32) -> Self {
+        Self(bits & ((1 << PLACES) - 1))
+    }
+
+    #[inline(always)]
+    fn first(self) -> Option<Place> {
+        (self.0 != 0).then(|| Place(self.0.trailing_zeros() as usize))
+    }
+
+    #[inline(always)]
+    fn drop_first(&mut self) {
+        self.0 &= self.0.wrapping_sub(1);
+    }
+
+    fn but(self, others: Self) -> Self {
+        Self(self.0 & !others.0)
+    }
+}
+
+/// The lowest first.
+impl Iterator for Places {
+    type Item = Place;
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<Place> {
+        let first = self.first()?;
+        self.drop_first();
+        Some(first)
+    }
+}
+
 impl Line {
     const fn nothing() -> Self {
         let words = [AtomicU64::new(0), AtomicU64::new(1 << OVERFLOW_SHIFT)];
@@ -119,14 +166,18 @@ impl Line {
     }
 
     /// A place's tag and slot; the slot first, so that the tag never shows an older one.
+    ///
+    /// Release, the slot, too: a reader that has loaded the word when another entry with this tag stood here may load this
+    /// number behind it. Then nothing but the number itself leads from what was written into the slot to the reader.
     #[inline]
-    fn fill(&self, place: usize, tag: u8, slot: u32) {
-        self.slots[place].store(slot, Release);
+    fn fill(&self, place: Place, tag: u8, slot: u32) {
+        self.slot(place).store(slot, Release);
+        let Place(place) = place;
         let word = &self.words[place / 8];
         word.store(word.load(Relaxed) | u64::from(tag) << (8 * (place % 8)), Release);
     }
 
-    fn clear(&self, place: usize) {
+    fn clear(&self, Place(place): Place) {
         let word = &self.words[place / 8];
         word.store(word.load(Relaxed) & !(0xff << (8 * (place % 8))), Release);
     }
@@ -140,20 +191,22 @@ impl Line {
         self.words[1].store(self.words[1].load(Relaxed) - (1 << OVERFLOW_SHIFT), Release);
     }
 
-    /// The places with this tag, a bit for each; with 0, the empty ones.
+    /// The places with this tag; with 0, the empty ones.
     ///
     /// Whoever finds a tag finds the slot that was stored before it, or a later one.
     #[inline(always)]
-    fn places(&self, tag: u8) -> u32 {
-        let all = (1 << PLACES) - 1;
+    fn places(&self, tag: u8) -> Places {
         #[cfg(all(target_arch = "x86_64", not(miri)))]
         {
             use std::arch::x86_64::{__m128i, _mm_cmpeq_epi8, _mm_movemask_epi8, _mm_set1_epi8};
             let words: __m128i;
             // SAFETY: 1. It loads the 16 bytes of `words`, which are aligned to that, and does nothing else. 2. Others may
             // store to them meanwhile, by atomic operations only. The processor makes of the instruction what two atomic
-            // loads with Acquire are on x86-64: aligned eight bytes are loaded at once, and no later load overtakes it. Nor
-            // does the compiler move one before it, since it must take it for one that writes memory.
+            // loads with Acquire are on x86-64: each aligned half of eight bytes is loaded at once, and no later load
+            // overtakes it. (That of the halves is what all x86-64 processors do. In writing Intel and AMD have it, and for
+            // all 16 bytes, only for those with AVX.) In which order the halves are loaded does not matter: a place's tag
+            // is in one of them, and the overflow is loaded again, later, by `is_passed`. Nor does the compiler move a load
+            // before it, since it must take it for one that writes memory.
             // 3. SSE2 is there on every x86-64 processor.
             let equal = unsafe {
                 std::arch::asm!(
@@ -164,12 +217,12 @@ impl Line {
                 );
                 _mm_movemask_epi8(_mm_cmpeq_epi8(words, _mm_set1_epi8(tag.cast_signed())))
             };
-            equal as u32 & all
+            Places::new(equal as u32)
         }
         #[cfg(not(all(target_arch = "x86_64", not(miri))))]
         {
             let words = [self.words[0].load(Acquire), self.words[1].load(Acquire)];
-            (equal_bytes(words[0], tag) | equal_bytes(words[1], tag) << 8) & all
+            Places::new(equal_bytes(words[0], tag) | equal_bytes(words[1], tag) << 8)
         }
     }
 
@@ -182,27 +235,16 @@ impl Line {
         self.words[1].load(Acquire) >> OVERFLOW_SHIFT != 0
     }
 
-    /// The lowest of the `places`, which are not none and from [`places`](Self::places), and its slot.
-    #[inline]
-    fn next_place(&self, places: &mut u32) -> (usize, u32) {
-        let place = places.trailing_zeros() as usize;
-        *places &= *places - 1;
-        (place, self.slot(place))
-    }
-
-    /// The slot of a place that is one of [`places`](Self::places).
+    /// The number in a place, to be loaded with Acquire by readers.
     #[inline(always)]
-    fn slot(&self, place: usize) -> u32 {
-        debug_assert!(place < PLACES);
-        // SAFETY: `places` has no bits from `PLACES` on.
-        unsafe { self.slots.get_unchecked(place) }.load(Acquire)
+    fn slot(&self, Place(place): Place) -> &AtomicU32 {
+        // SAFETY: a `Place` is less than `PLACES`.
+        unsafe { self.slots.get_unchecked(place) }
     }
 
     /// The slots of the places that are taken.
     fn taken(&self) -> impl Iterator<Item = u32> {
-        let empty = self.places(0);
-        let is_taken = move |place: &usize| empty & 1 << place == 0;
-        (0..PLACES).filter(is_taken).map(|place| self.slots[place].load(Relaxed))
+        Places::new(u32::MAX).but(self.places(0)).map(|place| self.slot(place).load(Relaxed))
     }
 }
 
@@ -233,13 +275,8 @@ impl Root {
     fn new(lines: usize) -> Self {
         let lines = lines.max(2);
         debug_assert!(lines.is_power_of_two());
-        let layout = Self::layout(lines);
-        // Zeroed by the allocator, which for large tables takes fresh pages: no pause to clear them.
-        // SAFETY: the layout is not empty, there being at least one line.
-        let memory = unsafe { alloc_zeroed(layout) }.cast::<Line>();
-        if memory.is_null() {
-            handle_alloc_error(layout);
-        }
+        // No pause to clear a large one: see there.
+        let memory = zeroed::allocate(Self::layout(lines)).cast::<Line>().as_ptr();
         Self(memory.map_addr(|address| address | (64 - lines.ilog2() as usize)))
     }
 
@@ -291,8 +328,9 @@ impl Root {
 
 impl Drop for OldTable {
     fn drop(&mut self) {
+        let first = NonNull::new(self.0.first()).expect("a root is not null");
         // SAFETY: allocated by `Root::new` with this layout; whoever made the `OldTable` gave it up.
-        unsafe { dealloc(self.0.first().cast(), Root::layout(self.0.len())) };
+        unsafe { zeroed::free(first.cast(), Root::layout(self.0.len())) };
     }
 }
 
@@ -312,12 +350,10 @@ impl<'a> Lines<'a> {
     }
 
     /// What `matches` makes of the first slot, of those with the hash's tag on its path, of which it makes something.
-    fn search<R>(self, hash: u64, mut matches: impl FnMut(&'a Line, usize, u32) -> Option<R>) -> Option<R> {
+    fn search<R>(self, hash: u64, mut matches: impl FnMut(&'a Line, Place, u32) -> Option<R>) -> Option<R> {
         for line in self.path(self.home(hash)) {
-            let mut places = line.places(tag(hash));
-            while places != 0 {
-                let (place, slot) = line.next_place(&mut places);
-                let found = matches(line, place, slot);
+            for place in line.places(tag(hash)) {
+                let found = matches(line, place, line.slot(place).load(Acquire));
                 if found.is_some() {
                     return found;
                 }
@@ -330,15 +366,14 @@ impl<'a> Lines<'a> {
     }
 
     /// Where `slot` stands.
-    fn find(self, hash: u64, slot: u32) -> Option<(&'a Line, usize)> {
+    fn find(self, hash: u64, slot: u32) -> Option<(&'a Line, Place)> {
         self.search(hash, |line, place, other| (other == slot).then_some((line, place)))
     }
 
     fn insert(self, hash: u64, slot: u32) {
         for line in self.path(self.home(hash)) {
-            let empty = line.places(0);
-            if empty != 0 {
-                return line.fill(empty.trailing_zeros() as usize, tag(hash), slot);
+            if let Some(place) = line.places(0).first() {
+                return line.fill(place, tag(hash), slot);
             }
             line.pass();
         }
@@ -390,13 +425,14 @@ impl Index {
         let root = Root(self.quick.load(Acquire));
         // SAFETY: as in `find`; or `NOWHERE`, which lives for ever.
         let line = unsafe { root.home_line(hash) };
+        // Not `for`: most looks end with the first place, and need not drop it.
         let mut places = line.places(tag(hash));
-        while places != 0 {
-            let found = matches(line.slot(places.trailing_zeros() as usize))?;
+        while let Some(place) = places.first() {
+            let found = matches(line.slot(place).load(Acquire))?;
             if found.is_some() {
                 return Ok(found);
             }
-            places &= places - 1;
+            places.drop_first();
         }
         // Moved away while we looked? As in `find`.
         if line.is_passed() || self.quick.load(Acquire) != root.0 { Err(Unsure) } else { Ok(None) }
@@ -470,11 +506,12 @@ impl Index {
     ) -> Option<R> {
         if let Some(line) = self.home_line(books, hash) {
             let mut places = line.places(tag(hash));
-            while places != 0 {
-                let found = matches(line.next_place(&mut places).1);
+            while let Some(place) = places.first() {
+                let found = matches(line.slot(place).load(Acquire));
                 if found.is_some() {
                     return found;
                 }
+                places.drop_first();
             }
             if !line.is_passed() {
                 return None;
@@ -495,13 +532,13 @@ impl Index {
         slot: u32,
         hash_of: impl Fn(u32) -> u64,
     ) -> bool {
-        if let Some(line) = self.home_line(books, hash) {
-            let empty = line.places(0);
-            if empty != 0 && books.len < books.limit {
-                line.fill(empty.trailing_zeros() as usize, tag(hash), slot);
-                books.len += 1;
-                return false;
-            }
+        if let Some(line) = self.home_line(books, hash)
+            && let Some(place) = line.places(0).first()
+            && books.len < books.limit
+        {
+            line.fill(place, tag(hash), slot);
+            books.len += 1;
+            return false;
         }
         self.insert_anywhere(books, hash, slot, hash_of)
     }
@@ -531,7 +568,7 @@ impl Index {
         let (moving, current) = self.tables(books);
         let found = moving.and_then(|table| table.find(hash, old));
         if let Some((line, place)) = found.or_else(|| current.find(hash, old)) {
-            line.slots[place].store(new, Release);
+            line.slot(place).store(new, Release);
         }
     }
 
@@ -540,13 +577,13 @@ impl Index {
     pub(super) fn remove(&self, books: &mut IndexBooks, hash: u64, slot: u32) {
         if let Some(line) = self.home_line(books, hash) {
             let mut places = line.places(tag(hash));
-            while places != 0 {
-                let (place, other) = line.next_place(&mut places);
-                if other == slot {
+            while let Some(place) = places.first() {
+                if line.slot(place).load(Acquire) == slot {
                     line.clear(place);
                     books.len -= 1;
                     return;
                 }
+                places.drop_first();
             }
         }
         self.remove_anywhere(books, hash, slot);

@@ -29,7 +29,8 @@
 //!    existed when it was sealed are gone. A guard made later cannot find the number.
 //!
 //! How many slots wait is bounded by [`Waiting`]: when they are too many, the operation that noticed presses for news of
-//! the readers. Only a reader that stays under its guard keeps more waiting.
+//! the readers. Only a reader that stays under its guard keeps more waiting; and a sandbox that forbids `membarrier` once
+//! it has been used (`reclaim`): from then on no batch is ever spent.
 
 #![allow(unsafe_code)]
 
@@ -37,6 +38,7 @@ mod cells;
 mod index;
 mod reclaim;
 mod writer;
+mod zeroed;
 
 pub(crate) use cells::Cells;
 #[cfg(test)]
@@ -48,14 +50,16 @@ pub(crate) use writer::{Departures, Due, Live, Sizing, Spent, Unlinked, Writer};
 use crate::removal::RemovalCause;
 use cells::Cell;
 use std::alloc::Layout;
+use std::cell::UnsafeCell;
 use std::marker::PhantomData;
 use writer::Store;
 
 /// Entries with keys `K` and values `V`; `X` is what else the lock guards.
 pub(crate) struct Table<K, V, X> {
     store: Store<X>,
-    /// It drops entries, and gives references to them to any thread.
-    _entries: PhantomData<(K, V)>,
+    /// It drops entries, gives references to them to any thread, and takes in new ones through `&self`: so it must not be
+    /// one of any other types.
+    _entries: PhantomData<UnsafeCell<(K, V)>>,
 }
 
 /// An entry found under a guard.
@@ -153,24 +157,38 @@ impl<K, V, X> Table<K, V, X> {
     }
 
     /// Adds an entry whose key is not in the table.
+    ///
+    /// It is asked for when there is a place for it, so that it is not dropped here, under the lock, if there is none.
+    /// `entry` must not panic: that would lose the place.
     #[inline(always)]
-    pub(crate) fn publish(&self, writer: &mut Writer<'_, X>, hash: u64, entry: (K, V)) -> u32 {
+    pub(crate) fn publish(
+        &self,
+        writer: &mut Writer<'_, X>,
+        hash: u64,
+        entry: impl FnOnce() -> (K, V),
+    ) -> u32 {
         self.store.check(writer.store.id());
         let slot = writer.take();
         // SAFETY: just taken; and as in `cell`.
-        unsafe { self.store.cells.fill(slot, hash, entry) };
+        unsafe { self.store.cells.fill(slot, hash, entry()) };
         writer.enlist(hash, slot);
         slot
     }
 
-    /// Puts a new entry in the place of the live `old`. The mark and the pin go with the place.
-    pub(crate) fn replace(&self, writer: &mut Writer<'_, X>, old: u32, entry: (K, V)) -> (u32, Unlinked) {
+    /// Puts a new entry in the place of the live `old`. The mark and the pin go with the place. For `entry` see
+    /// [`publish`](Self::publish).
+    pub(crate) fn replace(
+        &self,
+        writer: &mut Writer<'_, X>,
+        old: u32,
+        entry: impl FnOnce() -> (K, V),
+    ) -> (u32, Unlinked) {
         self.store.check(writer.store.id());
         let before = writer.header(old);
         assert!(before.is_live(), "slot {old} has no entry");
         let slot = writer.take();
         // SAFETY: as in `publish`.
-        unsafe { self.store.cells.fill(slot, before.hash(), entry) };
+        unsafe { self.store.cells.fill(slot, before.hash(), entry()) };
         let header = writer.header(slot);
         header.set_mark(before.mark());
         header.set_pinned(before.is_pinned());
@@ -187,7 +205,7 @@ impl<K, V, X> Table<K, V, X> {
         slot: u32,
     ) -> Option<Found<'g, K, V>> {
         self.store.check(writer.store.id());
-        // For what `Found` promises: the slot is in the index while the guard exists.
+        // For what `Found` promises: what is live now is retired later than now, so its batch waits for the guard.
         writer.live(slot).map(|_| Found { slot, cell: self.cell(slot) })
     }
 
@@ -205,7 +223,8 @@ impl<K, V, X> Table<K, V, X> {
     pub(crate) fn drop_spent(&self, spent: &mut Spent) {
         self.store.check(spent.store);
         // SAFETY: as in `cell`. A `Spent` is made by `Writer::spent` only, from batches whose readers have gone: 3. at the
-        // top of this module.
+        // top of this module. What is live is in the index, but for the time between `fill` and `enlist`. Should a panic
+        // there leave it so, then readers can have it from `found` only, whose guards the batch has waited for, too.
         unsafe { self.store.cells.drop_entries::<K, V>(&mut spent.chain) };
     }
 }

@@ -102,7 +102,8 @@ static RECORDS: AtomicPtr<CachePadded<Record>> = AtomicPtr::new(ptr::null_mut())
 static NO_RECORD: Record = Record::new(CLOSED);
 
 thread_local! {
-    /// This thread's record. Has no destructor, so that it can be used in those of others.
+    /// This thread's record. Has no destructor, so that it can be used in those of others; but where the system's own
+    /// locals of threads are used even what has none goes away some time when the thread ends, thus `try_with`.
     static RECORD: Cell<&'static Record> = const { Cell::new(&NO_RECORD) };
     static LEASE: Lease = const { Lease(Cell::new(None)) };
 }
@@ -112,7 +113,7 @@ struct Lease(Cell<Option<&'static Record>>);
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        RECORD.set(&NO_RECORD);
+        let _ = RECORD.try_with(|record| record.set(&NO_RECORD));
         // A guard that stands in another of the thread's locals outlives the lease: its record is nobody else's, ever.
         if let Some(record) = self.0.get().filter(|record| record.guards.load(Relaxed) == 0) {
             record.taken.store(false, Release);
@@ -137,11 +138,16 @@ enum Kind {
     Fleeting,
 }
 
+#[inline(always)]
+fn own_record() -> &'static Record {
+    RECORD.try_with(Cell::get).unwrap_or(&NO_RECORD)
+}
+
 /// Announces a reader, where that is simple: if it is the thread's only one of this kind, the thread has had others, and the
 /// kernel helps.
 #[inline(always)]
 pub(crate) fn try_pin() -> Option<Guard> {
-    let record = RECORD.get();
+    let record = own_record();
     if record.quick_epoch.load(Relaxed) != IDLE {
         return None;
     }
@@ -152,7 +158,7 @@ pub(crate) fn try_pin() -> Option<Guard> {
 
 /// Announces a reader.
 pub(crate) fn pin() -> Guard {
-    let (record, kind) = match RECORD.get() {
+    let (record, kind) = match own_record() {
         record if ptr::eq(record, &NO_RECORD) => join(),
         record => (record, Kind::Counted),
     };
@@ -206,11 +212,14 @@ impl Guard {
 #[cold]
 fn join() -> (&'static Record, Kind) {
     let record = Record::acquire();
-    if LEASE.try_with(|lease| lease.0.set(Some(record))).is_ok() {
-        RECORD.set(record);
-        return (record, Kind::Counted);
-    }
-    (record, Kind::Fleeting)
+    let keep = |own: &Cell<_>| {
+        LEASE.try_with(|lease| {
+            lease.0.set(Some(record));
+            own.set(record);
+        })
+    };
+    let is_kept = matches!(RECORD.try_with(keep), Ok(Ok(())));
+    (record, if is_kept { Kind::Counted } else { Kind::Fleeting })
 }
 
 impl Record {
@@ -287,7 +296,8 @@ fn find_passed(_pressing: &MutexGuard<'_, ()>) {
     }
 }
 
-/// Says whether it could be done.
+/// Says whether it could be done. If the kernel has promised it and refuses now, nothing ever passes again: the light
+/// barriers of guards that live already cannot be made full ones.
 fn heavy_barrier() -> bool {
     fence(SeqCst);
     !kernel_helps() || kernel::barrier()

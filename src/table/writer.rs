@@ -3,6 +3,7 @@
 use super::cells::{CellBooks, Cells, Chain, Header};
 use super::index::{Index, IndexBooks};
 use super::reclaim::{Ticket, press};
+use crate::parts::lists::MAX_SLOTS;
 use crate::removal::RemovalCause;
 use crossbeam_utils::CachePadded;
 use parking_lot::{Mutex, MutexGuard};
@@ -19,7 +20,8 @@ pub(crate) struct Sizing {
     pub(crate) expected: usize,
 }
 
-/// The index is made for at most so many entries before there are any: 16 MiB.
+/// The index is made for at most so many entries before there are any: 16 MiB of addresses, and of memory what is written
+/// to.
 const MOST_RESERVED: usize = 1 << 21;
 
 /// A table as far as the types of its entries do not matter.
@@ -257,10 +259,14 @@ impl<'a, X> Writer<'a, X> {
         self.store.cells.given(&self.books.cells)
     }
 
-    /// Slots for which to have places: all that are expected, if that is known, else up to twice those given out.
+    /// Slots for which to have places: those of the first block, if it is known how many there will be, and from there on
+    /// up to twice those given out, so that who keeps the places in one array copies it once for each doubling.
     pub(crate) fn foreseen(&self) -> usize {
-        let room = self.store.cells.room(&self.books.cells);
-        if self.store.expected_slots > 0 { room } else { self.given().next_power_of_two().clamp(64, room) }
+        let (cells, expected) = (&self.store.cells, self.store.expected_slots);
+        let room = cells.room(&self.books.cells);
+        let (least, most) =
+            if expected > 0 { (cells.first_room(), room.max(expected)) } else { (1 << 6, MAX_SLOTS) };
+        self.given().next_power_of_two().clamp(least, most)
     }
 
     /// Takes a live entry out.
