@@ -31,7 +31,9 @@
 //! main. Later, room comes from removals; then who has come back goes to main and all others to the window.
 //!
 //! All shares are by weight, and the clock counts misses. One heavy key against several light victims must have come back sooner
-//! than each of them has been idle. Nothing else is done for the sake of weights.
+//! than each of them has been idle. A read of a light entry is worth more lives, by as much as the mean entry is heavier: what
+//! it costs to keep is less. That is 0.6 to 2.2 points of objects for 0.1 of bytes at most, with lognormal sizes over twelve
+//! traces. Weighing the LIRS test by size as well is another 0.1 to 0.9 of objects, but takes up to 0.5 of bytes.
 //!
 //! A slot costs 8 bytes of links, 4 for time and lives and 8 of ghost. A miss looks at one of the ghost's buckets, and at the
 //! headers of the entries that leave and that grow old.
@@ -191,6 +193,15 @@ impl S3Lirs {
         self.now.wrapping_sub(self.stamps[slot.index()] & !MOST_LIVES)
     }
 
+    /// One life, and more for an entry of which several weigh as much as others do.
+    #[inline]
+    fn lives_per_read(&self, weight: u64) -> u32 {
+        let total = self.weights[WINDOW] + self.weights[MAIN];
+        let all_like_it = weight.max(1).saturating_mul(self.len() as u64);
+        // Where all weigh the same there is nothing to divide.
+        if all_like_it >= total { 1 } else { (total / all_like_it).clamp(1, u64::from(MOST_LIVES)) as u32 }
+    }
+
     /// Takes the mark of an entry: its reads since the last time.
     #[inline]
     fn take_mark(slot: Slot, entries: Entries<'_>) -> u8 {
@@ -271,7 +282,8 @@ impl S3Lirs {
             let slot = Slot::new(self.queues.front(MAIN)?);
             let reads = Self::take_mark(slot, entries);
             let stamp = self.stamps[slot.index()];
-            let lives = ((stamp & MOST_LIVES) + u32::from(reads)).min(MOST_LIVES);
+            let gained = u32::from(reads) * self.lives_per_read(entries.weight(slot));
+            let lives = ((stamp & MOST_LIVES) + gained).min(MOST_LIVES);
             if lives == 0 {
                 return Some(slot);
             }
@@ -536,6 +548,11 @@ mod tests {
         fn window_weight(&self) -> u64 {
             self.weigh_all(&self.window())
         }
+        /// The weight of all and their number.
+        fn total(&self) -> (u64, u64) {
+            let all = [self.window(), self.main.clone()].concat();
+            (self.weigh_all(&all), all.len() as u64)
+        }
         fn window_target(&self) -> u64 {
             ((self.capacity as f64 * self.share) as u64).max(1)
         }
@@ -588,7 +605,9 @@ mod tests {
             for _ in 0..MOST_STEPS {
                 let key = *self.main.first()?;
                 let Known { hits, lives, weight, .. } = self.known[&key];
-                let lives = (lives + hits).min(7);
+                let (total, count) = self.total();
+                let worth = (total / (count * weight.max(1))).clamp(1, 7);
+                let lives = (lives + hits * worth as u8).min(7);
                 if lives == 0 {
                     return Some(key);
                 }
@@ -632,9 +651,9 @@ mod tests {
             }
         }
         fn widen(&mut self, distance: u64, weight: u64) {
-            let all = [self.window(), self.main.clone()].concat();
-            let mean = self.weigh_all(&all) as f64 / all.len().max(1) as f64;
-            let (distance, near) = (distance as f64 * mean, (self.capacity as f64 * NEAR_SHARE).max(1.0));
+            let (total, count) = self.total();
+            let distance = distance as f64 * total as f64 / count.max(1) as f64;
+            let near = (self.capacity as f64 * NEAR_SHARE).max(1.0);
             let part = if distance <= near { 1.0 } else { near / distance };
             self.share += WINDOW_GAIN * weight as f64 / near * part * part;
             self.share = self.share.min(1.0);
