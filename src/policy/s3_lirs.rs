@@ -33,7 +33,7 @@
 //! All shares are by weight, and the clock counts misses. One heavy key against several light victims must have come back sooner
 //! than each of them has been idle. A read of a light entry is worth more lives, by as much as the mean entry is heavier: what
 //! it costs to keep is less. That is 0.6 to 2.2 points of objects for 0.1 of bytes at most, with lognormal sizes over twelve
-//! traces. Weighing the LIRS test by size as well is another 0.1 to 0.9 of objects, but takes up to 0.5 of bytes.
+//! traces. Weighing the LIRS test by size as well is up to 0.9 more of objects, but takes up to 0.5 of bytes.
 //!
 //! A slot costs 8 bytes of links, 4 for time and lives and 8 of ghost. A miss looks at one of the ghost's buckets, and at the
 //! headers of the entries that leave and that grow old.
