@@ -104,6 +104,9 @@ where
     /// Entries for which the index has room from the start. It grows as needed, a few entries with each insert, so this
     /// rarely matters. It is for the index only: for the other pause of a cache that grows see
     /// [Costs](crate#costs), and [`max_entries`](Self::max_entries), which avoids it.
+    ///
+    /// With a [`weigher`](Self::weigher) and no `max_entries` it does matter where a few thousand entries fill the cache: it
+    /// then tells how many [`segments`](Self::segments) they are enough for.
     pub fn initial_capacity(mut self, entries: usize) -> Self {
         self.initial_capacity = entries;
         self
@@ -241,7 +244,10 @@ where
     }
 
     fn segment_count(&self) -> Result<usize, BuildError> {
-        let entries = self.entries().unwrap_or(u64::MAX);
+        // Weights do not tell how many entries there will be; who expects so many says so.
+        let expected =
+            (self.weigher.is_some() && self.initial_capacity > 0).then_some(self.initial_capacity as u64);
+        let entries = self.entries().or(expected).unwrap_or(u64::MAX);
         if let Some(given) = self.segments {
             return match given {
                 1..=MOST_SEGMENTS => Ok(given.next_power_of_two()),
@@ -278,5 +284,22 @@ impl<K, V> fmt::Debug for Builder<K, V> {
             .field("max_entries", &self.max_entries)
             .field("policy", &self.policy)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn few_entries_are_not_spread_over_segments() {
+        let count = |builder: Builder<u64, u64>| builder.segment_count().unwrap();
+        let weighed = || Cache::builder().max_capacity(1 << 40).weigher(|_, &weight| weight);
+        assert!(count(weighed()) >= 8);
+        assert_eq!(count(weighed().initial_capacity(1_000)), 1);
+        assert_eq!(count(weighed().max_entries(1_000)), 1);
+        assert_eq!(count(weighed().initial_capacity(1_000).segments(4)), 4);
+        // Without a weigher the capacity says how many entries there will be.
+        assert!(count(Cache::builder().max_capacity(1 << 40).initial_capacity(1_000)) >= 8);
     }
 }

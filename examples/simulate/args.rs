@@ -30,6 +30,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", default_value = "1")]
     segments: Segments,
 
+    /// How often to try each cache, each time with other hashes: what is shown is the mean.
+    #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u64).range(1..=100))]
+    seeds: u64,
+
     /// Only the first N requests of each trace.
     #[arg(long, value_name = "N")]
     limit: Option<NonZeroUsize>,
@@ -41,6 +45,14 @@ pub(crate) struct Args {
     /// Compare with the peers of this table (columns trace, capacity, opt, peers ..) at its capacities. Without traces, its folder is searched for them.
     #[arg(long, value_name = "TSV", conflicts_with_all = ["capacities", "limit"])]
     pub(crate) field: Option<PathBuf>,
+
+    /// Print that comparison as a Markdown table, with the figures of each peer.
+    #[arg(long, requires = "field")]
+    pub(crate) markdown: bool,
+
+    /// Run all traces one after another in one cache, beside a fresh cache for each.
+    #[arg(long, requires_all = ["traces", "capacities"], conflicts_with_all = ["field", "plot"])]
+    pub(crate) in_turn: bool,
 }
 
 impl Args {
@@ -49,7 +61,7 @@ impl Args {
         if policies.is_empty() {
             policies = POLICIES.iter().map(|name| name.parse().expect("a name of the crate's")).collect();
         }
-        Contest { policies, segments: self.segments }
+        Contest { policies, segments: self.segments, seeds: self.seeds }
     }
 
     pub(crate) fn limit(&self) -> Option<usize> {
@@ -102,12 +114,17 @@ mod tests {
 
     #[test]
     fn nonsense_is_refused() {
-        for args in
-            [&["--policies", "nonesuch"], &["--segments", "0"], &["--limit", "0"], &["--capacities", "-1"]]
-        {
+        for args in [
+            &["--policies", "nonesuch"],
+            &["--segments", "0"],
+            &["--limit", "0"],
+            &["--capacities", "-1"],
+            &["--seeds", "0"],
+        ] {
             assert!(parsed(args).is_err(), "{args:?}");
         }
         assert!(parsed(&["--field", "f", "--limit", "5"]).is_err());
+        assert!(parsed(&["--markdown"]).is_err());
     }
 
     #[test]

@@ -10,6 +10,7 @@ use std::path::Path;
 /// What others reach.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Field {
+    pub(crate) peers: Vec<String>,
     pub(crate) rows: Vec<FieldRow>,
 }
 
@@ -19,6 +20,8 @@ pub(crate) struct FieldRow {
     pub(crate) trace: String,
     pub(crate) capacity: u64,
     pub(crate) optimum: f64,
+    /// In the order of [`Field::peers`].
+    pub(crate) ratios: Vec<f64>,
     pub(crate) best: Peer,
 }
 
@@ -69,10 +72,10 @@ fn parse(mut input: Input) -> Result<Field, Found> {
             Some(peers) => rows.push(row(&cells, peers).map_err(fault)?),
         }
     }
-    if rows.is_empty() {
-        return Err(Found::new(Place::File, "no rows in this table"));
+    match peers {
+        Some(peers) if !rows.is_empty() => Ok(Field { peers, rows }),
+        _ => Err(Found::new(Place::File, "no rows in this table")),
     }
-    Ok(Field { rows })
 }
 
 fn header(cells: &[&str]) -> Result<Vec<String>, String> {
@@ -94,9 +97,9 @@ fn row(cells: &[&str], peers: &[String]) -> Result<FieldRow, String> {
     if ratios.len() != peers.len() {
         return Err(format!("{} columns, the first line has {}", cells.len(), peers.len() + 3));
     }
+    let ratios = ratios.iter().map(|cell| percent(cell)).collect::<Result<Vec<_>, _>>()?;
     let mut best: Option<Peer> = None;
-    for (name, cell) in peers.iter().zip(ratios) {
-        let ratio = percent(cell)?;
+    for (name, &ratio) in peers.iter().zip(&ratios) {
         if best.as_ref().is_none_or(|best| ratio > best.ratio) {
             best = Some(Peer { name: name.clone(), ratio });
         }
@@ -105,6 +108,7 @@ fn row(cells: &[&str], peers: &[String]) -> Result<FieldRow, String> {
         trace: (*trace).to_owned(),
         capacity: capacity.parse().map_err(|error| format!("capacity {capacity:?}: {error}"))?,
         optimum: percent(optimum)?,
+        ratios,
         best: best.expect("the first line named a peer"),
     })
 }
@@ -128,6 +132,7 @@ mod tests {
         let field = parsed(b"trace\tcapacity\topt\ta\tb\nt\t5\t50.00\t1.5\t2.5\r\nt\t9\t60\t3\t2\n").unwrap();
         assert_eq!(field.rows[0].best, Peer { name: "b".to_owned(), ratio: 2.5 });
         assert_eq!(field.rows[1].best, Peer { name: "a".to_owned(), ratio: 3.0 });
+        assert_eq!((&field.peers[1], field.rows[1].ratios[1]), (&"b".to_owned(), 2.0));
         assert_eq!(field.traces(), ["t"]);
         assert_eq!(field.capacities("t"), [5, 9]);
     }

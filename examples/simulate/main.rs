@@ -6,6 +6,8 @@
 //! cargo run --release --example simulate -- traces/ --plot plots/           # all traces in a folder, with plots
 //! cargo run --release --example simulate -- OLTP.lis --policies lru,s3_fifo --capacities 1000,4000
 //! cargo run --release --example simulate -- --field traces/field.tsv        # beside the figures of other caches
+//! cargo run --release --example simulate -- --field traces/field.tsv --markdown --seeds 3 --segments auto --policies s3_lirs
+//! cargo run --release --example simulate -- traces/ --in-turn --capacities 1000   # all traces in one cache
 //! ```
 //!
 //! `--help` tells the rest. Something wrong with an input is reported with its place; the other inputs are run all the
@@ -16,6 +18,7 @@ mod belady;
 mod fault;
 mod field;
 mod input;
+mod markdown;
 mod plot;
 mod random;
 mod replay;
@@ -64,6 +67,15 @@ fn complain(error: &dyn Error) {
     let _ = writeln!(io::stderr(), "simulate: {error}");
 }
 
+/// Draws on stderr, and nothing when that is no terminal.
+fn progress(name: &str, requests: u64) -> Result<ProgressBar, Fatal> {
+    let progress = ProgressBar::new(requests).with_message(name.to_owned());
+    progress.set_style(ProgressStyle::with_template(
+        "{msg:16} [{wide_bar}] {human_pos} of {human_len} requests, {eta} left",
+    )?);
+    Ok(progress)
+}
+
 /// One run of the program.
 struct Session {
     args: Args,
@@ -87,6 +99,7 @@ impl Session {
         match self.args.field.clone() {
             Some(table) => self.run_field(&table),
             None if self.args.traces.is_empty() => self.run_workloads(),
+            None if self.args.in_turn => self.run_in_turn(),
             None => self.run_files(),
         }
     }
@@ -110,6 +123,17 @@ impl Session {
                 self.show(&trace, &capacities)?;
             }
         }
+        Ok(())
+    }
+
+    fn run_in_turn(&mut self) -> Result<(), Fatal> {
+        let files = self.files(&self.args.traces.clone());
+        let traces: Vec<Trace> = files.iter().filter_map(|path| self.read(path)).collect();
+        let capacities = self.args.capacities_or(Vec::new);
+        let progress = progress("in turn", self.contest.work_in_turn(&traces, &capacities))?;
+        let relays = self.contest.run_in_turn(&traces, &capacities, &progress)?;
+        progress.finish_and_clear();
+        report::in_turn(&mut self.out, &traces, &self.contest, &relays)?;
         Ok(())
     }
 
@@ -140,6 +164,10 @@ impl Session {
         if duels.is_empty() {
             return Err(format!("{}: none of its traces could be read", table.display()).into());
         }
+        if self.args.markdown {
+            markdown::field(&mut self.out, &self.contest, &field, &duels)?;
+            return Ok(());
+        }
         report::field(&mut self.out, &self.contest, &duels)?;
         report::optimum(&mut self.out, &field, &duels)?;
         Ok(())
@@ -160,12 +188,7 @@ impl Session {
     }
 
     fn replay(&self, trace: &Trace, capacities: &[u64]) -> Result<Vec<Ratios>, Fatal> {
-        // Draws on stderr, and nothing when that is no terminal.
-        let progress =
-            ProgressBar::new(self.contest.work(trace, capacities)).with_message(trace.name().to_owned());
-        progress.set_style(ProgressStyle::with_template(
-            "{msg:16} [{wide_bar}] {human_pos} of {human_len} requests, {eta} left",
-        )?);
+        let progress = progress(trace.name(), self.contest.work(trace, capacities))?;
         let rows = self.contest.run(trace, capacities, &progress)?;
         progress.finish_and_clear();
         Ok(rows)

@@ -1,6 +1,7 @@
 //! Runs traces through caches: every policy at every capacity, and Belady's optimum beside them.
 
 use crate::belady::{Belady, Future};
+use crate::random::Random;
 use crate::trace::Trace;
 use ahash::RandomState;
 use indicatif::ProgressBar;
@@ -11,6 +12,9 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
+/// A cache that remembers keys alone.
+type SetCache = Cache<u64, (), RandomState>;
+
 /// Requests between two reports to the progress bar: seldom enough to cost nothing.
 const STRIDE: usize = 1 << 16;
 
@@ -19,6 +23,8 @@ const STRIDE: usize = 1 << 16;
 pub(crate) struct Contest {
     pub(crate) policies: Vec<EvictionPolicy>,
     pub(crate) segments: Segments,
+    /// How many times each cache is tried, each time with other hashes.
+    pub(crate) seeds: u64,
 }
 
 /// How many segments the caches have.
@@ -42,27 +48,47 @@ impl FromStr for Segments {
 pub(crate) struct Ratios {
     pub(crate) capacity: u64,
     pub(crate) optimum: f64,
-    /// In the order of [`Contest::policies`].
+    /// In the order of [`Contest::policies`]: the mean over the seeds.
     pub(crate) policies: Vec<f64>,
+    /// The same, with the seed that it does worst with.
+    pub(crate) unlucky: Vec<f64>,
 }
 
 impl Ratios {
+    /// From what each policy reaches with each seed.
+    fn new(capacity: u64, optimum: f64, seeds: &[Vec<f64>]) -> Self {
+        let mean = |ratios: &Vec<f64>| ratios.iter().sum::<f64>() / ratios.len() as f64;
+        let least = |ratios: &Vec<f64>| ratios.iter().copied().fold(f64::INFINITY, f64::min);
+        let (policies, unlucky) = (seeds.iter().map(mean).collect(), seeds.iter().map(least).collect());
+        Self { capacity, optimum, policies, unlucky }
+    }
+
     /// The best policy's.
     pub(crate) fn best(&self) -> f64 {
         self.policies.iter().copied().fold(f64::NEG_INFINITY, f64::max)
     }
 }
 
+/// Hit ratios of several traces, in percent: by policy, and by trace.
+#[derive(Clone, Debug)]
+pub(crate) struct Relay {
+    pub(crate) capacity: u64,
+    /// Each trace in a cache of its own.
+    pub(crate) fresh: Vec<Vec<f64>>,
+    /// All in one cache, one after another.
+    pub(crate) in_turn: Vec<Vec<f64>>,
+}
+
 /// One cache to run the trace through.
 enum Contestant<'a> {
     Optimum,
-    Policy(&'a EvictionPolicy),
+    Policy(&'a EvictionPolicy, u64),
 }
 
 impl Contest {
     /// How many requests [`run`](Self::run) serves in all.
     pub(crate) fn work(&self, trace: &Trace, capacities: &[u64]) -> u64 {
-        (trace.keys().len() * capacities.len() * (1 + self.policies.len())) as u64
+        (trace.keys().len() * capacities.len() * self.width()) as u64
     }
 
     /// Runs the trace at each capacity. As many caches live at once as the machine has cores.
@@ -73,50 +99,100 @@ impl Contest {
         progress: &ProgressBar,
     ) -> Result<Vec<Ratios>, BuildError> {
         let future = Future::new(trace.keys(), trace.distinct());
-        let width = 1 + self.policies.len();
+        let width = self.width();
         let results = parallel(capacities.len() * width, |job| {
             let capacity = capacities[job / width];
             match self.contestant(job % width) {
                 Contestant::Optimum => Ok(optimum(trace, &future, capacity, progress)),
-                Contestant::Policy(policy) => self.read_through(trace, policy, capacity, progress),
+                Contestant::Policy(policy, seed) => {
+                    let cache = self.cache(policy, capacity, seed)?;
+                    Ok(read_through(&cache, trace, 0, progress))
+                }
             }
         });
         let mut results = results.into_iter();
         let row = |&capacity| {
             let optimum = results.next().expect("one for each job")?;
-            let policies = results.by_ref().take(self.policies.len()).collect::<Result<_, _>>()?;
-            Ok(Ratios { capacity, optimum, policies })
+            let seeds = |_| results.by_ref().take(self.seeds as usize).collect::<Result<_, _>>();
+            let seeds = self.policies.iter().map(seeds).collect::<Result<Vec<_>, _>>()?;
+            Ok(Ratios::new(capacity, optimum, &seeds))
         };
         capacities.iter().map(row).collect()
     }
 
-    fn contestant(&self, column: usize) -> Contestant<'_> {
-        column.checked_sub(1).map_or(Contestant::Optimum, |policy| Contestant::Policy(&self.policies[policy]))
+    /// How many requests [`run_in_turn`](Self::run_in_turn) serves in all.
+    pub(crate) fn work_in_turn(&self, traces: &[Trace], capacities: &[u64]) -> u64 {
+        let requests: usize = traces.iter().map(|trace| trace.keys().len()).sum();
+        (2 * requests * capacities.len() * self.policies.len()) as u64 * self.seeds
     }
 
-    fn read_through(
+    /// Runs the traces one after another in one cache, and each in a fresh one. No two of them share a key.
+    pub(crate) fn run_in_turn(
         &self,
-        trace: &Trace,
-        policy: &EvictionPolicy,
-        capacity: u64,
+        traces: &[Trace],
+        capacities: &[u64],
         progress: &ProgressBar,
-    ) -> Result<f64, BuildError> {
+    ) -> Result<Vec<Relay>, BuildError> {
+        let width = self.width() - 1;
+        let results = parallel(capacities.len() * width, |job| {
+            let Contestant::Policy(policy, seed) = self.contestant(1 + job % width) else { unreachable!() };
+            let cache = || self.cache(policy, capacities[job / width], seed);
+            let (used, mut first) = (cache()?, 0);
+            let both = |trace: &Trace| {
+                let start = first;
+                first += trace.distinct() as u64;
+                let fresh = read_through(&cache()?, trace, start, progress);
+                Ok([fresh, read_through(&used, trace, start, progress)])
+            };
+            traces.iter().map(both).collect::<Result<Vec<_>, _>>()
+        });
+        let results = results.into_iter().collect::<Result<Vec<_>, _>>()?;
+        let means = |seeds: &[Vec<[f64; 2]>], side: usize| -> Vec<f64> {
+            let sum = |trace: usize| seeds.iter().map(|ratios| ratios[trace][side]).sum::<f64>();
+            (0..traces.len()).map(|trace| sum(trace) / seeds.len() as f64).collect()
+        };
+        let relay = |(&capacity, results): (&u64, &[Vec<[f64; 2]>])| {
+            let by_policy =
+                |side| results.chunks(self.seeds as usize).map(|seeds| means(seeds, side)).collect();
+            Relay { capacity, fresh: by_policy(0), in_turn: by_policy(1) }
+        };
+        Ok(capacities.iter().zip(results.chunks(width)).map(relay).collect())
+    }
+
+    fn contestant(&self, column: usize) -> Contestant<'_> {
+        let Some(column) = column.checked_sub(1) else { return Contestant::Optimum };
+        let seeds = self.seeds as usize;
+        Contestant::Policy(&self.policies[column / seeds], (column % seeds) as u64)
+    }
+
+    /// How many caches each capacity takes.
+    fn width(&self) -> usize {
+        1 + self.policies.len() * self.seeds as usize
+    }
+
+    fn cache(&self, policy: &EvictionPolicy, capacity: u64, seed: u64) -> Result<SetCache, BuildError> {
         let builder = Cache::<u64, ()>::builder().max_capacity(capacity).eviction_policy(policy.clone());
         let builder = match self.segments {
             Segments::Auto => builder,
             Segments::Exactly(segments) => builder.segments(segments.get()),
         };
-        // Fixed seeds: the filters of some policies depend on the hashes, and two runs should agree.
-        let cache = builder.build_with_hasher(RandomState::with_seeds(1, 2, 3, 4))?;
-        Ok(hit_ratio(trace, progress, |key| {
-            let key = u64::from(key);
-            let hit = cache.get(&key).is_some();
-            if !hit {
-                cache.insert(key, ());
-            }
-            hit
-        }))
+        // Not random: the filters of some policies depend on the hashes, and two runs should agree.
+        let mut random = Random::new(seed);
+        let [a, b, c, d] = std::array::from_fn(|_| random.next());
+        builder.build_with_hasher(RandomState::with_seeds(a, b, c, d))
     }
+}
+
+/// The hit ratio of a trace, its keys counted from `first` on.
+fn read_through(cache: &SetCache, trace: &Trace, first: u64, progress: &ProgressBar) -> f64 {
+    hit_ratio(trace, progress, |key| {
+        let key = first + u64::from(key);
+        let hit = cache.get(&key).is_some();
+        if !hit {
+            cache.insert(key, ());
+        }
+        hit
+    })
 }
 
 fn optimum(trace: &Trace, future: &Future, capacity: u64, progress: &ProgressBar) -> f64 {
@@ -159,7 +235,7 @@ mod tests {
 
     fn contest(policies: &[&str]) -> Contest {
         let policies = policies.iter().map(|name| name.parse().unwrap()).collect();
-        Contest { policies, segments: "1".parse().unwrap() }
+        Contest { policies, segments: "1".parse().unwrap(), seeds: 1 }
     }
 
     #[test]
@@ -180,6 +256,37 @@ mod tests {
                 assert!(ratios.best() <= ratios.optimum, "{}: {ratios:?}", workload.trace.name());
             }
         }
+    }
+
+    #[test]
+    fn only_what_remembers_suffers_from_another_trace_before() {
+        let traces = [Trace::from_keys("loop", (0..100).cycle().take(5_000)), Trace::from_keys("few", 0..10)];
+        let relay =
+            contest(&["lru", "s3_lirs"]).run_in_turn(&traces, &[200], &ProgressBar::hidden()).unwrap();
+        assert_eq!(relay[0].fresh, [[98.0, 0.0], [98.0, 0.0]]);
+        assert_eq!(relay[0].in_turn, relay[0].fresh);
+        let traces = [0, 1].map(|_| Trace::from_keys("loop", (0..100).cycle().take(5_000)));
+        let relay =
+            contest(&["lru", "s3_lirs"]).run_in_turn(&traces, &[100], &ProgressBar::hidden()).unwrap();
+        assert_eq!(relay[0].in_turn[0], [98.0, 98.0]);
+        assert!(relay[0].in_turn[1][1] < relay[0].fresh[1][1], "{relay:?}");
+    }
+
+    #[test]
+    fn each_seed_counts() {
+        let ratios = Ratios::new(1, 9.0, &[vec![1.0, 2.0, 6.0], vec![4.0]]);
+        assert_eq!(ratios.policies, [3.0, 4.0]);
+        assert_eq!(ratios.unlucky, [1.0, 4.0]);
+        let zipf = crate::workload::all().next().unwrap().trace;
+        let run = |seeds| {
+            let contest = Contest { seeds, ..contest(&["lru", "s3_lirs"]) };
+            contest.run(&zipf, &[100], &ProgressBar::hidden()).unwrap().remove(0)
+        };
+        let (one, three) = (run(1), run(3));
+        assert_ne!(three.policies[1], three.unlucky[1]);
+        assert_eq!(one.policies, one.unlucky);
+        // The order of use knows nothing of hashes.
+        assert_eq!(three.policies[0], one.policies[0]);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What the terminal shows.
 
 use crate::field::{Field, FieldRow};
-use crate::replay::{Contest, Ratios};
+use crate::replay::{Contest, Ratios, Relay};
 use crate::trace::Trace;
 use std::io::{self, Write};
 
@@ -25,6 +25,49 @@ pub(crate) fn trace(
     }
     table.write(out)?;
     writeln!(out)
+}
+
+/// What each trace loses when others have been through the cache before it.
+pub(crate) fn in_turn(
+    out: &mut dyn Write,
+    traces: &[Trace],
+    contest: &Contest,
+    relays: &[Relay],
+) -> io::Result<()> {
+    writeln!(
+        out,
+        "Hit ratios in percent in a fresh cache for each trace, and by how many points they are lower"
+    )?;
+    writeln!(out, "in one cache that serves them all, one after another:\n")?;
+    let requests = traces.iter().map(|trace| trace.keys().len() as f64);
+    let alike = traces.iter().map(|_| 1.0);
+    let means = [("mean of the traces", alike.collect()), ("of all requests", requests.collect::<Vec<_>>())];
+    for relay in relays {
+        let mut table = Table::new([format!("{} entries", grouped(relay.capacity))]);
+        table.left = &[0];
+        table.header(contest.policies.iter().flat_map(|policy| [policy.to_string(), "lower by".to_owned()]));
+        let sides = || relay.fresh.iter().zip(&relay.in_turn);
+        for (index, trace) in traces.iter().enumerate() {
+            let cells = sides().flat_map(|(fresh, later)| loss(fresh[index], later[index]));
+            table.rows.push(std::iter::once(trace.name().to_owned()).chain(cells).collect());
+        }
+        for (name, weights) in &means {
+            let cells = sides().flat_map(|(fresh, later)| loss(mean(fresh, weights), mean(later, weights)));
+            table.rows.push(std::iter::once((*name).to_owned()).chain(cells).collect());
+        }
+        table.write(out)?;
+        writeln!(out)?;
+    }
+    Ok(())
+}
+
+fn loss(fresh: f64, later: f64) -> [String; 2] {
+    [format!("{fresh:.2}"), signed(fresh - later)]
+}
+
+fn mean(ratios: &[f64], weights: &[f64]) -> f64 {
+    ratios.iter().zip(weights).map(|(ratio, weight)| ratio * weight).sum::<f64>()
+        / weights.iter().sum::<f64>()
 }
 
 /// A trace's name and size.
@@ -120,7 +163,7 @@ fn figure(ratio: f64) -> String {
 }
 
 /// A distance, with a sign unless it is nothing.
-fn signed(points: f64) -> String {
+pub(crate) fn signed(points: f64) -> String {
     match format!("{points:+.2}").as_str() {
         "+0.00" | "-0.00" => "0.00".to_owned(),
         text => text.to_owned(),
@@ -148,8 +191,8 @@ struct Table {
 }
 
 impl Table {
-    fn new<const N: usize>(header: [&str; N]) -> Self {
-        Self { rows: vec![header.map(str::to_owned).to_vec()], left: &[] }
+    fn new<const N: usize>(header: [impl Into<String>; N]) -> Self {
+        Self { rows: vec![header.map(Into::into).to_vec()], left: &[] }
     }
 
     fn header(&mut self, more: impl IntoIterator<Item = String>) {
@@ -186,7 +229,7 @@ mod tests {
 
     #[test]
     fn all_that_print_as_the_best_are_marked() {
-        let ratios = Ratios { capacity: 1, optimum: 9.0, policies: vec![5.001, 5.003, 4.0] };
+        let ratios = Ratios { capacity: 1, optimum: 9.0, policies: vec![5.001, 5.003, 4.0], unlucky: vec![] };
         assert_eq!(marked(&ratios).collect::<Vec<_>>(), ["5.00*", "5.00*", "4.00 "]);
     }
 
