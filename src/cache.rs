@@ -712,10 +712,9 @@ impl<K, V, S> Inner<K, V, S> {
             if capacity >= before {
                 self.bank.set_capacity(capacity);
                 self.bank.put(capacity - before);
-                self.segments
-                    .iter()
-                    .zip(shares)
-                    .for_each(|(segment, share)| segment.widen(&self.bank, share));
+                for (segment, share) in self.segments.iter().zip(shares) {
+                    left.push(segment.widen(&self.bank, share));
+                }
             } else {
                 let excess = before - capacity;
                 let mut carried = self.bank.carry();

@@ -471,11 +471,11 @@ impl<K, V> Segment<K, V> {
     }
 
     /// Changes the share to `share`, which is more than before, and takes from the spare what that is.
-    pub(crate) fn widen(&self, bank: &Bank, share: u64) {
+    pub(crate) fn widen(&self, bank: &Bank, share: u64) -> Leaving<'_, K, V> {
         let mut write = self.write();
         write.writer.room.share = share;
         write.top_up(bank);
-        self.close(write).settle();
+        self.close(write)
     }
 
     /// Gives up to `wanted` of its budget, evicting what does not fit any more.
