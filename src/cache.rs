@@ -487,8 +487,7 @@ where
     pub(crate) fn store(&self, key: K, value: V, options: InsertOptions, seen: Seen) -> Stored<K> {
         let by_weigher = || self.inner.weigher.as_ref().map_or(1, |weigher| weigher(&key, &value));
         let weight = options.weight.unwrap_or_else(by_weigher);
-        let by_tagger = || self.inner.tagger.as_ref().map_or(Vec::new(), |tagger| tagger(&key, &value));
-        let tags = options.tags.unwrap_or_else(by_tagger);
+        let tags = options.tags.unwrap_or_else(|| self.inner.tags_of(&key, &value));
         let hash = self.inner.hash(&key);
         let mut arrival = Arrival { hash, weight, pin: options.pinned, missing: 0, tags: &tags };
         let mut entry = Some((key, value));
@@ -578,6 +577,12 @@ impl<K, V, S> Inner<K, V, S> {
     {
         let hash = self.hash(key);
         (hash, self.segment(hash))
+    }
+
+    /// The tags that an entry carries where nothing else was said.
+    #[inline]
+    pub(crate) fn tags_of(&self, key: &K, value: &V) -> Vec<Tag> {
+        self.tagger.as_ref().map_or(Vec::new(), |tagger| tagger(key, value))
     }
 
     /// Whether loads are counted.

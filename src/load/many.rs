@@ -4,10 +4,10 @@
 //! then waits for those that others lead. So two calls that want each other's keys never wait for each other.
 
 use super::led::{leading, leading_async};
-use super::{Lead, Place, sure};
+use super::{Joined, Lead, Place, sure};
 use crate::cache::{Cache, InsertOptions};
 use crate::error::LoadError;
-use crate::segment::{Flight, Landing, LoadId, Seen};
+use crate::segment::{Landing, LoadId, Seen};
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, Hash};
 use std::sync::Arc;
@@ -137,9 +137,10 @@ where
                 let loaded = leading(&batch.ids(), || loader(&batch.keys));
                 many.land(batch, loaded)?;
             }
-            while let Some(flight) = many.joined.pop() {
-                let landing = self.wait_for(&flight)?;
-                many.arrive(&flight, landing)?;
+            let deadline = self.deadline();
+            while let Some(joined) = many.joined.pop() {
+                let landing = self.wait_for(&joined, deadline)?;
+                many.arrive(&joined, landing)?;
             }
         }
         Ok(many.found)
@@ -164,9 +165,10 @@ where
                 let loaded = leading_async(&ids, loading).await;
                 many.land(batch, result(loaded))?;
             }
-            while let Some(flight) = many.joined.pop() {
-                let landing = flight.wait.wait(self.deadline()).await;
-                many.arrive(&flight, landing)?;
+            let deadline = self.deadline();
+            while let Some(joined) = many.joined.pop() {
+                let landing = joined.flight.wait.wait(deadline).await;
+                many.arrive(&joined, landing)?;
             }
         }
         Ok(many.found)
@@ -185,7 +187,7 @@ where
     /// Keys that are to board.
     wanted: Vec<K>,
     led: Vec<Lead<'a, K, V, S>>,
-    joined: Vec<Arc<Flight<K, V>>>,
+    joined: Vec<Joined<K, V>>,
 }
 
 impl<'a, K, V, S> Many<'a, K, V, S>
@@ -220,7 +222,7 @@ where
             match self.cache.board(&key, false)? {
                 Place::There(value) => _ = self.found.insert(key, value),
                 Place::Leads(lead) => self.led.push(lead),
-                Place::Joins(flight) => self.joined.push(flight),
+                Place::Joins(joined) => self.joined.push(joined),
             }
         }
         // The first comes out first.
@@ -273,15 +275,16 @@ where
     /// As [`Cache::arrive`]; what has to board again is wanted again.
     fn arrive<E: Send + Sync + 'static>(
         &mut self,
-        flight: &Arc<Flight<K, V>>,
+        joined: &Joined<K, V>,
         landing: Option<&Landing<V>>,
     ) -> Result<(), LoadError<E>> {
         if matches!(landing, Some(Landing::Absent)) {
             return Ok(());
         }
-        match self.cache.arrive(flight, landing) {
-            Some(arrived) => _ = self.found.insert(flight.key().clone(), arrived?),
-            None => self.wanted.push(flight.key().clone()),
+        let key = joined.flight.key().clone();
+        match self.cache.arrive(joined, landing) {
+            Some(arrived) => _ = self.found.insert(key, arrived?),
+            None => self.wanted.push(key),
         }
         Ok(())
     }

@@ -20,6 +20,10 @@
 //! Whoever changes the key or makes it invalid takes the registration out (`segment/loads.rs`), so that who comes later
 //! begins a new flight, and what the old one brings is given to those who wait for it but not kept.
 //!
+//! When a tag is invalidated nobody knows whether what is being loaded will carry it. So the flight stays, and what it
+//! brings is looked at: by the cache, which does not keep it if it does, and by those who joined after the invalidation, who
+//! then board again.
+//!
 //! Threads and tasks differ in how they wait and run their loaders, in nothing else.
 
 mod led;
@@ -29,6 +33,7 @@ use crate::cache::{Cache, InsertOptions, Stored};
 use crate::error::LoadError;
 use crate::segment::{Boarding, Flight, Landing, LoadId, Seen};
 use crate::table::pin;
+use crate::tag::Tag;
 use std::convert::Infallible;
 use std::hash::{BuildHasher, Hash};
 use std::sync::Arc;
@@ -232,9 +237,9 @@ where
             match self.board(&key, refresh)? {
                 Place::There(value) => return Ok(value),
                 Place::Leads(lead) => break lead,
-                Place::Joins(flight) => {
-                    let landing = self.wait_for(&flight)?;
-                    if let Some(arrived) = self.arrive(&flight, landing) {
+                Place::Joins(joined) => {
+                    let landing = self.wait_for(&joined, self.deadline())?;
+                    if let Some(arrived) = self.arrive(&joined, landing) {
                         return arrived;
                     }
                 }
@@ -259,9 +264,9 @@ where
             match self.board(&key, refresh)? {
                 Place::There(value) => return Ok(value),
                 Place::Leads(lead) => break lead,
-                Place::Joins(flight) => {
-                    let landing = flight.wait.wait(self.deadline()).await;
-                    if let Some(arrived) = self.arrive(&flight, landing) {
+                Place::Joins(joined) => {
+                    let landing = joined.flight.wait.wait(self.deadline()).await;
+                    if let Some(arrived) = self.arrive(&joined, landing) {
                         return arrived;
                     }
                 }
@@ -280,9 +285,13 @@ where
     }
 
     /// Blocks until a flight of others has landed; `None` if that takes too long.
-    fn wait_for<'f, E>(&self, flight: &'f Arc<Flight<K, V>>) -> Result<Option<&'f Landing<V>>, LoadError<E>> {
-        let _blocked = led::block_on(flight.id()).ok_or(LoadError::Recursive)?;
-        Ok(flight.wait.block(self.deadline()))
+    fn wait_for<'j, E>(
+        &self,
+        joined: &'j Joined<K, V>,
+        deadline: Option<Instant>,
+    ) -> Result<Option<&'j Landing<V>>, LoadError<E>> {
+        let _blocked = led::block_on(joined.flight.id()).ok_or(LoadError::Recursive)?;
+        Ok(joined.flight.wait.block(deadline))
     }
 
     fn board<E>(&self, key: &K, refresh: bool) -> Result<Place<'_, K, V, S>, LoadError<E>> {
@@ -294,10 +303,10 @@ where
                 segment.touch(&found);
                 Place::There(found.entry().1.clone())
             }
-            Boarding::Joins(flight) if led::is_led_here(flight.id()) => return Err(LoadError::Recursive),
-            Boarding::Joins(flight) => {
+            Boarding::Joins(flight, _) if led::is_led_here(flight.id()) => return Err(LoadError::Recursive),
+            Boarding::Joins(flight, too_old) => {
                 self.inner.count_wait();
-                Place::Joins(flight)
+                Place::Joins(Joined { flight, too_old })
             }
             Boarding::Leads(flight) => Place::Leads(Lead {
                 cache: self,
@@ -313,11 +322,16 @@ where
     /// What the end of another's flight means for one who waited; `None` if it has to board again.
     fn arrive<E: Send + Sync + 'static>(
         &self,
-        flight: &Arc<Flight<K, V>>,
+        Joined { flight, too_old }: &Joined<K, V>,
         landing: Option<&Landing<V>>,
     ) -> Option<Result<V, LoadError<E>>> {
         match landing {
-            Some(Landing::Loaded(value)) => Some(Ok(value.clone())),
+            Some(Landing::Loaded(value)) => {
+                let carries = |tag| too_old.contains(tag);
+                let is_too_old =
+                    !too_old.is_empty() && self.inner.tags_of(flight.key(), value).iter().any(carries);
+                (!is_too_old).then(|| Ok(value.clone()))
+            }
             Some(Landing::Failed(error)) => {
                 Arc::clone(error).downcast().ok().map(|error| Err(LoadError::Failed(error)))
             }
@@ -344,8 +358,15 @@ where
     S: BuildHasher + 'static,
 {
     There(V),
-    Joins(Arc<Flight<K, V>>),
+    Joins(Joined<K, V>),
     Leads(Lead<'a, K, V, S>),
+}
+
+/// A flight that others lead.
+struct Joined<K, V> {
+    flight: Arc<Flight<K, V>>,
+    /// What carries one of these tags was out of date already when it was joined.
+    too_old: Vec<Tag>,
 }
 
 /// A flight that the owner of this leads. Dropped before it has landed, it lets those who wait go on.

@@ -1,5 +1,6 @@
 //! Wakes tasks at a time, without an executor: one thread for all, there while there is something to wake.
 
+use super::wait::wake;
 use parking_lot::{Condvar, Mutex};
 use std::collections::BTreeMap;
 use std::task::Waker;
@@ -43,14 +44,18 @@ impl Alarm {
         let mut state = TIMER.alarms.lock();
         let is_first = state.alarms.keys().next().is_none_or(|first| self.key < *first);
         let before = state.alarms.insert(self.key, waker);
-        if !state.runs {
-            // Where there are no more threads to be had this alarm does not ring, and the next one tries again.
+        if state.runs {
+            if is_first {
+                TIMER.changed.notify_one();
+            }
+        } else {
             state.runs = thread::Builder::new().name("larder timer".to_owned()).spawn(run).is_ok();
-        } else if is_first {
-            TIMER.changed.notify_one();
         }
+        // Without a thread the task has to look at the time itself.
+        let asks_again = if state.runs { None } else { state.alarms.remove(&self.key) };
         drop(state);
         drop(before);
+        asks_again.into_iter().for_each(wake);
     }
 }
 
@@ -66,9 +71,9 @@ fn run() {
     while let Some((&key, _)) = state.alarms.first_key_value() {
         if key.0 <= Instant::now() {
             let waker = state.alarms.remove(&key);
-            // A waker is a stranger's code: no lock meanwhile, and what it panics with ends nobody's alarm.
+            // A waker is a stranger's code: no lock meanwhile.
             drop(state);
-            _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| waker.map(Waker::wake)));
+            waker.into_iter().for_each(wake);
             state = TIMER.alarms.lock();
         } else {
             TIMER.changed.wait_until(&mut state, key.0);

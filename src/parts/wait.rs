@@ -5,6 +5,7 @@
 use super::timer;
 use parking_lot::Mutex;
 use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
@@ -13,13 +14,28 @@ use std::time::Instant;
 /// Room for a `T` to come.
 pub(crate) struct Wait<T> {
     landed: OnceLock<T>,
-    /// Who waits: by ticket, so that a waiter that gives up can be forgotten.
-    wakers: Mutex<Vec<Option<Waker>>>,
+    wakers: Mutex<Wakers>,
+}
+
+/// Who waits: by ticket, so that a waiter that gives up can be forgotten.
+#[derive(Default)]
+struct Wakers {
+    by_ticket: Vec<Option<Waker>>,
+    /// Tickets of those who gave up, for those who come: what is slow to land may see many come and go.
+    free: Vec<usize>,
+}
+
+/// Wakes a task. A waker is a stranger's code: what it panics with keeps nobody else asleep.
+pub(super) fn wake(waker: Waker) {
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| waker.wake())) {
+        // Its own `Drop` could panic.
+        std::mem::forget(payload);
+    }
 }
 
 impl<T> Wait<T> {
     pub(crate) fn new() -> Self {
-        Self { landed: OnceLock::new(), wakers: Mutex::new(Vec::new()) }
+        Self { landed: OnceLock::new(), wakers: Mutex::default() }
     }
 
     /// Here it is. Only the first counts.
@@ -27,7 +43,7 @@ impl<T> Wait<T> {
         // First the value: whoever registers after the wakers are taken sees it. See `poll`.
         if self.landed.set(value).is_ok() {
             let wakers = std::mem::take(&mut *self.wakers.lock());
-            wakers.into_iter().flatten().for_each(Waker::wake);
+            wakers.by_ticket.into_iter().flatten().for_each(wake);
         }
     }
 
@@ -94,10 +110,12 @@ impl<'a, T> Waiter<'a, T> {
             return Poll::Ready(value);
         }
         let ticket = *self.ticket.get_or_insert_with(|| {
-            wakers.push(None);
-            wakers.len() - 1
+            wakers.free.pop().unwrap_or_else(|| {
+                wakers.by_ticket.push(None);
+                wakers.by_ticket.len() - 1
+            })
         });
-        let before = wakers[ticket].replace(waker);
+        let before = wakers.by_ticket[ticket].replace(waker);
         drop(wakers);
         drop(before);
         Poll::Pending
@@ -106,7 +124,14 @@ impl<'a, T> Waiter<'a, T> {
 
 impl<T> Drop for Waiter<'_, T> {
     fn drop(&mut self) {
-        let waker = self.ticket.and_then(|ticket| self.wait.wakers.lock().get_mut(ticket)?.take());
+        let Some(ticket) = self.ticket else { return };
+        let mut wakers = self.wait.wakers.lock();
+        // Not there any more, if it has landed.
+        let waker = wakers.by_ticket.get_mut(ticket).and_then(Option::take);
+        if waker.is_some() {
+            wakers.free.push(ticket);
+        }
+        drop(wakers);
         drop(waker);
     }
 }
@@ -174,6 +199,42 @@ mod tests {
         drop(wakers);
         drop(task);
         assert!(counts.iter().all(|count| Arc::strong_count(count) == 1), "a waker was kept");
+    }
+
+    /// What lands is woken for all, whatever a stranger's waker does, and the leader hears nothing of it.
+    #[test]
+    fn a_waker_that_panics_keeps_nobody_asleep() {
+        struct Panics;
+        impl Wake for Panics {
+            fn wake(self: Arc<Self>) {
+                std::panic::resume_unwind(Box::new("on purpose"));
+            }
+        }
+        let wait = Wait::new();
+        let count = Arc::new(Count(AtomicUsize::new(0)));
+        let wakers = [Waker::from(Arc::new(Panics)), Waker::from(Arc::clone(&count))];
+        let mut tasks = [Box::pin(wait.wait(None)), Box::pin(wait.wait(None))];
+        for (task, waker) in tasks.iter_mut().zip(&wakers) {
+            assert!(task.as_mut().poll(&mut Context::from_waker(waker)).is_pending());
+        }
+        wait.land(());
+        assert_eq!(count.0.load(SeqCst), 1);
+    }
+
+    /// The memory for waiters goes with their number at a time, not with how many have come and gone.
+    #[test]
+    fn those_who_gave_up_leave_their_places() {
+        let wait = Wait::<()>::new();
+        let mut context = Context::from_waker(Waker::noop());
+        let mut stays = Box::pin(wait.wait(None));
+        for _ in 0..100 {
+            let mut tasks = [Box::pin(wait.wait(None)), Box::pin(wait.wait(None))];
+            for task in &mut tasks {
+                assert!(task.as_mut().poll(&mut context).is_pending());
+            }
+            assert!(stays.as_mut().poll(&mut context).is_pending());
+        }
+        assert_eq!(wait.wakers.lock().by_ticket.len(), 3);
     }
 
     #[test]

@@ -4,6 +4,7 @@ use super::Segment;
 use super::loads::AnyFlight;
 use crate::parts::wait::Wait;
 use crate::table::{Found, Guard};
+use crate::tag::Tag;
 use std::any::Any;
 use std::sync::Arc;
 
@@ -27,7 +28,8 @@ pub(crate) enum Landing<V> {
 /// What somebody meets who wants a key.
 pub(crate) enum Boarding<'g, K, V> {
     There(Found<'g, K, V>),
-    Joins(Arc<Flight<K, V>>),
+    /// With the tags that were invalidated since the flight began.
+    Joins(Arc<Flight<K, V>>, Vec<Tag>),
     /// Nobody is loading it: the one who asks does it now.
     Leads(Arc<Flight<K, V>>),
 }
@@ -68,9 +70,10 @@ impl<K: Eq + Send + Sync + 'static, V: Send + Sync + 'static> Segment<K, V> {
             flight.downcast_ref::<Flight<K, V>>().is_some_and(|flight| flight.key == *key)
         };
         let loads = &mut writer.extras().loads;
-        if let Some(flight) = loads.find(hash, is_it) {
+        if let Some((flight, tags)) = loads.find(hash, is_it) {
             let flight = Arc::clone(flight).downcast::<Flight<K, V>>();
-            return Boarding::Joins(flight.unwrap_or_else(|_| unreachable!("`is_it` has seen its type")));
+            let flight = flight.unwrap_or_else(|_| unreachable!("`is_it` has seen its type"));
+            return Boarding::Joins(flight, tags);
         }
         let any: AnyFlight = fresh.clone();
         loads.register(hash, any);

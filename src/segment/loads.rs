@@ -31,6 +31,8 @@ pub(crate) struct Loads {
     events: VecDeque<Event>,
     /// How many events came before those.
     forgotten: u64,
+    /// How many came up to the last invalidation of a tag that is forgotten.
+    tags_forgotten: u64,
 }
 
 struct Load {
@@ -75,9 +77,20 @@ impl Loads {
         first.into_iter().flat_map(|load| std::iter::once(load).chain(&load.others))
     }
 
-    /// The flight of this hash that `is_it`.
-    pub(super) fn find(&self, hash: u64, is_it: impl Fn(&AnyFlight) -> bool) -> Option<&AnyFlight> {
-        self.loads_of(hash).map(|load| &load.flight).find(|flight| is_it(flight))
+    /// The flight of this hash that `is_it`, and the tags that were invalidated since it began: what carries one of them is
+    /// too old for who comes now. None if those are not known.
+    pub(super) fn find(
+        &self,
+        hash: u64,
+        is_it: impl Fn(&AnyFlight) -> bool,
+    ) -> Option<(&AnyFlight, Vec<Tag>)> {
+        let load =
+            self.loads_of(hash).find(|load| load.since >= self.tags_forgotten && is_it(&load.flight))?;
+        let tags = self.since(load.since).filter_map(|event| match event {
+            Event::Invalidated(tag) => Some(tag),
+            Event::Changed(_) => None,
+        });
+        Some((&load.flight, tags.collect()))
     }
 
     pub(super) fn register(&mut self, hash: u64, flight: AnyFlight) {
@@ -93,24 +106,26 @@ impl Loads {
         match id {
             LoadId::Of(id) => {
                 self.loads_of(hash).find(|load| id_of(&load.flight) == id).is_some_and(|load| {
-                    tags.is_empty() || self.is_none_since(load.since, |event| is_one_of(event, tags))
+                    let mut since = self.since(load.since);
+                    tags.is_empty()
+                        || load.since >= self.tags_forgotten && !since.any(|event| is_one_of(event, tags))
                 })
             }
             LoadId::Open(id) => self.open.iter().find(|load| load.id == id).is_some_and(|load| {
                 let changed = Event::Changed(policy_hash(hash));
-                self.is_none_since(load.since, |event| event == changed || is_one_of(event, tags))
+                let mut since = self.since(load.since);
+                load.since >= self.forgotten && !since.any(|event| event == changed || is_one_of(event, tags))
             }),
         }
     }
 
-    fn now(&self) -> u64 {
-        self.forgotten + self.events.len() as u64
+    /// The events since some moment, as far as they are remembered.
+    fn since(&self, moment: u64) -> impl Iterator<Item = Event> {
+        self.events.iter().copied().skip(moment.saturating_sub(self.forgotten) as usize)
     }
 
-    /// Whether it is sure that there was no such event.
-    fn is_none_since(&self, since: u64, is_such: impl Fn(Event) -> bool) -> bool {
-        since >= self.forgotten
-            && !self.events.iter().skip((since - self.forgotten) as usize).any(|&event| is_such(event))
+    fn now(&self) -> u64 {
+        self.forgotten + self.events.len() as u64
     }
 
     fn note(&mut self, event: Event) {
@@ -121,6 +136,10 @@ impl Loads {
     }
 
     fn forget(&mut self, events: usize) {
+        let is_tag = |event: &Event| matches!(event, Event::Invalidated(_));
+        if let Some(last) = self.events.iter().take(events).rposition(is_tag) {
+            self.tags_forgotten = self.forgotten + last as u64 + 1;
+        }
         self.events.drain(..events);
         self.forgotten += events as u64;
     }
@@ -205,6 +224,6 @@ impl Hasher for AsIs {
 
     fn write_u64(&mut self, hash: u64) {
         // The highest bits, which a map wants to differ, too, are 0.
-        self.0 = hash.rotate_left(32) | hash;
+        self.0 = hash.rotate_left(32) ^ hash;
     }
 }
