@@ -589,3 +589,33 @@ fn futures_are_small() {
     let many = size_of_sent(cache.get_all_or_load_async([1], |_| async { [(1, 1)] }));
     assert!(one <= 512 && many <= 640, "{one} and {many} bytes");
 }
+
+/// What else of its user's runs during a load may ask for the key, too: it is told, rather than kept waiting.
+#[test]
+fn weighers_iterators_and_later_batches_are_part_of_the_load() {
+    use std::sync::OnceLock;
+    static CACHE: OnceLock<Cache<u64, u64>> = OnceLock::new();
+    let is_told = |key| {
+        matches!(
+            CACHE.get().unwrap().try_get_or_load::<()>(key, |_| unreachable!()),
+            Err(LoadError::Recursive)
+        )
+    };
+    let weigher = move |&key: &u64, _: &u64| {
+        assert!(is_told(key));
+        1
+    };
+    let cache = Cache::builder().max_capacity(100).max_batch(1).weigher(weigher).build().unwrap();
+    let cache = CACHE.get_or_init(|| cache);
+    assert_eq!(cache.get_or_load(1, |_| 7), 7);
+    let found = cache.get_all_or_load([2, 3], |keys: &[u64]| {
+        let key = keys[0];
+        // The third is led by this call, and its turn comes after the second's.
+        assert!(key == 3 || is_told(3));
+        std::iter::from_fn(move || {
+            assert!(is_told(key));
+            None
+        })
+    });
+    assert!(found.is_empty());
+}

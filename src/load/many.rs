@@ -134,7 +134,7 @@ where
         let mut many = Many::new(self, keys);
         while many.board()? {
             while let Some(batch) = many.next_batch() {
-                let loaded = leading(&batch.ids(), || loader(&batch.keys));
+                let loaded = leading(&many.ids(&batch), || loader(&batch.keys).map(collected));
                 many.land(batch, loaded)?;
             }
             let deadline = self.deadline();
@@ -160,10 +160,11 @@ where
         let mut many = Many::new(self, keys);
         while many.board()? {
             while let Some(batch) = many.next_batch() {
-                let ids = batch.ids();
+                let ids = many.ids(&batch);
                 let loading = Box::pin(leading(&ids, || loader(batch.keys.clone())));
                 let loaded = leading_async(&ids, loading).await;
-                many.land(batch, result(loaded))?;
+                let loaded = leading(&ids, || result(loaded).map(collected));
+                many.land(batch, loaded)?;
             }
             let deadline = self.deadline();
             while let Some(joined) = many.joined.pop() {
@@ -242,12 +243,17 @@ where
         Some(Batch { keys, led, others: Others::new(self.cache), started })
     }
 
+    /// The flights that a loader must not wait for while it loads this batch: those whose turn is yet to come, too.
+    fn ids(&self, batch: &Batch<'a, K, V, S>) -> Vec<usize> {
+        batch.led.iter().chain(&self.led).map(|lead| lead.flight.id()).collect()
+    }
+
     /// What the loader gave goes where it belongs.
-    fn land<I, E>(&mut self, batch: Batch<'a, K, V, S>, loaded: Result<I, E>) -> Result<(), LoadError<E>>
-    where
-        I: IntoIterator<Item = (K, V)>,
-        E: Send + Sync + 'static,
-    {
+    fn land<E: Send + Sync + 'static>(
+        &mut self,
+        batch: Batch<'a, K, V, S>,
+        loaded: Result<Vec<(K, V)>, E>,
+    ) -> Result<(), LoadError<E>> {
         let Batch { led, others, started, .. } = batch;
         if let Some(started) = started {
             self.cache.inner.count_load(loaded.is_ok(), started.elapsed());
@@ -303,15 +309,9 @@ where
     started: Option<Instant>,
 }
 
-impl<K, V, S> Batch<'_, K, V, S>
-where
-    K: Hash + Eq + Clone + Send + Sync + 'static,
-    V: Clone + Send + Sync + 'static,
-    S: BuildHasher + 'static,
-{
-    fn ids(&self) -> Vec<usize> {
-        self.led.iter().map(|lead| lead.flight.id()).collect()
-    }
+/// An iterator may do the loader's work only now: it belongs to the load.
+fn collected<T>(values: impl IntoIterator<Item = T>) -> Vec<T> {
+    values.into_iter().collect()
 }
 
 /// Keys that a loader brings without having been asked for them. As long as this lives all segments note which keys are

@@ -407,7 +407,10 @@ where
         // From here on a panic, of the weigher or the listener, does not keep those who wait from the value.
         self.landing = Landing::Loaded(value);
         let seen = Seen::Loading(LoadId::Of(self.flight.id()));
-        let stored = self.cache.store(self.flight.key().clone(), kept, InsertOptions::new(), seen);
+        // Led still, since the weigher and the listener may ask for keys, too.
+        let stored = led::leading(&[self.flight.id()], || {
+            self.cache.store(self.flight.key().clone(), kept, InsertOptions::new(), seen)
+        });
         // To write the key takes its registration out. What is not written may be registered still: if it is for its tags.
         self.is_registered = matches!(stored, Stored::Changed(_));
         self.end();
