@@ -6,21 +6,21 @@ use std::future::poll_fn;
 use std::pin::Pin;
 
 thread_local! {
-    /// The flights whose loaders run in this thread now, or are polled in it; the innermost last.
-    static LED: RefCell<Vec<usize>> = const { RefCell::new(Vec::new()) };
+    /// The numbers of the flights whose loaders run in this thread now, or are polled in it; the innermost last.
+    static LED: RefCell<Vec<u64>> = const { RefCell::new(Vec::new()) };
 }
 
 /// (who, whom): flights whose thread is blocked until another flight lands. Each has but one thread, and so stands here once
 /// at most; and there are no rings, since who would close one does not get in.
-static BLOCKED: Mutex<Vec<(usize, usize)>> = Mutex::new(Vec::new());
+static BLOCKED: Mutex<Vec<(u64, u64)>> = Mutex::new(Vec::new());
 
 /// Whether the loader of this flight is what runs here.
-pub(super) fn is_led_here(flight: usize) -> bool {
+pub(super) fn is_led_here(flight: u64) -> bool {
     LED.try_with(|led| led.borrow().contains(&flight)).unwrap_or(false)
 }
 
 /// Runs a loader for these flights.
-pub(super) fn leading<T>(flights: &[usize], load: impl FnOnce() -> T) -> T {
+pub(super) fn leading<T>(flights: &[u64], load: impl FnOnce() -> T) -> T {
     /// Takes them off again.
     struct Led(usize);
     impl Drop for Led {
@@ -39,15 +39,15 @@ pub(super) fn leading<T>(flights: &[usize], load: impl FnOnce() -> T) -> T {
 }
 
 /// Runs a loader's future for these flights.
-pub(super) async fn leading_async<T>(flights: &[usize], mut loading: Pin<Box<impl Future<Output = T>>>) -> T {
+pub(super) async fn leading_async<T>(flights: &[u64], mut loading: Pin<Box<impl Future<Output = T>>>) -> T {
     poll_fn(|context| leading(flights, || loading.as_mut().poll(context))).await
 }
 
 /// As long as it lives, this thread is blocked.
-pub(super) struct Blocked(Vec<usize>);
+pub(super) struct Blocked(Vec<u64>);
 
 /// Lets this thread block until a flight lands; `None` if that waits for one of this thread's own.
-pub(super) fn block_on(flight: usize) -> Option<Blocked> {
+pub(super) fn block_on(flight: u64) -> Option<Blocked> {
     let led = LED.try_with(|led| led.borrow().clone()).unwrap_or_default();
     // Next to always: no loader runs here, so nobody waits for this thread.
     if !led.is_empty() {

@@ -134,8 +134,9 @@ where
         let mut many = Many::new(self, keys);
         while many.board()? {
             while let Some(batch) = many.next_batch() {
-                let loaded = leading(&many.ids(&batch), || loader(&batch.keys).map(collected));
-                many.land(batch, loaded)?;
+                let ids = many.ids(&batch);
+                let loaded = leading(&ids, || loader(&batch.keys).map(collected));
+                leading(&ids, || many.land(batch, loaded))?;
             }
             let deadline = self.deadline();
             while let Some(joined) = many.joined.pop() {
@@ -164,7 +165,7 @@ where
                 let loading = Box::pin(leading(&ids, || loader(batch.keys.clone())));
                 let loaded = leading_async(&ids, loading).await;
                 let loaded = leading(&ids, || result(loaded).map(collected));
-                many.land(batch, loaded)?;
+                leading(&ids, || many.land(batch, loaded))?;
             }
             let deadline = self.deadline();
             while let Some(joined) = many.joined.pop() {
@@ -244,8 +245,8 @@ where
     }
 
     /// The flights that a loader must not wait for while it loads this batch: those whose turn is yet to come, too.
-    fn ids(&self, batch: &Batch<'a, K, V, S>) -> Vec<usize> {
-        batch.led.iter().chain(&self.led).map(|lead| lead.flight.id()).collect()
+    fn ids(&self, batch: &Batch<'a, K, V, S>) -> Vec<u64> {
+        batch.led.iter().chain(&self.led).map(|lead| lead.flight.number).collect()
     }
 
     /// What the loader gave goes where it belongs.
@@ -254,7 +255,7 @@ where
         batch: Batch<'a, K, V, S>,
         loaded: Result<Vec<(K, V)>, E>,
     ) -> Result<(), LoadError<E>> {
-        let Batch { led, others, started, .. } = batch;
+        let Batch { keys, mut led, others, started } = batch;
         if let Some(started) = started {
             self.cache.inner.count_load(loaded.is_ok(), started.elapsed());
         }
@@ -266,15 +267,24 @@ where
                 return Err(LoadError::Failed(error));
             }
         };
-        let mut led: HashMap<K, Lead<'a, K, V, S>> =
-            led.into_iter().map(|lead| (lead.flight.key().clone(), lead)).collect();
+        // All are ready to land before the first does, which may panic.
+        let places: HashMap<&K, usize> = keys.iter().zip(0..).collect();
+        led.iter_mut().for_each(|lead| lead.landing = Landing::Absent);
+        let mut unasked = Vec::new();
         for (key, value) in values {
-            match led.remove(&key) {
-                Some(lead) => _ = self.found.insert(key, lead.land_value(value)),
-                None => others.land(key, value),
+            match places.get(&key).map(|&place| &mut led[place].landing) {
+                Some(landing @ Landing::Absent) => *landing = Landing::Loaded(value),
+                // Of several values the first counts.
+                Some(_) => {}
+                None => unasked.push((key, value)),
             }
         }
-        led.into_values().for_each(Lead::land_nothing);
+        for (key, lead) in keys.into_iter().zip(led) {
+            if matches!(lead.landing, Landing::Loaded(_)) {
+                self.found.insert(key, lead.land_value());
+            }
+        }
+        unasked.into_iter().for_each(|(key, value)| others.land(key, value));
         Ok(())
     }
 

@@ -245,7 +245,7 @@ where
                 }
             }
         };
-        let loaded = led::leading(&[lead.flight.id()], || loader(&key));
+        let loaded = led::leading(&[lead.flight.number], || loader(&key));
         lead.land(loaded)
     }
 
@@ -272,7 +272,7 @@ where
                 }
             }
         };
-        let led = [lead.flight.id()];
+        let led = [lead.flight.number];
         // Boxed, so that the future of a load, which most often is one of a hit, is not several times as large as the loader's.
         let loading = Box::pin(led::leading(&led, || loader(&key)));
         let loaded = led::leading_async(&led, loading).await;
@@ -290,7 +290,7 @@ where
         joined: &'j Joined<K, V>,
         deadline: Option<Instant>,
     ) -> Result<Option<&'j Landing<V>>, LoadError<E>> {
-        let _blocked = led::block_on(joined.flight.id()).ok_or(LoadError::Recursive)?;
+        let _blocked = led::block_on(joined.flight.number).ok_or(LoadError::Recursive)?;
         Ok(joined.flight.wait.block(deadline))
     }
 
@@ -303,7 +303,9 @@ where
                 segment.touch(&found);
                 Place::There(found.entry().1.clone())
             }
-            Boarding::Joins(flight, _) if led::is_led_here(flight.id()) => return Err(LoadError::Recursive),
+            Boarding::Joins(flight, _) if led::is_led_here(flight.number) => {
+                return Err(LoadError::Recursive);
+            }
             Boarding::Joins(flight, too_old) => {
                 self.inner.count_wait();
                 Place::Joins(Joined { flight, too_old })
@@ -392,25 +394,28 @@ where
     S: BuildHasher + 'static,
 {
     /// What the loader gave goes where it belongs.
-    fn land<E: Send + Sync + 'static>(self, loaded: Result<V, E>) -> Result<V, LoadError<E>> {
+    fn land<E: Send + Sync + 'static>(mut self, loaded: Result<V, E>) -> Result<V, LoadError<E>> {
         if let Some(started) = self.started {
             self.cache.inner.count_load(loaded.is_ok(), started.elapsed());
         }
         match loaded {
-            Ok(value) => Ok(self.land_value(value)),
+            Ok(value) => {
+                self.landing = Landing::Loaded(value);
+                Ok(self.land_value())
+            }
             Err(error) => Err(self.land_error(Arc::new(error))),
         }
     }
 
-    fn land_value(mut self, value: V) -> V {
-        let kept = value.clone();
-        // From here on a panic, of the weigher or the listener, does not keep those who wait from the value.
-        self.landing = Landing::Loaded(value);
+    /// The value that is to land goes into the cache, if it may be kept, and to all who wait. A panic, of its `Clone`, the
+    /// weigher or the listener, does not keep them from it.
+    fn land_value(mut self) -> V {
+        let Landing::Loaded(value) = &self.landing else { unreachable!("nothing was loaded") };
+        let (key, kept) = (self.flight.key().clone(), value.clone());
         let seen = Seen::Loading(LoadId::Of(self.flight.id()));
         // Led still, since the weigher and the listener may ask for keys, too.
-        let stored = led::leading(&[self.flight.id()], || {
-            self.cache.store(self.flight.key().clone(), kept, InsertOptions::new(), seen)
-        });
+        let store = || self.cache.store(key, kept, InsertOptions::new(), seen);
+        let stored = led::leading(&[self.flight.number], store);
         // To write the key takes its registration out. What is not written may be registered still: if it is for its tags.
         self.is_registered = matches!(stored, Stored::Changed(_));
         self.end();
@@ -422,7 +427,7 @@ where
             (Some(Landing::Loaded(value)), _) => value.clone(),
             (_, landing) => match std::mem::replace(landing, Landing::Abandoned) {
                 Landing::Loaded(value) => value,
-                _ => unreachable!("it was set above"),
+                _ => unreachable!("it was loaded"),
             },
         }
     }
@@ -430,11 +435,6 @@ where
     fn land_error<E: Send + Sync + 'static>(mut self, error: Arc<E>) -> LoadError<E> {
         self.landing = Landing::Failed(error.clone());
         LoadError::Failed(error)
-    }
-
-    /// The loader gave nothing for this key.
-    fn land_nothing(mut self) {
-        self.landing = Landing::Absent;
     }
 
     /// From now on nobody joins.

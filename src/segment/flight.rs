@@ -7,12 +7,18 @@ use crate::table::{Found, Guard};
 use crate::tag::Tag;
 use std::any::Any;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
 
 /// A load of a key, for those who wait for it.
 pub(crate) struct Flight<K, V> {
     key: K,
+    /// No other flight of the process has it, now or later.
+    pub(crate) number: u64,
     pub(crate) wait: Wait<Landing<V>>,
 }
+
+static FLIGHTS: AtomicU64 = AtomicU64::new(0);
 
 /// How a flight ended.
 pub(crate) enum Landing<V> {
@@ -57,7 +63,8 @@ impl<K: Eq + Send + Sync + 'static, V: Send + Sync + 'static> Segment<K, V> {
         key: K,
         refresh: bool,
     ) -> Boarding<'g, K, V> {
-        let fresh = Arc::new(Flight { key, wait: Wait::new() });
+        let number = FLIGHTS.fetch_add(1, Relaxed);
+        let fresh = Arc::new(Flight { key, number, wait: Wait::new() });
         let key = &fresh.key;
         let mut writer = self.table.lock();
         if !refresh
