@@ -11,32 +11,27 @@
 
 mod common;
 
+use common::bars::{Bar, print_bars, ratios};
 use common::grouped;
-use common::keys::{Generator, Popularity, window};
+use common::keys::{Popularity, range_of, window};
+use common::plan::Plan;
 use common::rounds::{median, quantile, round};
 use common::subjects::{Frozen, Larder, Moka, QuickCache, Reads, Writes};
-use larder::EvictionPolicy;
 use std::collections::BTreeMap;
 use std::time::Instant;
 
 const USAGE: &str = "versus [--quick] [--only PART] [--policy NAME] [--threads 1,2,4] [--rounds N]
 PART is a part of: hits, read-through, inserts, latency";
 
-/// Keys in each thread's sequence.
-const DRAWS: usize = 1 << 21;
-
 fn main() {
     let started = Instant::now();
-    let plan = Plan::from_arguments().unwrap_or_else(|complaint| {
-        eprintln!("{complaint}\n{USAGE}");
-        std::process::exit(2);
-    });
+    let plan = Plan::from_arguments(&[1, 2], USAGE);
     println!(
         "larder's policy: {}; {} rounds of {} operations a thread{}\n",
         plan.policy,
         plan.rounds,
         grouped(plan.timed as u64),
-        if plan.quick { " (a smoke run: its figures say nothing)" } else { "" },
+        plan.caveat(),
     );
     let mut rows = Vec::new();
     if plan.wants("hits") {
@@ -62,67 +57,12 @@ fn main() {
     println!("took {} s", started.elapsed().as_secs());
 }
 
-/// What to run.
-struct Plan {
-    quick: bool,
-    only: String,
-    policy: EvictionPolicy,
-    threads: Vec<usize>,
-    rounds: usize,
-    /// Operations of each thread in a round before the clock starts: other subjects have emptied the caches.
-    warm: usize,
-    timed: usize,
-}
-
-impl Plan {
-    fn from_arguments() -> Result<Self, String> {
-        let mut arguments = std::env::args().skip(1);
-        let (mut benched, mut quick, mut rounds) = (false, false, None);
-        let (mut only, mut policy, mut threads) = (String::new(), EvictionPolicy::default(), vec![1, 2]);
-        while let Some(argument) = arguments.next() {
-            let mut value = || arguments.next().ok_or_else(|| format!("{argument} wants a value"));
-            match argument.as_str() {
-                "--bench" => benched = true,
-                "--quick" | "--test" => quick = true,
-                "--only" => only = value()?,
-                "--policy" => policy = value()?.parse().map_err(|error| format!("{error}"))?,
-                "--threads" => threads = numbers(&value()?)?,
-                "--rounds" => rounds = Some(numbers(&value()?)?[0]),
-                _ => return Err(format!("unknown argument {argument:?}")),
-            }
-        }
-        // As criterion does it: `cargo test --all-targets` runs benches, too, but has no time.
-        quick |= !benched;
-        let (usual_rounds, warm, timed) = if quick { (3, 20_000, 50_000) } else { (15, 100_000, 250_000) };
-        Ok(Self { quick, only, policy, threads, rounds: rounds.unwrap_or(usual_rounds), warm, timed })
-    }
-
-    fn wants(&self, part: &str) -> bool {
-        part.contains(&self.only)
-    }
-
-    fn larder(&self, capacity: usize) -> Box<dyn Writes> {
-        Box::new(Larder::new(capacity, self.policy.clone()))
-    }
-
-    fn caches(&self, capacity: usize) -> Vec<Box<dyn Writes>> {
-        vec![self.larder(capacity), Box::new(QuickCache::new(capacity)), Box::new(Moka::new(capacity))]
-    }
-
-    fn most_threads(&self) -> usize {
-        self.threads.iter().copied().max().unwrap_or(1)
-    }
-
-    /// A sequence for each thread.
-    fn draws(&self, popularity: Popularity, keys: u32) -> Vec<Vec<u32>> {
-        let generator = Generator::new(popularity, keys);
-        (0..self.most_threads()).map(|thread| generator.draw(DRAWS, 1 + thread as u64)).collect()
-    }
-}
-
-fn numbers(list: &str) -> Result<Vec<usize>, String> {
-    let number = |text: &str| text.parse().ok().filter(|&number| number > 0);
-    list.split(',').map(|text| number(text).ok_or_else(|| format!("{text:?} is no number above 0"))).collect()
+fn caches(plan: &Plan, capacity: usize) -> Vec<Box<dyn Writes>> {
+    vec![
+        Box::new(Larder::new(capacity, plan.policy.clone())),
+        Box::new(QuickCache::new(capacity)),
+        Box::new(Moka::new(capacity)),
+    ]
 }
 
 /// One kind of work with one number of threads.
@@ -152,10 +92,6 @@ impl Row {
             _ => Vec::new(),
         }
     }
-}
-
-fn ratios(above: &[f64], below: &[f64]) -> Vec<f64> {
-    above.iter().zip(below).map(|(above, below)| above / below).collect()
 }
 
 /// Measures all subjects with each number of threads, in turns.
@@ -204,7 +140,7 @@ fn hits(plan: &Plan, popularity: Popularity, keys: u32) -> Vec<Row> {
     let title = format!("hits, {} over {} resident keys", popularity.name(), grouped(keys.into()));
     eprintln!("{title} ...");
     let mut subjects: Vec<Box<dyn Reads>> = Vec::new();
-    for cache in plan.caches(2 * keys as usize) {
+    for cache in caches(plan, 2 * keys as usize) {
         cache.fill(0..keys.into());
         subjects.push(cache);
     }
@@ -228,7 +164,7 @@ fn read_through(plan: &Plan) -> Vec<Row> {
     let (keys, capacity) = (1_000_000, 100_000);
     let title = "read-through, Zipf 0.99, 1,000,000 keys, capacity 100,000";
     eprintln!("{title} ...");
-    let (subjects, draws) = (plan.caches(capacity), plan.draws(Popularity::Zipf, keys));
+    let (subjects, draws) = (caches(plan, capacity), plan.draws(Popularity::Zipf, keys));
     for subject in &subjects {
         subject.read_through(&draws[0]);
     }
@@ -241,7 +177,7 @@ fn inserts(plan: &Plan) -> Vec<Row> {
     let capacity = 100_000;
     let title = "inserts of fresh keys, capacity 100,000";
     eprintln!("{title} ...");
-    let subjects = plan.caches(capacity);
+    let subjects = caches(plan, capacity);
     for subject in &subjects {
         subject.fill(range_of(plan.most_threads(), 0, 2 * capacity));
     }
@@ -249,12 +185,6 @@ fn inserts(plan: &Plan) -> Vec<Row> {
         subject.fill(range_of(thread, position, operations));
         0
     })
-}
-
-/// Keys that no other thread has.
-fn range_of(thread: usize, position: usize, operations: usize) -> std::ops::Range<u64> {
-    let start = (thread as u64) << 40 | position as u64;
-    start..start + operations as u64
 }
 
 fn print_rows(rows: &[Row]) {
@@ -284,13 +214,6 @@ fn print_rows(rows: &[Row]) {
     println!();
 }
 
-/// Something that larder has to keep to: round by round, what was measured.
-struct Bar {
-    what: String,
-    allowed: f64,
-    measured: Vec<f64>,
-}
-
 fn throughput_bars(rows: &[Row]) -> Vec<Bar> {
     let row =
         |work: &str, threads| rows.iter().find(|row| row.work.starts_with(work) && row.threads == threads);
@@ -316,19 +239,6 @@ fn throughput_bars(rows: &[Row]) -> Vec<Bar> {
         bars.push(Bar { what, allowed: 1.15, measured });
     }
     bars
-}
-
-fn print_bars(bars: &[Bar]) {
-    if bars.is_empty() {
-        return;
-    }
-    println!("| bar | at most | measured (quartiles of the rounds) | met? |\n| --- | --- | --- | --- |");
-    for Bar { what, allowed, measured } in bars {
-        let [low, middle, high] = [0.25, 0.5, 0.75].map(|part| quantile(measured, part));
-        let met = if middle <= *allowed { "yes" } else { "**no**" };
-        println!("| {what} | {allowed} | {middle:.2} ({low:.2}..{high:.2}) | {met} |");
-    }
-    println!();
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -375,7 +285,7 @@ fn latency(plan: &Plan) -> Vec<Tail> {
                 Work::Growing => (most, 0, most / tail.threads),
                 Work::Evicting => (100_000, 200_000, each),
             };
-            let mut subjects = plan.caches(capacity);
+            let mut subjects = caches(plan, capacity);
             subjects.rotate_left(turn % 3);
             for subject in subjects {
                 let nanos = time_inserts(&*subject, tail.threads, filled, each);

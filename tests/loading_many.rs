@@ -410,7 +410,8 @@ fn a_call_for_many_fails() {
     assert_eq!(cache.get_all_or_load([11, 12], |keys| valued(keys.iter().copied())).len(), 2);
     // Half-way through the answer.
     let half = |keys: &[u64]| {
-        keys.to_vec().into_iter().map(|key| if key == 22 { panic!("on purpose") } else { (key, 0) })
+        let keys = keys.to_vec();
+        keys.into_iter().map(|key| if key == 22 { panic!("on purpose") } else { (key, 0) })
     };
     assert!(panics(|| cache.get_all_or_load([21, 22], half)));
     assert_eq!(cache.get_all_or_load([21, 22], |keys| valued(keys.iter().copied())).len(), 2);

@@ -96,3 +96,9 @@ pub(crate) fn window(draws: &[u32], position: usize, len: usize) -> &[u32] {
     let start = position % (draws.len() - len);
     &draws[start..start + len]
 }
+
+/// Keys that no other thread has.
+pub(crate) fn range_of(thread: usize, position: usize, operations: usize) -> std::ops::Range<u64> {
+    let start = (thread as u64) << 40 | position as u64;
+    start..start + operations as u64
+}

@@ -3,7 +3,10 @@
 // Every bench is a crate of its own and uses a part of this.
 #![allow(dead_code)]
 
+pub(crate) mod bars;
 pub(crate) mod keys;
+pub(crate) mod loaders;
+pub(crate) mod plan;
 pub(crate) mod rounds;
 pub(crate) mod subjects;
 

@@ -8,7 +8,7 @@ use std::hint::black_box;
 use std::ops::Range;
 use std::time::Instant;
 
-type Hasher = ahash::RandomState;
+pub(super) type Hasher = ahash::RandomState;
 
 /// Something to look keys up in.
 pub(crate) trait Lookup: Send + Sync {
@@ -96,7 +96,7 @@ impl<T: Cache<Value = u64>> Writes for T {
 }
 
 pub(crate) struct Larder<V> {
-    cache: larder::Cache<u64, V>,
+    pub(super) cache: larder::Cache<u64, V>,
     name: String,
 }
 
@@ -137,7 +137,7 @@ impl<V: Clone + Send + Sync + 'static> Cache for Larder<V> {
     }
 }
 
-pub(crate) struct QuickCache<V>(quick_cache::sync::Cache<u64, V, UnitWeighter, Hasher>);
+pub(crate) struct QuickCache<V>(pub(super) quick_cache::sync::Cache<u64, V, UnitWeighter, Hasher>);
 
 impl<V: Clone + Send + Sync + 'static> QuickCache<V> {
     pub(crate) fn new(capacity: usize) -> Self {
@@ -166,7 +166,7 @@ impl<V: Clone + Send + Sync + 'static> Cache for QuickCache<V> {
     }
 }
 
-pub(crate) struct Moka<V: Send + Sync + 'static>(moka::sync::Cache<u64, V, Hasher>);
+pub(crate) struct Moka<V: Send + Sync + 'static>(pub(super) moka::sync::Cache<u64, V, Hasher>);
 
 impl<V: Clone + Send + Sync + 'static> Moka<V> {
     pub(crate) fn new(capacity: usize) -> Self {
