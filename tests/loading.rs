@@ -210,17 +210,19 @@ fn threads_and_tasks_wait_for_each_other() {
     // And the other way round.
     thread::scope(|scope| {
         let (sender, value) = mpsc::channel();
+        let (begins, begun) = mpsc::channel();
         let cache = &cache;
-        let thread = scope.spawn(move || cache.get_or_load(2, |_| value.recv().unwrap()));
-        while cache.stats().miss_count() < 4 {
-            thread::yield_now();
-        }
-        let mut task = Box::pin(cache.get_or_load_async(2, |_| async { 9 }));
-        // It joins, or leads if the thread has not boarded yet.
-        let early = poll(&mut task);
+        let thread = scope.spawn(move || {
+            cache.get_or_load(2, |_| {
+                begins.send(()).unwrap();
+                value.recv().unwrap()
+            })
+        });
+        begun.recv().unwrap();
+        let mut task = Box::pin(cache.get_or_load_async(2, |_| async { unreachable!("it is being loaded") }));
+        assert!(poll(&mut task).is_pending());
         sender.send(8).unwrap();
-        let got = if let Poll::Ready(value) = early { value } else { block_on(task) };
-        assert_eq!(thread.join().unwrap(), got);
+        assert_eq!((thread.join().unwrap(), block_on(task)), (8, 8));
     });
 }
 
