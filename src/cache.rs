@@ -534,14 +534,14 @@ where
         Q: Hash + Equivalent<K> + ?Sized,
     {
         // Before the entry is looked for: what a load has brought until now is found, and nothing comes of it any more.
-        self.inner.void_loads(self.inner.hash(key));
+        let (hash, segment) = self.inner.locate(key);
+        self.inner.void_loads(hash);
         let guard = pin();
-        while let Some(found) = self.find(&guard, key) {
+        while let Some(found) = segment.find(&guard, hash, |other| key.equivalent(other)) {
             let (current, value) = found.entry();
             if !goes(current, value) {
                 return false;
             }
-            let segment = self.inner.segment(self.inner.hash(key));
             if let Some(leaving) = segment.remove(&self.inner.bank, found.slot()) {
                 drop(guard);
                 leaving.settle();
@@ -618,22 +618,14 @@ impl<K, V, S> Inner<K, V, S> {
     }
 
     /// The key of this hash is out of date, whether it is there or not.
-    pub(crate) fn void_loads(&self, hash: u64)
-    where
-        K: Eq + Send + Sync + 'static,
-        V: Send + Sync + 'static,
-    {
+    pub(crate) fn void_loads(&self, hash: u64) {
         if self.voids() {
             self.segment(hash).void_loads(hash);
         }
     }
 
     /// Any key may be out of date.
-    pub(crate) fn void_all_loads(&self)
-    where
-        K: Eq + Send + Sync + 'static,
-        V: Send + Sync + 'static,
-    {
+    pub(crate) fn void_all_loads(&self) {
         if self.voids() {
             self.segments.iter().for_each(Segment::void_all_loads);
         }

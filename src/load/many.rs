@@ -135,8 +135,10 @@ where
         while many.board()? {
             while let Some(batch) = many.next_batch() {
                 let ids = many.ids(&batch);
-                let loaded = leading(&ids, || loader(&batch.keys).map(collected));
-                leading(&ids, || many.land(batch, loaded))?;
+                leading(&ids, || {
+                    let loaded = loader(&batch.keys).map(collected);
+                    many.land(batch, loaded)
+                })?;
             }
             let deadline = self.deadline();
             while let Some(joined) = many.joined.pop() {
@@ -164,8 +166,7 @@ where
                 let ids = many.ids(&batch);
                 let loading = Box::pin(leading(&ids, || loader(batch.keys.clone())));
                 let loaded = leading_async(&ids, loading).await;
-                let loaded = leading(&ids, || result(loaded).map(collected));
-                leading(&ids, || many.land(batch, loaded))?;
+                leading(&ids, || many.land(batch, result(loaded).map(collected)))?;
             }
             let deadline = self.deadline();
             while let Some(joined) = many.joined.pop() {
@@ -178,12 +179,7 @@ where
 }
 
 /// A call for many keys on its way.
-struct Many<'a, K, V, S>
-where
-    K: Hash + Eq + Clone + Send + Sync + 'static,
-    V: Clone + Send + Sync + 'static,
-    S: BuildHasher + 'static,
-{
+struct Many<'a, K, V, S> {
     cache: &'a Cache<K, V, S>,
     found: HashMap<K, V>,
     /// Keys that are to board.
@@ -307,12 +303,7 @@ where
 }
 
 /// What one call of the loader is for.
-struct Batch<'a, K, V, S>
-where
-    K: Hash + Eq + Clone + Send + Sync + 'static,
-    V: Clone + Send + Sync + 'static,
-    S: BuildHasher + 'static,
-{
+struct Batch<'a, K, V, S> {
     keys: Vec<K>,
     led: Vec<Lead<'a, K, V, S>>,
     others: Others<'a, K, V, S>,
@@ -326,12 +317,7 @@ fn collected<T>(values: impl IntoIterator<Item = T>) -> Vec<T> {
 
 /// Keys that a loader brings without having been asked for them. As long as this lives all segments note which keys are
 /// changed, since nobody knows before which these will be.
-struct Others<'a, K, V, S>
-where
-    K: Hash + Eq + Clone + Send + Sync + 'static,
-    V: Clone + Send + Sync + 'static,
-    S: BuildHasher + 'static,
-{
+struct Others<'a, K, V, S> {
     cache: &'a Cache<K, V, S>,
     id: u64,
 }
@@ -355,12 +341,7 @@ where
     }
 }
 
-impl<K, V, S> Drop for Others<'_, K, V, S>
-where
-    K: Hash + Eq + Clone + Send + Sync + 'static,
-    V: Clone + Send + Sync + 'static,
-    S: BuildHasher + 'static,
-{
+impl<K, V, S> Drop for Others<'_, K, V, S> {
     fn drop(&mut self) {
         self.cache.inner.segments().iter().for_each(|segment| segment.close_load(self.id));
     }

@@ -245,8 +245,7 @@ where
                 }
             }
         };
-        let loaded = led::leading(&[lead.flight.number], || loader(&key));
-        lead.land(loaded)
+        led::leading(&[lead.flight.number], || lead.land(loader(&key)))
     }
 
     async fn load_async<T, E, F>(
@@ -276,7 +275,7 @@ where
         // Boxed, so that the future of a load, which most often is one of a hit, is not several times as large as the loader's.
         let loading = Box::pin(led::leading(&led, || loader(&key)));
         let loaded = led::leading_async(&led, loading).await;
-        lead.land(result(loaded))
+        led::leading(&led, || lead.land(result(loaded)))
     }
 
     fn deadline(&self) -> Option<Instant> {
@@ -341,7 +340,7 @@ where
             // It took too long: nobody else is to wait for it.
             None => {
                 let (hash, segment) = self.inner.locate(flight.key());
-                segment.end_load(hash, flight.id());
+                segment.end_load(hash, flight.number);
                 None
             }
         }
@@ -353,12 +352,7 @@ fn sure<V>(loaded: Result<V, LoadError<Infallible>>) -> V {
     loaded.unwrap_or_else(|error| panic!("{error}"))
 }
 
-enum Place<'a, K, V, S>
-where
-    K: Hash + Eq + Clone + Send + Sync + 'static,
-    V: Clone + Send + Sync + 'static,
-    S: BuildHasher + 'static,
-{
+enum Place<'a, K, V, S> {
     There(V),
     Joins(Joined<K, V>),
     Leads(Lead<'a, K, V, S>),
@@ -372,12 +366,7 @@ struct Joined<K, V> {
 }
 
 /// A flight that the owner of this leads. Dropped before it has landed, it lets those who wait go on.
-struct Lead<'a, K, V, S>
-where
-    K: Hash + Eq + Clone + Send + Sync + 'static,
-    V: Clone + Send + Sync + 'static,
-    S: BuildHasher + 'static,
-{
+struct Lead<'a, K, V, S> {
     cache: &'a Cache<K, V, S>,
     hash: u64,
     flight: Arc<Flight<K, V>>,
@@ -393,7 +382,8 @@ where
     V: Clone + Send + Sync + 'static,
     S: BuildHasher + 'static,
 {
-    /// What the loader gave goes where it belongs.
+    /// What the loader gave goes where it belongs. The flight should still be led here: the weigher and the listener run, and
+    /// may ask for keys, too.
     fn land<E: Send + Sync + 'static>(mut self, loaded: Result<V, E>) -> Result<V, LoadError<E>> {
         if let Some(started) = self.started {
             self.cache.inner.count_load(loaded.is_ok(), started.elapsed());
@@ -412,10 +402,8 @@ where
     fn land_value(mut self) -> V {
         let Landing::Loaded(value) = &self.landing else { unreachable!("nothing was loaded") };
         let (key, kept) = (self.flight.key().clone(), value.clone());
-        let seen = Seen::Loading(LoadId::Of(self.flight.id()));
-        // Led still, since the weigher and the listener may ask for keys, too.
-        let store = || self.cache.store(key, kept, InsertOptions::new(), seen);
-        let stored = led::leading(&[self.flight.number], store);
+        let seen = Seen::Loading(LoadId::Of(self.flight.number));
+        let stored = self.cache.store(key, kept, InsertOptions::new(), seen);
         // To write the key takes its registration out. What is not written may be registered still: if it is for its tags.
         self.is_registered = matches!(stored, Stored::Changed(_));
         self.end();
@@ -431,7 +419,9 @@ where
             },
         }
     }
+}
 
+impl<K, V, S> Lead<'_, K, V, S> {
     fn land_error<E: Send + Sync + 'static>(mut self, error: Arc<E>) -> LoadError<E> {
         self.landing = Landing::Failed(error.clone());
         LoadError::Failed(error)
@@ -440,7 +430,7 @@ where
     /// From now on nobody joins.
     fn end(&mut self) {
         if std::mem::take(&mut self.is_registered) {
-            self.cache.inner.segment(self.hash).end_load(self.hash, self.flight.id());
+            self.cache.inner.segment(self.hash).end_load(self.hash, self.flight.number);
         }
     }
 
@@ -450,12 +440,7 @@ where
     }
 }
 
-impl<K, V, S> Drop for Lead<'_, K, V, S>
-where
-    K: Hash + Eq + Clone + Send + Sync + 'static,
-    V: Clone + Send + Sync + 'static,
-    S: BuildHasher + 'static,
-{
+impl<K, V, S> Drop for Lead<'_, K, V, S> {
     fn drop(&mut self) {
         self.land_now();
     }

@@ -41,10 +41,6 @@ pub(crate) enum Boarding<'g, K, V> {
 }
 
 impl<K, V> Flight<K, V> {
-    pub(crate) fn id(self: &Arc<Self>) -> usize {
-        Arc::as_ptr(self).cast::<()>().addr()
-    }
-
     pub(crate) fn key(&self) -> &K {
         &self.key
     }
@@ -82,14 +78,15 @@ impl<K: Eq + Send + Sync + 'static, V: Send + Sync + 'static> Segment<K, V> {
             let flight = flight.unwrap_or_else(|_| unreachable!("`is_it` has seen its type"));
             return Boarding::Joins(flight, tags);
         }
-        let any: AnyFlight = fresh.clone();
-        loads.register(hash, any);
+        loads.register(hash, fresh.clone(), number);
         Boarding::Leads(fresh)
     }
+}
 
+impl<K, V> Segment<K, V> {
     /// Takes a load out that will bring nothing.
-    pub(crate) fn end_load(&self, hash: u64, id: usize) {
-        self.table.lock().extras().loads.end(hash, id);
+    pub(crate) fn end_load(&self, hash: u64, number: u64) {
+        self.table.lock().extras().loads.end(hash, number);
     }
 
     /// The key of this hash, which is not there, is out of date.

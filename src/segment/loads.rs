@@ -37,6 +37,8 @@ pub(crate) struct Loads {
 
 struct Load {
     flight: AnyFlight,
+    /// The flight's.
+    number: u64,
     /// Events before this do not concern it.
     since: u64,
     others: Vec<Load>,
@@ -57,14 +59,10 @@ enum Event {
 /// Which load an entry comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LoadId {
-    /// That with this flight, by address.
-    Of(usize),
+    /// That with the flight of this number.
+    Of(u64),
     /// A load of many keys, of one that it was not asked for.
     Open(u64),
-}
-
-pub(crate) fn id_of(flight: &AnyFlight) -> usize {
-    Arc::as_ptr(flight).cast::<()>().addr()
 }
 
 impl Loads {
@@ -93,8 +91,8 @@ impl Loads {
         Some((&load.flight, tags.collect()))
     }
 
-    pub(super) fn register(&mut self, hash: u64, flight: AnyFlight) {
-        let load = Load { flight, since: self.now(), others: Vec::new() };
+    pub(super) fn register(&mut self, hash: u64, flight: AnyFlight, number: u64) {
+        let load = Load { flight, number, since: self.now(), others: Vec::new() };
         match self.by_hash.entry(policy_hash(hash)) {
             Entry::Occupied(mut first) => first.get_mut().others.push(load),
             Entry::Vacant(entry) => _ = entry.insert(load),
@@ -104,8 +102,8 @@ impl Loads {
     /// Whether what a load has brought for this hash, with these tags, may be kept.
     pub(super) fn may_land(&self, hash: u64, tags: &[Tag], id: LoadId) -> bool {
         match id {
-            LoadId::Of(id) => {
-                self.loads_of(hash).find(|load| id_of(&load.flight) == id).is_some_and(|load| {
+            LoadId::Of(number) => {
+                self.loads_of(hash).find(|load| load.number == number).is_some_and(|load| {
                     let mut since = self.since(load.since);
                     tags.is_empty()
                         || load.since >= self.tags_forgotten && !since.any(|event| is_one_of(event, tags))
@@ -145,11 +143,11 @@ impl Loads {
     }
 
     /// Takes one load out, if it is still registered.
-    pub(super) fn end(&mut self, hash: u64, id: usize) {
+    pub(super) fn end(&mut self, hash: u64, number: u64) {
         if let Entry::Occupied(mut entry) = self.by_hash.entry(policy_hash(hash)) {
             let first = entry.get_mut();
-            first.others.retain(|load| id_of(&load.flight) != id);
-            if id_of(&first.flight) == id {
+            first.others.retain(|load| load.number != number);
+            if first.number == number {
                 match first.others.pop() {
                     Some(other) => {
                         let others = std::mem::take(&mut first.others);
