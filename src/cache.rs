@@ -12,8 +12,8 @@ use std::any::TypeId;
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
 use std::sync::Arc;
-use std::sync::atomic::Ordering::{Relaxed, SeqCst};
-use std::sync::atomic::{AtomicBool, fence};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
+use std::sync::atomic::{AtomicU8, fence};
 use std::time::Duration;
 
 pub(crate) type Weigher<K, V> = Arc<dyn Fn(&K, &V) -> u64 + Send + Sync>;
@@ -52,10 +52,15 @@ pub(crate) struct Inner<K, V, S> {
     name: Option<String>,
 }
 
+/// States of [`Loading`]. That loads are [`BEGUN`] is known to all who ought to know once they are [`IN_USE`].
+const UNUSED: u8 = 0;
+const BEGUN: u8 = 1;
+const IN_USE: u8 = 2;
+
 /// What the cache knows of loads.
 pub(crate) struct Loading {
     /// Whether anything was ever loaded: if not, nothing needs to be voided.
-    is_used: AtomicBool,
+    state: AtomicU8,
     /// How long a caller waits for another one's load.
     pub(crate) timeout: Option<Duration>,
     /// How many keys a loader of many gets at once.
@@ -140,7 +145,7 @@ impl<K, V, S> Cache<K, V, S> {
             reads: builder.record_stats.then(Reads::new),
             bank: Bank::new(builder.max_capacity.unwrap_or(u64::MAX)),
             loading: Loading {
-                is_used: AtomicBool::new(false),
+                state: AtomicU8::new(UNUSED),
                 timeout: builder.load_timeout,
                 most_at_once: builder.max_batch,
             },
@@ -247,7 +252,19 @@ where
     where
         Q: Hash + Equivalent<K> + ?Sized,
     {
-        let place = self.inner.locate(key);
+        self.with_at(self.inner.locate(key), key, read)
+    }
+
+    #[inline(always)]
+    pub(crate) fn with_at<Q, R>(
+        &self,
+        place: (u64, &Segment<K, V>),
+        key: &Q,
+        read: impl FnOnce(&V) -> R,
+    ) -> Option<R>
+    where
+        Q: Hash + Equivalent<K> + ?Sized,
+    {
         if let Some(guard) = try_pin()
             && let Ok(found) = self.glance(&guard, place, key)
         {
@@ -368,7 +385,8 @@ where
     /// Removes the entry of `key` if `predicate` says so, and gives its value, cloned.
     ///
     /// The entry removed is the one that the predicate last saw. The predicate runs without a lock, and again when
-    /// another thread has replaced the entry meanwhile.
+    /// another thread has replaced the entry meanwhile. Whatever it says, what is being loaded for the key is not kept,
+    /// since the predicate has not seen it.
     pub fn remove_if<Q>(&self, key: &Q, mut predicate: impl FnMut(&K, &V) -> bool) -> Option<V>
     where
         Q: Hash + Equivalent<K> + ?Sized,
@@ -485,10 +503,23 @@ where
     /// Stores an entry if its key is still as `seen`.
     #[inline]
     pub(crate) fn store(&self, key: K, value: V, options: InsertOptions, seen: Seen) -> Stored<K> {
+        let hash = self.inner.hash(&key);
+        self.store_at(hash, key, value, options, seen)
+    }
+
+    /// The same for a key whose hash is known.
+    #[inline]
+    pub(crate) fn store_at(
+        &self,
+        hash: u64,
+        key: K,
+        value: V,
+        options: InsertOptions,
+        seen: Seen,
+    ) -> Stored<K> {
         let by_weigher = || self.inner.weigher.as_ref().map_or(1, |weigher| weigher(&key, &value));
         let weight = options.weight.unwrap_or_else(by_weigher);
         let tags = options.tags.unwrap_or_else(|| self.inner.tags_of(&key, &value));
-        let hash = self.inner.hash(&key);
         let mut arrival = Arrival { hash, weight, pin: options.pinned, missing: 0, tags: &tags };
         let mut entry = Some((key, value));
         let mut panics = Panics::default();
@@ -604,17 +635,19 @@ impl<K, V, S> Inner<K, V, S> {
 
     /// Loads are begun from now on.
     pub(crate) fn begin_loading(&self) {
-        if !self.loading.is_used.load(Relaxed) {
-            self.loading.is_used.store(true, Relaxed);
+        // Acquire: who finds it in use comes after the fence below.
+        if self.loading.state.load(Acquire) != IN_USE {
+            self.loading.state.store(BEGUN, Relaxed);
+            // Pairs with that of `voids`: who did not see that there are loads did before ours what it did.
+            fence(SeqCst);
+            self.loading.state.store(IN_USE, Release);
         }
-        // Pairs with that of `voids`: who did not see that there are loads did before ours what it did.
-        fence(SeqCst);
     }
 
     /// Whether there may be loads to be voided.
     fn voids(&self) -> bool {
         fence(SeqCst);
-        self.loading.is_used.load(Relaxed)
+        self.loading.state.load(Relaxed) != UNUSED
     }
 
     /// The key of this hash is out of date, whether it is there or not.

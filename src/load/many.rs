@@ -217,7 +217,7 @@ where
             if self.found.contains_key(&key) || !boarded.insert(key.clone()) {
                 continue;
             }
-            match self.cache.board(&key, false)? {
+            match self.cache.board(self.cache.inner.hash(&key), &key, false)? {
                 Place::There(value) => _ = self.found.insert(key, value),
                 Place::Leads(lead) => self.led.push(lead),
                 Place::Joins(joined) => self.joined.push(joined),

@@ -70,10 +70,14 @@ where
     /// If the loader panics, or if to wait for the key would be to wait for ever: when the loader asks for `key` itself, or
     /// for one whose loader waits for this one, in the same thread or, as long as all of them are threads, in others. (Tasks
     /// that wait for each other's keys are not noticed: see [`load_timeout`](crate::Builder::load_timeout).)
+    ///
+    /// What a loader runs while it blocks counts as its own work: a loader that blocks on an executor, which then polls
+    /// another task that wants `key`, makes that task panic, since the loader might be waiting for just that task.
     pub fn get_or_load(&self, key: K, loader: impl FnOnce(&K) -> V) -> V {
-        match self.get(&key) {
+        let (hash, there) = self.look(&key);
+        match there {
             Some(value) => value,
-            None => sure(self.load(key, false, |key| Ok(loader(key)))),
+            None => sure(self.load(hash, key, false, |key| Ok(loader(key)))),
         }
     }
 
@@ -105,9 +109,10 @@ where
         key: K,
         loader: impl FnOnce(&K) -> Result<V, E>,
     ) -> Result<V, LoadError<E>> {
-        match self.get(&key) {
+        let (hash, there) = self.look(&key);
+        match there {
             Some(value) => Ok(value),
-            None => self.load(key, false, loader),
+            None => self.load(hash, key, false, loader),
         }
     }
 
@@ -115,7 +120,10 @@ where
     ///
     /// Needs no executor, and runs on any. The future is `Send` if the loader's is, and may be dropped at any point: then
     /// one of those who wait runs its own loader. One that leads and is neither polled nor dropped keeps the others
-    /// waiting, unless there is a [`load_timeout`](crate::Builder::load_timeout).
+    /// waiting, unless there is a [`load_timeout`](crate::Builder::load_timeout); so does one whose own `Drop` asks for the
+    /// key, for ever.
+    ///
+    /// The loader's future cannot borrow the key: take what it needs out first, as in `|&key| async move { .. }`.
     ///
     /// # Panics
     ///
@@ -124,9 +132,10 @@ where
     where
         F: Future<Output = V>,
     {
-        match self.get(&key) {
+        let (hash, there) = self.look(&key);
+        match there {
             Some(value) => value,
-            None => sure(self.load_async(key, false, loader, Ok).await),
+            None => sure(self.load_async(hash, key, false, loader, Ok).await),
         }
     }
 
@@ -148,9 +157,10 @@ where
         E: Send + Sync + 'static,
         F: Future<Output = Result<V, E>>,
     {
-        match self.get(&key) {
+        let (hash, there) = self.look(&key);
+        match there {
             Some(value) => Ok(value),
-            None => self.load_async(key, false, loader, |result| result).await,
+            None => self.load_async(hash, key, false, loader, |result| result).await,
         }
     }
 
@@ -173,7 +183,7 @@ where
     ///
     /// As `get_or_load`.
     pub fn refresh(&self, key: K, loader: impl FnOnce(&K) -> V) -> V {
-        sure(self.load(key, true, |key| Ok(loader(key))))
+        sure(self.load(self.inner.hash(&key), key, true, |key| Ok(loader(key))))
     }
 
     /// As [`refresh`](Self::refresh), with a loader that may fail; then what was there stays.
@@ -190,7 +200,7 @@ where
         key: K,
         loader: impl FnOnce(&K) -> Result<V, E>,
     ) -> Result<V, LoadError<E>> {
-        self.load(key, true, loader)
+        self.load(self.inner.hash(&key), key, true, loader)
     }
 
     /// As [`refresh`](Self::refresh), for a task: see [`get_or_load_async`](Self::get_or_load_async).
@@ -202,7 +212,7 @@ where
     where
         F: Future<Output = V>,
     {
-        sure(self.load_async(key, true, loader, Ok).await)
+        sure(self.load_async(self.inner.hash(&key), key, true, loader, Ok).await)
     }
 
     /// As [`try_refresh`](Self::try_refresh), for a task: see [`get_or_load_async`](Self::get_or_load_async).
@@ -223,18 +233,26 @@ where
         E: Send + Sync + 'static,
         F: Future<Output = Result<V, E>>,
     {
-        self.load_async(key, true, loader, |result| result).await
+        self.load_async(self.inner.hash(&key), key, true, loader, |result| result).await
+    }
+
+    /// As [`get`](Self::get), with the hash for what follows.
+    #[inline]
+    fn look(&self, key: &K) -> (u64, Option<V>) {
+        let (hash, segment) = self.inner.locate(key);
+        (hash, self.with_at((hash, segment), key, V::clone))
     }
 
     #[inline(never)]
     fn load<E: Send + Sync + 'static>(
         &self,
+        hash: u64,
         key: K,
         refresh: bool,
         loader: impl FnOnce(&K) -> Result<V, E>,
     ) -> Result<V, LoadError<E>> {
         let lead = loop {
-            match self.board(&key, refresh)? {
+            match self.board(hash, &key, refresh)? {
                 Place::There(value) => return Ok(value),
                 Place::Leads(lead) => break lead,
                 Place::Joins(joined) => {
@@ -250,6 +268,7 @@ where
 
     async fn load_async<T, E, F>(
         &self,
+        hash: u64,
         key: K,
         refresh: bool,
         loader: impl FnOnce(&K) -> F,
@@ -260,7 +279,7 @@ where
         F: Future<Output = T>,
     {
         let lead = loop {
-            match self.board(&key, refresh)? {
+            match self.board(hash, &key, refresh)? {
                 Place::There(value) => return Ok(value),
                 Place::Leads(lead) => break lead,
                 Place::Joins(joined) => {
@@ -293,31 +312,35 @@ where
         Ok(joined.flight.wait.block(deadline))
     }
 
-    fn board<E>(&self, key: &K, refresh: bool) -> Result<Place<'_, K, V, S>, LoadError<E>> {
+    fn board<E>(&self, hash: u64, key: &K, refresh: bool) -> Result<Place<'_, K, V, S>, LoadError<E>> {
         self.inner.begin_loading();
-        let (hash, segment) = self.inner.locate(key);
-        let guard = pin();
-        Ok(match segment.board(&guard, hash, key.clone(), refresh) {
-            Boarding::There(found) => {
-                segment.touch(&found);
-                Place::There(found.entry().1.clone())
-            }
-            Boarding::Joins(flight, _) if led::is_led_here(flight.number) => {
-                return Err(LoadError::Recursive);
-            }
-            Boarding::Joins(flight, too_old) => {
-                self.inner.count_wait();
-                Place::Joins(Joined { flight, too_old })
-            }
-            Boarding::Leads(flight) => Place::Leads(Lead {
-                cache: self,
-                hash,
-                flight,
-                started: self.inner.is_counting().then(Instant::now),
-                landing: Landing::Abandoned,
-                is_registered: true,
-            }),
-        })
+        let segment = self.inner.segment(hash);
+        loop {
+            return match segment.board(hash, key.clone(), refresh) {
+                Boarding::There => {
+                    let guard = pin();
+                    let Some(found) = segment.find(&guard, hash, |other| other == key) else {
+                        // It has left again.
+                        continue;
+                    };
+                    segment.touch(&found);
+                    Ok(Place::There(found.entry().1.clone()))
+                }
+                Boarding::Joins(flight, _) if led::is_led_here(flight.number) => Err(LoadError::Recursive),
+                Boarding::Joins(flight, too_old) => {
+                    self.inner.count_wait();
+                    Ok(Place::Joins(Joined { flight, too_old }))
+                }
+                Boarding::Leads(flight) => Ok(Place::Leads(Lead {
+                    cache: self,
+                    hash,
+                    flight,
+                    started: self.inner.is_counting().then(Instant::now),
+                    landing: Landing::Abandoned,
+                    is_registered: true,
+                })),
+            };
+        }
     }
 
     /// What the end of another's flight means for one who waited; `None` if it has to board again.
@@ -403,14 +426,10 @@ where
         let Landing::Loaded(value) = &self.landing else { unreachable!("nothing was loaded") };
         let (key, kept) = (self.flight.key().clone(), value.clone());
         let seen = Seen::Loading(LoadId::Of(self.flight.number));
-        let stored = self.cache.store(key, kept, InsertOptions::new(), seen);
+        let stored = self.cache.store_at(self.hash, key, kept, InsertOptions::new(), seen);
         // To write the key takes its registration out. What is not written may be registered still: if it is for its tags.
         self.is_registered = matches!(stored, Stored::Changed(_));
-        self.end();
-        // Nobody can join now. Where nobody has, the value needs no clone.
-        if Arc::strong_count(&self.flight) > 1 {
-            self.land_now();
-        }
+        self.land_now();
         match (self.flight.wait.landed(), &mut self.landing) {
             (Some(Landing::Loaded(value)), _) => value.clone(),
             (_, landing) => match std::mem::replace(landing, Landing::Abandoned) {
@@ -436,7 +455,10 @@ impl<K, V, S> Lead<'_, K, V, S> {
 
     fn land_now(&mut self) {
         self.end();
-        self.flight.wait.land(std::mem::replace(&mut self.landing, Landing::Abandoned));
+        // Nobody can join any more: where nobody has, nobody waits.
+        if Arc::strong_count(&self.flight) > 1 {
+            self.flight.wait.land(std::mem::replace(&mut self.landing, Landing::Abandoned));
+        }
     }
 }
 

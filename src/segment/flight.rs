@@ -3,9 +3,9 @@
 use super::Segment;
 use super::loads::AnyFlight;
 use crate::parts::wait::Wait;
-use crate::table::{Found, Guard};
 use crate::tag::Tag;
 use std::any::Any;
+use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
@@ -18,7 +18,21 @@ pub(crate) struct Flight<K, V> {
     pub(crate) wait: Wait<Landing<V>>,
 }
 
-static FLIGHTS: AtomicU64 = AtomicU64::new(0);
+/// Flights have numbers from blocks, so that threads seldom share the counter.
+const BLOCK: u64 = 1 << 10;
+
+fn next_number() -> u64 {
+    static BLOCKS: AtomicU64 = AtomicU64::new(0);
+    thread_local! {
+        static NEXT: Cell<u64> = const { Cell::new(0) };
+    }
+    let next = match NEXT.get() {
+        next if next % BLOCK != 0 => next,
+        _ => BLOCKS.fetch_add(1, Relaxed) * BLOCK,
+    };
+    NEXT.set(next + 1);
+    next
+}
 
 /// How a flight ended.
 pub(crate) enum Landing<V> {
@@ -32,8 +46,8 @@ pub(crate) enum Landing<V> {
 }
 
 /// What somebody meets who wants a key.
-pub(crate) enum Boarding<'g, K, V> {
-    There(Found<'g, K, V>),
+pub(crate) enum Boarding<K, V> {
+    There,
     /// With the tags that were invalidated since the flight began.
     Joins(Arc<Flight<K, V>>, Vec<Tag>),
     /// Nobody is loading it: the one who asks does it now.
@@ -47,27 +61,18 @@ impl<K, V> Flight<K, V> {
 }
 
 impl<K: Eq + Send + Sync + 'static, V: Send + Sync + 'static> Segment<K, V> {
-    /// Finds the entry of a key, or the flight that brings it, or registers a flight. For a `refresh` the entry that is
-    /// there does not count.
+    /// Says that the key is there, or finds the flight that brings it, or registers a flight. For a `refresh` it does not
+    /// count whether it is there.
     ///
     /// The entry is looked for under the lock under which loads are registered and land, so that a load that has just
     /// landed is not begun again.
-    pub(crate) fn board<'g>(
-        &'g self,
-        guard: &'g Guard,
-        hash: u64,
-        key: K,
-        refresh: bool,
-    ) -> Boarding<'g, K, V> {
-        let number = FLIGHTS.fetch_add(1, Relaxed);
+    pub(crate) fn board(&self, hash: u64, key: K, refresh: bool) -> Boarding<K, V> {
+        let number = next_number();
         let fresh = Arc::new(Flight { key, number, wait: Wait::new() });
         let key = &fresh.key;
         let mut writer = self.table.lock();
-        if !refresh
-            && let Some(slot) = self.table.find_locked(&writer, hash, |other| other == key)
-            && let Some(found) = self.table.found(guard, &writer, slot)
-        {
-            return Boarding::There(found);
+        if !refresh && self.table.find_locked(&writer, hash, |other| other == key).is_some() {
+            return Boarding::There;
         }
         let is_it = |flight: &AnyFlight| {
             flight.downcast_ref::<Flight<K, V>>().is_some_and(|flight| flight.key == *key)

@@ -23,7 +23,9 @@ pub(crate) type AnyFlight = Arc<dyn Any + Send + Sync>;
 
 #[derive(Default)]
 pub(crate) struct Loads {
-    /// The loads of each hash, of one key next to always.
+    /// One of the loads: most often there is no other, and no need for a map.
+    lone: Option<Load>,
+    /// Further loads by hash, of one key next to always.
     by_hash: HashMap<u64, Load, BuildHasherDefault<AsIs>>,
     /// Loads of many keys, of which nobody knows what other keys they will bring.
     open: Vec<OpenLoad>,
@@ -36,6 +38,7 @@ pub(crate) struct Loads {
 }
 
 struct Load {
+    hash: u64,
     flight: AnyFlight,
     /// The flight's.
     number: u64,
@@ -67,12 +70,20 @@ pub(crate) enum LoadId {
 
 impl Loads {
     fn is_empty(&self) -> bool {
-        self.by_hash.is_empty() && self.open.is_empty()
+        self.lone.is_none() && self.by_hash.is_empty() && self.open.is_empty()
     }
 
-    fn loads_of(&self, hash: u64) -> impl Iterator<Item = &Load> {
-        let first = self.by_hash.get(&policy_hash(hash));
-        first.into_iter().flat_map(|load| std::iter::once(load).chain(&load.others))
+    #[inline]
+    fn load_of(&self, hash: u64, is_it: impl Fn(&Load) -> bool) -> Option<&Load> {
+        let hash = policy_hash(hash);
+        if let Some(load) = self.lone.as_ref().filter(|load| load.hash == hash && is_it(load)) {
+            return Some(load);
+        }
+        if self.by_hash.is_empty() {
+            return None;
+        }
+        let first = self.by_hash.get(&hash)?;
+        std::iter::once(first).chain(&first.others).find(|load| is_it(load))
     }
 
     /// The flight of this hash that `is_it`, and the tags that were invalidated since it began: what carries one of them is
@@ -82,8 +93,7 @@ impl Loads {
         hash: u64,
         is_it: impl Fn(&AnyFlight) -> bool,
     ) -> Option<(&AnyFlight, Vec<Tag>)> {
-        let load =
-            self.loads_of(hash).find(|load| load.since >= self.tags_forgotten && is_it(&load.flight))?;
+        let load = self.load_of(hash, |load| load.since >= self.tags_forgotten && is_it(&load.flight))?;
         let tags = self.since(load.since).filter_map(|event| match event {
             Event::Invalidated(tag) => Some(tag),
             Event::Changed(_) => None,
@@ -92,8 +102,13 @@ impl Loads {
     }
 
     pub(super) fn register(&mut self, hash: u64, flight: AnyFlight, number: u64) {
-        let load = Load { flight, number, since: self.now(), others: Vec::new() };
-        match self.by_hash.entry(policy_hash(hash)) {
+        let hash = policy_hash(hash);
+        let load = Load { hash, flight, number, since: self.now(), others: Vec::new() };
+        if self.lone.is_none() {
+            self.lone = Some(load);
+            return;
+        }
+        match self.by_hash.entry(hash) {
             Entry::Occupied(mut first) => first.get_mut().others.push(load),
             Entry::Vacant(entry) => _ = entry.insert(load),
         }
@@ -102,13 +117,10 @@ impl Loads {
     /// Whether what a load has brought for this hash, with these tags, may be kept.
     pub(super) fn may_land(&self, hash: u64, tags: &[Tag], id: LoadId) -> bool {
         match id {
-            LoadId::Of(number) => {
-                self.loads_of(hash).find(|load| load.number == number).is_some_and(|load| {
-                    let mut since = self.since(load.since);
-                    tags.is_empty()
-                        || load.since >= self.tags_forgotten && !since.any(|event| is_one_of(event, tags))
-                })
-            }
+            LoadId::Of(number) => self.load_of(hash, |load| load.number == number).is_some_and(|load| {
+                let is_too_old = || self.since(load.since).any(|event| is_one_of(event, tags));
+                tags.is_empty() || load.since >= self.tags_forgotten && !is_too_old()
+            }),
             LoadId::Open(id) => self.open.iter().find(|load| load.id == id).is_some_and(|load| {
                 let changed = Event::Changed(policy_hash(hash));
                 let mut since = self.since(load.since);
@@ -144,7 +156,9 @@ impl Loads {
 
     /// Takes one load out, if it is still registered.
     pub(super) fn end(&mut self, hash: u64, number: u64) {
-        if let Entry::Occupied(mut entry) = self.by_hash.entry(policy_hash(hash)) {
+        if self.lone.as_ref().is_some_and(|load| load.number == number) {
+            self.lone = None;
+        } else if let Entry::Occupied(mut entry) = self.by_hash.entry(policy_hash(hash)) {
             let first = entry.get_mut();
             first.others.retain(|load| load.number != number);
             if first.number == number {
@@ -161,19 +175,29 @@ impl Loads {
     }
 
     /// The key of this hash has changed.
+    #[inline]
     pub(super) fn void(&mut self, hash: u64) {
-        if self.is_empty() {
-            return;
+        let hash = policy_hash(hash);
+        if self.lone.as_ref().is_some_and(|load| load.hash == hash) {
+            self.lone = None;
         }
-        self.by_hash.remove(&policy_hash(hash));
-        if !self.open.is_empty() {
-            self.note(Event::Changed(policy_hash(hash)));
+        if !(self.by_hash.is_empty() && self.open.is_empty()) {
+            self.void_further(hash);
         }
         self.forget_all_if_empty();
     }
 
+    #[inline(never)]
+    fn void_further(&mut self, hash: u64) {
+        self.by_hash.remove(&hash);
+        if !self.open.is_empty() {
+            self.note(Event::Changed(hash));
+        }
+    }
+
     /// All keys may have changed.
     pub(super) fn void_all(&mut self) {
+        self.lone = None;
         self.by_hash.clear();
         // As if so much had happened that nobody remembers.
         self.forget(self.events.len());
@@ -197,7 +221,7 @@ impl Loads {
     }
 
     fn forget_all_if_empty(&mut self) {
-        if self.is_empty() {
+        if !self.events.is_empty() && self.is_empty() {
             self.forget(self.events.len());
         }
     }

@@ -76,8 +76,16 @@ struct Extras {
 }
 
 impl Core {
+    #[inline]
     fn extras(&mut self) -> &mut Extras {
-        self.extras.get_or_insert_default()
+        self.extras.get_or_insert_with(Extras::boxed)
+    }
+}
+
+impl Extras {
+    #[cold]
+    fn boxed() -> Box<Self> {
+        Box::default()
     }
 }
 

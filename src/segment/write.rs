@@ -281,11 +281,13 @@ impl<'a> Write<'a> {
         }
     }
 
-    #[cold]
+    #[inline(never)]
     fn note_arrival(&mut self, slot: u32, arrival: &Arrival<'_>) {
         let extras = self.writer.extras();
         extras.loads.void(arrival.hash);
-        extras.tags.add(slot, arrival.tags);
+        if !arrival.tags.is_empty() {
+            extras.tags.add(slot, arrival.tags);
+        }
     }
 
     /// What carries this tag is out of date.
