@@ -55,6 +55,7 @@ where
     /// Removes the entries for which `keep` says no. See [`iter`](Self::iter) for which entries it meets.
     ///
     /// What is removed is what `keep` has seen: an entry replaced since then stays. Runs without a lock.
+    /// What is being loaded when it begins is not kept, since `keep` does not see it.
     pub fn retain(&self, mut keep: impl FnMut(&K, &V) -> bool) {
         let mut place = Place::default();
         let mut panics = Panics::default();
