@@ -209,6 +209,7 @@
 
 mod builder;
 mod cache;
+mod clock;
 mod compute;
 mod error;
 mod iter;
@@ -223,6 +224,7 @@ mod tag;
 
 pub use builder::Builder;
 pub use cache::{Cache, InsertOptions};
+pub use clock::Clock;
 pub use compute::{Computed, Entry, Op};
 pub use equivalent::Equivalent;
 pub use error::{BuildError, LoadError, ParseError};

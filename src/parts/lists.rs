@@ -9,6 +9,8 @@
 //! node:   | list + 1 (3 bits), 0 for none | previous node (29 bits) |   | next node |
 //! ```
 
+use super::extend_zeroed;
+
 const LIST_SHIFT: u32 = 29;
 const NODE: u32 = (1 << LIST_SHIFT) - 1;
 const MOST_LISTS: usize = 7;
@@ -37,12 +39,7 @@ impl<const N: usize> Lists<N> {
     /// Makes room for the slots `0..slots`.
     pub(crate) fn reserve(&mut self, slots: usize) {
         assert!(slots <= MAX_SLOTS, "more than {MAX_SLOTS} slots in one segment");
-        if slots + N > self.nodes.len() {
-            // Zeroed by the allocator: memory is taken only when it is used.
-            let mut nodes = vec![[0; 2]; slots + N];
-            nodes[..self.nodes.len()].copy_from_slice(&self.nodes);
-            self.nodes = nodes;
-        }
+        extend_zeroed(&mut self.nodes, slots + N);
     }
 
     pub(crate) fn len(&self, list: usize) -> usize {

@@ -7,3 +7,14 @@ pub(crate) mod sketch;
 pub(crate) mod striped;
 pub(crate) mod timer;
 pub(crate) mod wait;
+pub(crate) mod wheel;
+
+/// Makes an array longer. The new part is zeroed by the allocator, so that it takes memory only when it is used.
+pub(crate) fn extend_zeroed<T: Copy + Default>(array: &mut Vec<T>, len: usize) {
+    if len > array.len() {
+        // Of numbers the compiler knows that their default is zero bytes.
+        let mut longer = vec![T::default(); len];
+        longer[..array.len()].copy_from_slice(array);
+        *array = longer;
+    }
+}

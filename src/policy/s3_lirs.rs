@@ -64,6 +64,7 @@
 //! A new value for a key leaves the entry at its place; an entry that comes back from being pinned enters as a newcomer.
 
 use super::{End, Entries, Policy, Reads, Slot, ghosts, walk};
+use crate::parts::extend_zeroed;
 use crate::parts::ghost::{Ghost, Record};
 use crate::parts::lists::Lists;
 use crate::removal::RemovalCause;
@@ -411,12 +412,7 @@ impl Policy for S3Lirs {
 
     fn reserve(&mut self, slots: usize) {
         self.queues.reserve(slots);
-        if slots > self.stamps.len() {
-            // Zeroed by the allocator: memory is taken only when it is used.
-            let mut stamps = vec![0; slots];
-            stamps[..self.stamps.len()].copy_from_slice(&self.stamps);
-            self.stamps = stamps;
-        }
+        extend_zeroed(&mut self.stamps, slots);
         self.ghost.reserve(ghosts(slots, self.capacity) * RECORDS_PER_ENTRY);
         let misses_per_tick = self.ghost.records().div_ceil(RECORDS_PER_ENTRY * GHOST_TICKS);
         self.tick_bits = (MISS.ilog2() + misses_per_tick.next_power_of_two().ilog2()).min(MOST_TICK_BITS);

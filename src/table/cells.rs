@@ -176,7 +176,7 @@ impl Chain {
 /// Cells in the first far block, as a power of two.
 const FAR_SHIFT: u32 = 6;
 /// Enough blocks for all slots.
-const FAR_BLOCKS: usize = (MAX_SLOTS >> FAR_SHIFT).ilog2() as usize + 2;
+pub(super) const FAR_BLOCKS: usize = (MAX_SLOTS >> FAR_SHIFT).ilog2() as usize + 2;
 /// The first block takes at most so many bytes, since it is reserved before it is needed.
 const MOST_FIRST: usize = 16 << 20;
 /// The same where it is not known how many entries there will be.
@@ -204,14 +204,14 @@ pub(super) struct CellBooks {
 
 /// The far block of a slot, counted from the end of the first block, and its place there.
 #[inline]
-fn far_place(beyond: u32) -> (usize, usize) {
+pub(super) fn far_place(beyond: u32) -> (usize, usize) {
     let place = u64::from(beyond) + (1 << FAR_SHIFT);
     let block = place.ilog2() - FAR_SHIFT;
     (block as usize, (place - (1 << (FAR_SHIFT + block))) as usize)
 }
 
 /// How many cells a far block has.
-fn far_len(block: usize) -> u32 {
+pub(super) fn far_len(block: usize) -> u32 {
     1 << (FAR_SHIFT as usize + block)
 }
 

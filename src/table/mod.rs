@@ -3,7 +3,7 @@
 //! # The pieces
 //!
 //! [`cells`] holds the entries in cells that never move, [`index`] leads from a hash to a cell, [`reclaim`] says when
-//! a cell that was taken out may be used again. This module puts a safe face on them, in two parts: a [`Table`] knows
+//! a cell that was taken out may be used again. A [`column`] holds one more number for each. This module puts a safe face on them, in two parts: a [`Table`] knows
 //! the types of keys and values and does what needs them; a [`Writer`], which holds the lock, does all else and is
 //! compiled once for all types.
 //!
@@ -35,7 +35,9 @@
 #![allow(unsafe_code)]
 
 mod cells;
+mod column;
 mod index;
+mod kernel;
 mod reclaim;
 mod writer;
 mod zeroed;
@@ -43,7 +45,9 @@ mod zeroed;
 pub(crate) use cells::Cells;
 #[cfg(test)]
 pub(crate) use cells::Headers;
+pub(crate) use column::Column;
 pub(crate) use index::Unsure;
+pub(crate) use kernel::coarse_nanos;
 pub(crate) use reclaim::{Guard, pin, press, press_in_turn, try_pin};
 pub(crate) use writer::{Departures, Due, Live, Sizing, Spent, Unlinked, Writer};
 

@@ -42,6 +42,7 @@
 //! One number says it for all tickets: whoever pinned after `n` was drawn has seen everything leave that earlier tickets
 //! are for, since drawing is a locked instruction that hands on what came before it. So `PASSED` is only ever raised.
 
+use super::kernel;
 use crossbeam_utils::CachePadded;
 use parking_lot::{Mutex, MutexGuard};
 use std::cell::Cell;
@@ -307,35 +308,6 @@ fn heavy_barrier() -> bool {
 fn kernel_helps() -> bool {
     static HELPS: OnceLock<bool> = OnceLock::new();
     *HELPS.get_or_init(kernel::register)
-}
-
-#[cfg(all(target_os = "linux", not(miri)))]
-mod kernel {
-    /// Says whether the kernel can do it.
-    pub(super) fn register() -> bool {
-        membarrier(libc::MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED)
-    }
-
-    /// Says whether it could be done: a sandbox may have forbidden it since.
-    pub(super) fn barrier() -> bool {
-        membarrier(libc::MEMBARRIER_CMD_PRIVATE_EXPEDITED)
-    }
-
-    fn membarrier(command: libc::c_int) -> bool {
-        // SAFETY: the call reads and writes no memory of ours.
-        unsafe { libc::syscall(libc::SYS_membarrier, command, 0 as libc::c_int, 0 as libc::c_int) == 0 }
-    }
-}
-
-#[cfg(not(all(target_os = "linux", not(miri))))]
-mod kernel {
-    pub(super) fn register() -> bool {
-        false
-    }
-
-    pub(super) fn barrier() -> bool {
-        true
-    }
 }
 
 #[cfg(test)]
