@@ -1,11 +1,13 @@
 //! How a cache is set up.
 
-use crate::cache::{Cache, Tagger, Weigher};
+use crate::cache::{Cache, Negative, Tagger, Weigher};
+use crate::clock::{Clock, nanos};
 use crate::error::BuildError;
+use crate::expiry::Expiry;
 use crate::parts::lists::MAX_SLOTS;
 use crate::policy::EvictionPolicy;
 use crate::removal::RemovalCause;
-use crate::segment::{Listener, Plan, Segment, share};
+use crate::segment::{Life, Listener, Plan, Rules, Segment, share, span};
 use crate::table::Sizing;
 use crate::tag::Tag;
 use std::fmt;
@@ -49,6 +51,13 @@ pub struct Builder<K, V> {
     pub(crate) load_timeout: Option<Duration>,
     pub(crate) max_batch: usize,
     pub(crate) weigher: Option<Weigher<K, V>>,
+    time_to_live: Option<Duration>,
+    time_to_idle: Option<Duration>,
+    ttl_jitter: f64,
+    max_reads: Option<u64>,
+    clock: Clock,
+    pub(crate) expiry: Option<Arc<dyn Expiry<K, V> + Send + Sync>>,
+    pub(crate) negative: Option<Negative<V>>,
     pub(crate) policy: EvictionPolicy,
     pub(crate) listener: Option<Listener<K, V>>,
     pub(crate) record_stats: bool,
@@ -66,6 +75,13 @@ impl<K, V> Default for Builder<K, V> {
             load_timeout: None,
             max_batch: usize::MAX,
             weigher: None,
+            time_to_live: None,
+            time_to_idle: None,
+            ttl_jitter: 0.0,
+            max_reads: None,
+            clock: Clock::default(),
+            expiry: None,
+            negative: None,
             policy: EvictionPolicy::default(),
             listener: None,
             record_stats: false,
@@ -169,6 +185,73 @@ where
         self
     }
 
+    /// How long an entry lives after it was written: by an insert or update, or by a load. By default without end.
+    ///
+    /// An entry whose time is over is not seen by any method but those that count what there is: [`Cache::len`],
+    /// [`Cache::weighted_size`] and [`Cache::invalidate_tag`] have it until it is removed, with the cause
+    /// [`Expired`](RemovalCause::Expired). Each write to a segment removes some of the segment's entries that are over;
+    /// [`Cache::run_pending_tasks`] removes all of them. Pinned entries end, too. With zero, entries are over at once.
+    ///
+    /// Where there is a [`time_to_idle`](Self::time_to_idle), too, the earlier of both ends counts; the same goes for
+    /// [`expire_after`](Self::expire_after). [`InsertOptions::ttl`](crate::InsertOptions::ttl) is for single entries.
+    /// See [`Clock`] for how exact this is.
+    pub fn time_to_live(mut self, time: Duration) -> Self {
+        self.time_to_live = Some(time);
+        self
+    }
+
+    /// How long an entry lives after it was last written or read by a method that counts as a read: `get`, `with`,
+    /// `get_many`, and a hit of `get_or_load` and its like. By default without end. See
+    /// [`time_to_live`](Self::time_to_live).
+    ///
+    /// A read notes the time in the entry's deadline, without a lock, at most once for each tick of a coarse clock.
+    pub fn time_to_idle(mut self, time: Duration) -> Self {
+        self.time_to_idle = Some(time);
+        self
+    }
+
+    /// Makes times to live shorter by a random part, from 0 to `part` of them, so that entries that were written together
+    /// do not end together. By default 0.
+    ///
+    /// This is for [`time_to_live`](Self::time_to_live) and [`InsertOptions::ttl`](crate::InsertOptions::ttl). With 0.1 and a
+    /// minute entries live for 54 to 60 seconds.
+    pub fn ttl_jitter(mut self, part: f64) -> Self {
+        self.ttl_jitter = part;
+        self
+    }
+
+    /// Decides for each entry how long it lives: see [`Expiry`].
+    pub fn expire_after(mut self, expiry: impl Expiry<K, V> + Send + Sync + 'static) -> Self {
+        self.expiry = Some(Arc::new(expiry));
+        self
+    }
+
+    /// How many reads an entry answers; with the last of them it is gone, as [`Expired`](RemovalCause::Expired). By
+    /// default without limit. For what must not be shown too often. For what counts as a read see
+    /// [`time_to_idle`](Self::time_to_idle). A new value has all its reads again.
+    ///
+    /// The number is exact, however many threads read. Reads of such a cache take longer than others, and the last read of
+    /// an entry takes the segment's lock.
+    ///
+    /// ```
+    /// let offers = larder::Cache::builder().max_capacity(100).max_reads(2).build()?;
+    /// offers.insert("coupon", 5);
+    /// assert_eq!(offers.get("coupon"), Some(5));
+    /// assert_eq!(offers.get("coupon"), Some(5));
+    /// assert_eq!(offers.get("coupon"), None);
+    /// # Ok::<(), larder::BuildError>(())
+    /// ```
+    pub fn max_reads(mut self, reads: u64) -> Self {
+        self.max_reads = Some(reads);
+        self
+    }
+
+    /// What time it is. By default [`Clock::coarse`].
+    pub fn clock(mut self, clock: Clock) -> Self {
+        self.clock = clock;
+        self
+    }
+
     /// Which entries go first. See [`EvictionPolicy`].
     pub fn eviction_policy(mut self, policy: EvictionPolicy) -> Self {
         self.policy = policy;
@@ -221,6 +304,16 @@ where
         if self.max_batch == 0 {
             return Err(BuildError::MaxBatch);
         }
+        if self.max_reads == Some(0) {
+            return Err(BuildError::MaxReads);
+        }
+        if !(0.0..=1.0).contains(&self.ttl_jitter) {
+            return Err(BuildError::TtlJitter { given: self.ttl_jitter });
+        }
+        if self.time_to_idle.is_some() && self.expiry.is_some() {
+            return Err(BuildError::IdleAndExpiry);
+        }
+        let rules = Arc::new(self.rules());
         let segments = self.segment_count()?;
         let most = MAX_SLOTS / 2 * segments;
         if self.initial_capacity > most {
@@ -230,10 +323,20 @@ where
             .map(|index| {
                 let plan = self.plan(index, segments);
                 let policy = self.policy.make(plan.share);
-                Segment::new(&plan, policy, self.listener.clone())
+                Segment::new(&plan, policy, &rules, self.listener.clone())
             })
             .collect();
-        Ok(Cache::from_parts(self, hasher, segments))
+        Ok(Cache::from_parts(self, hasher, rules, segments))
+    }
+
+    fn rules(&self) -> Rules {
+        Rules {
+            clock: self.clock.clone(),
+            life: Life { ttl: span(self.time_to_live), tti: span(self.time_to_idle), ..Life::ENDLESS },
+            jitter: (self.ttl_jitter * (1_u64 << 32) as f64) as u64,
+            max_reads: self.max_reads,
+            is_asked: self.expiry.is_some(),
+        }
     }
 
     /// The most entries that there can be, if that is known.
@@ -273,6 +376,33 @@ where
             max_len: usize::try_from(max_len).unwrap_or(usize::MAX),
             sizing: Sizing { initial: if expected > 0 { initial.min(expected) } else { initial }, expected },
         }
+    }
+}
+
+impl<K, T> Builder<K, Option<T>> {
+    /// How long an entry lives whose value is `None`: that something does *not* exist is often to be remembered, but not for
+    /// as long as what does. Takes the place of [`time_to_live`](Self::time_to_live) for such entries.
+    ///
+    /// ```
+    /// use larder::{Cache, Clock};
+    /// use std::time::Duration;
+    ///
+    /// let clock = Clock::manual();
+    /// let users: Cache<u32, Option<&str>> = Cache::builder()
+    ///     .max_capacity(1_000)
+    ///     .time_to_live(Duration::from_secs(600))
+    ///     .negative_time_to_live(Duration::from_secs(5))
+    ///     .clock(clock.clone())
+    ///     .build()?;
+    /// assert_eq!(users.get_or_load(8, |_| None), None);
+    /// assert_eq!(users.get_or_load(8, |_| unreachable!()), None);
+    /// clock.advance(Duration::from_secs(5));
+    /// assert_eq!(users.get_or_load(8, |_| Some("Bob")), Some("Bob"));
+    /// # Ok::<(), larder::BuildError>(())
+    /// ```
+    pub fn negative_time_to_live(mut self, time: Duration) -> Self {
+        self.negative = Some(Negative { is_it: Option::is_none, ttl: nanos(time) });
+        self
     }
 }
 

@@ -1,9 +1,13 @@
 //! The cache: hashes once, chooses the segment, and calls the user's code where no lock is held.
 
 use crate::builder::Builder;
+use crate::clock::nanos;
+use crate::expiry::Expiry;
 use crate::policy::{End, EvictionPolicy};
 use crate::removal::RemovalCause;
-use crate::segment::{Arrival, Bank, Carried, Leaving, Outcome, Panics, Seen, Segment, share};
+use crate::segment::{
+    Arrival, Bank, Carried, Leaving, Life, Outcome, Panics, Rules, Seen, Segment, Spent, share, span,
+};
 use crate::stats::{Reads, Stats};
 use crate::table::{Found, Guard, Unsure, pin, try_pin};
 use crate::tag::Tag;
@@ -48,6 +52,9 @@ pub(crate) struct Inner<K, V, S> {
     pub(crate) loading: Loading,
     weigher: Option<Weigher<K, V>>,
     tagger: Option<Tagger<K, V>>,
+    rules: Arc<Rules>,
+    expiry: Option<Arc<dyn Expiry<K, V> + Send + Sync>>,
+    negative: Option<Negative<V>>,
     policy: EvictionPolicy,
     name: Option<String>,
 }
@@ -67,6 +74,12 @@ pub(crate) struct Loading {
     pub(crate) most_at_once: usize,
 }
 
+/// Values that stand for none, and how long such an entry lives.
+pub(crate) struct Negative<V> {
+    pub(crate) is_it: fn(&V) -> bool,
+    pub(crate) ttl: u64,
+}
+
 /// How an entry is inserted, beside its key and value: [`Cache::insert_with`].
 ///
 /// ```
@@ -81,13 +94,15 @@ pub struct InsertOptions {
     weight: Option<u64>,
     pinned: Option<bool>,
     tags: Option<Vec<Tag>>,
+    ttl: Option<Duration>,
+    tti: Option<Duration>,
 }
 
 impl InsertOptions {
     /// No options: as [`Cache::insert`].
     #[must_use]
     pub const fn new() -> Self {
-        Self { weight: None, pinned: None, tags: None }
+        Self { weight: None, pinned: None, tags: None, ttl: None, tti: None }
     }
 
     /// What the entry weighs, whatever the weigher says. In a cache without a weigher other entries weigh 1.
@@ -101,6 +116,34 @@ impl InsertOptions {
     #[must_use]
     pub const fn pinned(mut self, pinned: bool) -> Self {
         self.pinned = Some(pinned);
+        self
+    }
+
+    /// How long the entry lives, whatever the builder says of that; [`Duration::MAX`] is without end. Works in any cache: those
+    /// to which nothing was said of time begin to look at it with the first such entry.
+    ///
+    /// ```
+    /// use larder::{Cache, Clock, InsertOptions};
+    /// use std::time::Duration;
+    ///
+    /// let clock = Clock::manual();
+    /// let cache = Cache::builder().max_capacity(100).clock(clock.clone()).build()?;
+    /// cache.insert_with("offer", 1, InsertOptions::new().ttl(Duration::from_secs(10)));
+    /// clock.advance(Duration::from_secs(10));
+    /// assert_eq!(cache.get("offer"), None);
+    /// # Ok::<(), larder::BuildError>(())
+    /// ```
+    #[must_use]
+    pub const fn ttl(mut self, ttl: Duration) -> Self {
+        self.ttl = Some(ttl);
+        self
+    }
+
+    /// How long the entry lives after it was last read or written, whatever the builder says of that; [`Duration::MAX`] is
+    /// without end. Its time to live counts, too: the earlier of both ends it.
+    #[must_use]
+    pub const fn tti(mut self, tti: Duration) -> Self {
+        self.tti = Some(tti);
         self
     }
 
@@ -138,7 +181,12 @@ where
 }
 
 impl<K, V, S> Cache<K, V, S> {
-    pub(crate) fn from_parts(builder: Builder<K, V>, hasher: S, segments: Box<[Segment<K, V>]>) -> Self {
+    pub(crate) fn from_parts(
+        builder: Builder<K, V>,
+        hasher: S,
+        rules: Arc<Rules>,
+        segments: Box<[Segment<K, V>]>,
+    ) -> Self {
         let inner = Inner {
             segments,
             hasher,
@@ -151,6 +199,9 @@ impl<K, V, S> Cache<K, V, S> {
             },
             weigher: builder.weigher,
             tagger: builder.tagger,
+            rules,
+            expiry: builder.expiry,
+            negative: builder.negative,
             policy: builder.policy,
             name: builder.name,
         };
@@ -326,12 +377,11 @@ where
     {
         let (hash, segment) = self.inner.locate(key);
         let found = segment.find(guard, hash, |other| key.equivalent(other));
+        let found = found.filter(|found| self.inner.note_read(segment, found));
         if let Some(reads) = &self.inner.reads {
             reads.count(found.is_some());
         }
-        let found = found?;
-        segment.touch(&found);
-        Some(read(&found.entry().1))
+        found.map(|found| read(&found.entry().1))
     }
 
     /// The value of `key`, cloned, leaving no trace: neither the policy nor the statistics notice.
@@ -520,7 +570,8 @@ where
         let by_weigher = || self.inner.weigher.as_ref().map_or(1, |weigher| weigher(&key, &value));
         let weight = options.weight.unwrap_or_else(by_weigher);
         let tags = options.tags.unwrap_or_else(|| self.inner.tags_of(&key, &value));
-        let mut arrival = Arrival { hash, weight, pin: options.pinned, missing: 0, tags: &tags };
+        let life = self.inner.life(hash, &key, &value, options.ttl, options.tti);
+        let mut arrival = Arrival { hash, weight, pin: options.pinned, missing: 0, life, tags: &tags };
         let mut entry = Some((key, value));
         let mut panics = Panics::default();
         let segment = self.inner.segment(arrival.hash);
@@ -573,7 +624,8 @@ where
             if !goes(current, value) {
                 return false;
             }
-            if let Some(leaving) = segment.remove(&self.inner.bank, found.slot()) {
+            let removed = segment.remove(&self.inner.bank, found.slot(), RemovalCause::Explicit);
+            if let Some(leaving) = removed {
                 drop(guard);
                 leaving.settle();
                 return true;
@@ -614,6 +666,63 @@ impl<K, V, S> Inner<K, V, S> {
     #[inline]
     pub(crate) fn tags_of(&self, key: &K, value: &V) -> Vec<Tag> {
         self.tagger.as_ref().map_or(Vec::new(), |tagger| tagger(key, value))
+    }
+
+    /// How long an entry is to live.
+    #[inline]
+    fn life(&self, hash: u64, key: &K, value: &V, ttl: Option<Duration>, tti: Option<Duration>) -> Life
+    where
+        K: Eq,
+    {
+        let mut life = self.rules.life;
+        match (&self.negative, ttl) {
+            (_, Some(ttl)) => life.ttl = nanos(ttl),
+            (Some(negative), None) if (negative.is_it)(value) => life.ttl = negative.ttl,
+            _ => {}
+        }
+        if let Some(expiry) = self.expiry.as_ref().filter(|_| ttl.is_none()) {
+            life.own = self.ask(&**expiry, hash, key, value);
+        }
+        if let Some(tti) = tti {
+            life.tti = nanos(tti);
+        }
+        life
+    }
+
+    #[inline(never)]
+    fn ask(&self, expiry: &dyn Expiry<K, V>, hash: u64, key: &K, value: &V) -> u64
+    where
+        K: Eq,
+    {
+        let guard = pin();
+        let segment = self.segment(hash);
+        span(match segment.find(&guard, hash, |other| other == key) {
+            Some(found) => expiry.after_update(key, value, segment.remaining(found.slot())),
+            None => expiry.after_create(key, value),
+        })
+    }
+
+    /// What a read does beside giving the value. Says whether it may give it: the entry may have no reads left.
+    pub(crate) fn note_read(&self, segment: &Segment<K, V>, found: &Found<'_, K, V>) -> bool {
+        match segment.spend(found.slot()) {
+            Spent::No => {}
+            Spent::Last => {
+                let leaving = segment.remove(&self.bank, found.slot(), RemovalCause::Expired);
+                leaving.into_iter().for_each(Leaving::settle);
+                return true;
+            }
+            Spent::Over => return false,
+        }
+        segment.touch(found);
+        if let Some(expiry) = self.expiry.as_ref().filter(|_| segment.asks_after_read(found.slot())) {
+            let remaining = segment.remaining(found.slot());
+            let (key, value) = found.entry();
+            let next = expiry.after_read(key, value, remaining);
+            if next != remaining {
+                segment.put_off(found.slot(), span(next));
+            }
+        }
+        true
     }
 
     /// Whether loads are counted.

@@ -5,6 +5,7 @@
 //! another entry, so "as it was read" means that the key's slot is the same.
 
 use crate::cache::{Cache, InsertOptions, Stored};
+use crate::removal::RemovalCause;
 use crate::segment::{Leaving, Seen};
 use crate::table::pin;
 use std::fmt;
@@ -96,7 +97,8 @@ where
                 (Op::Remove, Some(value)) => {
                     let value = value.clone();
                     let slot = found.map_or(u32::MAX, |found| found.slot());
-                    match self.inner.segment(self.inner.hash(&key)).remove(self.inner.bank(), slot) {
+                    let segment = self.inner.segment(self.inner.hash(&key));
+                    match segment.remove(self.inner.bank(), slot, RemovalCause::Explicit) {
                         Some(leaving) => {
                             Leaving::settle(leaving);
                             return Computed::Removed(value);

@@ -23,7 +23,7 @@ impl fmt::Display for ParseError {
 impl Error for ParseError {}
 
 /// Options with which no cache can be built.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum BuildError {
     /// Neither `max_capacity` nor `max_entries` was given.
@@ -37,6 +37,15 @@ pub enum BuildError {
     },
     /// `max_batch` was 0: a loader would get no keys.
     MaxBatch,
+    /// `max_reads` was 0: an entry would answer none.
+    MaxReads,
+    /// `ttl_jitter` was no part of a time to live.
+    TtlJitter {
+        /// What was asked for.
+        given: f64,
+    },
+    /// Both `time_to_idle` and `expire_after` were given.
+    IdleAndExpiry,
     /// `initial_capacity` was more than the segments can hold.
     InitialCapacity {
         /// What was asked for.
@@ -56,6 +65,13 @@ impl fmt::Display for BuildError {
                 write!(f, "`segments({given})` is out of range: give 1 to {most}, or leave it out")
             }
             Self::MaxBatch => f.write_str("`max_batch(0)` would load nothing: give at least 1, or leave it out"),
+            Self::MaxReads => f.write_str("`max_reads(0)` would answer no read: give at least 1, or leave it out"),
+            Self::TtlJitter { given } => {
+                write!(f, "`ttl_jitter({given})` is out of range: give the part of a time to live, 0 to 1")
+            }
+            Self::IdleAndExpiry => f.write_str(
+                "`time_to_idle` and `expire_after` both say what a read does: let `Expiry::after_read` do it",
+            ),
             Self::InitialCapacity { given, most } => {
                 write!(f, "`initial_capacity({given})` is out of range: these segments hold up to {most} entries")
             }

@@ -4,6 +4,7 @@
 //! after it. It holds no lock and no memory between two steps.
 
 use crate::cache::{Cache, Inner, Place};
+use crate::removal::RemovalCause;
 use crate::segment::{Bank, Panics, Segment};
 use crate::table::pin;
 use std::fmt;
@@ -133,7 +134,7 @@ impl<K, V, S, T> Scan<K, V, S, T> {
 
 /// Takes the entry of `slot` out, if it is still there.
 fn remove<K, V>(segment: &Segment<K, V>, bank: &Bank, slot: u32, panics: &mut Panics) -> bool {
-    segment.remove(bank, slot).map(|leaving| leaving.settle_but(panics)).is_some()
+    segment.remove(bank, slot, RemovalCause::Explicit).map(|leaving| leaving.settle_but(panics)).is_some()
 }
 
 impl<K, V, S> Iterator for Iter<K, V, S> {

@@ -76,6 +76,7 @@ pub struct Stats {
     evicted: u64,
     evicted_weight: u64,
     rejected: u64,
+    expired: u64,
     loads: u64,
     load_failures: u64,
     load_waits: u64,
@@ -97,6 +98,7 @@ impl Stats {
             stats.evicted += counts.evicted;
             stats.evicted_weight = stats.evicted_weight.saturating_add(counts.evicted_weight);
             stats.rejected += counts.rejected;
+            stats.expired += counts.expired;
         }
         stats
     }
@@ -129,6 +131,13 @@ impl Stats {
     #[must_use]
     pub fn rejected_count(&self) -> u64 {
         self.rejected
+    }
+
+    /// Entries whose time was over, or whose reads: see [`RemovalCause::Expired`](crate::RemovalCause::Expired). Counted when
+    /// they are removed.
+    #[must_use]
+    pub fn expired_count(&self) -> u64 {
+        self.expired
     }
 
     /// Loader calls that gave a value. A call for many keys counts once.
@@ -189,6 +198,7 @@ impl Sub for Stats {
             evicted: self.evicted.saturating_sub(earlier.evicted),
             evicted_weight: self.evicted_weight.saturating_sub(earlier.evicted_weight),
             rejected: self.rejected.saturating_sub(earlier.rejected),
+            expired: self.expired.saturating_sub(earlier.expired),
             loads: self.loads.saturating_sub(earlier.loads),
             load_failures: self.load_failures.saturating_sub(earlier.load_failures),
             load_waits: self.load_waits.saturating_sub(earlier.load_waits),

@@ -319,11 +319,11 @@ where
             return match segment.board(hash, key.clone(), refresh) {
                 Boarding::There => {
                     let guard = pin();
-                    let Some(found) = segment.find(&guard, hash, |other| other == key) else {
+                    let found = segment.find(&guard, hash, |other| other == key);
+                    let Some(found) = found.filter(|found| self.inner.note_read(segment, found)) else {
                         // It has left again.
                         continue;
                     };
-                    segment.touch(&found);
                     Ok(Place::There(found.entry().1.clone()))
                 }
                 Boarding::Joins(flight, _) if led::is_led_here(flight.number) => Err(LoadError::Recursive),

@@ -59,6 +59,12 @@ impl Wheel {
         extend_zeroed(&mut self.nodes, slots + HEADS);
     }
 
+    /// Whether there is room for a slot.
+    #[inline]
+    pub(crate) fn has_room(&self, slot: u32) -> bool {
+        slot as usize + HEADS < self.nodes.len()
+    }
+
     /// The slot is due by `deadline`. It stood in the wheel before by the deadline of `before` or an earlier one, if it stood
     /// there at all.
     #[inline]

@@ -71,7 +71,8 @@ impl<K: Eq + Send + Sync + 'static, V: Send + Sync + 'static> Segment<K, V> {
         let fresh = Arc::new(Flight { key, number, wait: Wait::new() });
         let key = &fresh.key;
         let mut writer = self.table.lock();
-        if !refresh && self.table.find_locked(&writer, hash, |other| other == key).is_some() {
+        let find = || self.table.find_locked(&writer, hash, |other| other == key);
+        if !refresh && find().is_some_and(|slot| !self.is_over(slot)) {
             return Boarding::There;
         }
         let is_it = |flight: &AnyFlight| {

@@ -23,14 +23,17 @@ mod leaving;
 mod loads;
 mod room;
 mod tags;
+mod times;
 mod write;
 
 pub(crate) use flight::{Boarding, Flight, Landing};
 pub(crate) use leaving::{Leaving, Panics};
 pub(crate) use loads::LoadId;
 pub(crate) use room::{Bank, Carried, share};
+pub(crate) use times::{Life, Rules, Spent, span};
 
 use crate::parts::read_buffer::{ReadBuffer, Recorded};
+use crate::parts::wheel::Wheel;
 use crate::policy::{Chosen, End, Entries, Policy, Reads, Slot};
 use crate::removal::RemovalCause;
 use crate::table::{Found, Guard, Sizing, Table, Unsure, Writer, press_in_turn};
@@ -38,8 +41,9 @@ use crate::tag::Tag;
 use loads::Loads;
 use room::Room;
 use std::ops::ControlFlow;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use tags::TagIndex;
+use times::{Term, Times};
 use write::{Way, Write};
 
 /// Entries that are removed by one hold of the lock, where all of a group are.
@@ -53,6 +57,9 @@ pub(crate) struct Segment<K, V> {
     table: Table<K, V, Core>,
     /// Where reads are recorded, if the policy wants more than marks.
     recorded: Option<ReadBuffer>,
+    /// There if anything ends.
+    times: OnceLock<Box<Times>>,
+    rules: Arc<Rules>,
     listener: Option<Listener<K, V>>,
 }
 
@@ -64,6 +71,8 @@ struct Core {
     /// Slots for which the policy has places.
     told: usize,
     counts: Counts,
+    /// When entries are to be looked at for being over; none as long as nothing ends.
+    wheel: Option<Box<Wheel>>,
     /// None until something is loaded or an entry has tags.
     extras: Option<Box<Extras>>,
 }
@@ -95,6 +104,7 @@ pub(crate) struct Counts {
     pub(crate) evicted: u64,
     pub(crate) evicted_weight: u64,
     pub(crate) rejected: u64,
+    pub(crate) expired: u64,
 }
 
 /// What is needed to set up a segment.
@@ -113,6 +123,7 @@ pub(crate) struct Arrival<'a> {
     pub(crate) pin: Option<bool>,
     /// How much more budget the segment needs, if it found no room.
     pub(crate) missing: u64,
+    pub(crate) life: Life,
     pub(crate) tags: &'a [Tag],
 }
 
@@ -167,7 +178,12 @@ impl Weights {
 }
 
 impl<K, V> Segment<K, V> {
-    pub(crate) fn new(plan: &Plan, policy: Chosen, listener: Option<Listener<K, V>>) -> Self {
+    pub(crate) fn new(
+        plan: &Plan,
+        policy: Chosen,
+        rules: &Arc<Rules>,
+        listener: Option<Listener<K, V>>,
+    ) -> Self {
         let mark_limit = match policy.reads() {
             Reads::Ignored => Some(0),
             Reads::Marked(most) => Some(most),
@@ -180,9 +196,16 @@ impl<K, V> Segment<K, V> {
             room: Room::new(plan.share, plan.max_len),
             told: 0,
             counts: Counts::default(),
+            wheel: None,
             extras: None,
         };
-        Self { table: Table::new(plan.sizing, listener.is_some(), mark_limit, core), recorded, listener }
+        let table = Table::new(plan.sizing, listener.is_some(), mark_limit, core);
+        let rules = Arc::clone(rules);
+        let segment = Self { table, recorded, times: OnceLock::new(), rules, listener };
+        if segment.rules.is_any() {
+            segment.begin_times();
+        }
+        segment
     }
 
     /// The entry whose key `matches`, without a trace.
@@ -192,11 +215,12 @@ impl<K, V> Segment<K, V> {
         hash: u64,
         matches: impl Fn(&K) -> bool,
     ) -> Option<Found<'g, K, V>> {
-        self.table.find(guard, hash, matches)
+        self.table.find(guard, hash, matches).filter(|found| !self.is_over(found.slot()))
     }
 
     /// Leaves behind what the policy wants to know of a read.
     pub(crate) fn touch(&self, found: &Found<'_, K, V>) {
+        self.renew(found.slot());
         if let Some(reads) = &self.recorded {
             self.record(reads, found.slot());
         } else {
@@ -204,7 +228,8 @@ impl<K, V> Segment<K, V> {
         }
     }
 
-    /// As [`find`](Self::find), but gives up where that, or to [`touch`](Self::touch), would take longer than usual.
+    /// As [`find`](Self::find) for a read, but gives up where that, or to [`touch`](Self::touch), would take longer than
+    /// usual. To be followed by [`mark`](Self::mark).
     #[inline(always)]
     pub(crate) fn glance<'g>(
         &'g self,
@@ -212,10 +237,14 @@ impl<K, V> Segment<K, V> {
         hash: u64,
         matches: impl Fn(&K) -> bool,
     ) -> Result<Option<Found<'g, K, V>>, Unsure> {
-        self.table.glance(guard, hash, matches)
+        let found = self.table.glance(guard, hash, matches)?;
+        match (self.times(), found) {
+            (Some(times), Some(found)) => Ok(times.glance(found.slot())?.then_some(found)),
+            (_, found) => Ok(found),
+        }
     }
 
-    /// [`touch`](Self::touch) after a [`glance`](Self::glance).
+    /// What is left of [`touch`](Self::touch) after a [`glance`](Self::glance).
     #[inline(always)]
     pub(crate) fn mark(&self, found: &Found<'_, K, V>) {
         self.table.mark(found);
@@ -238,7 +267,9 @@ impl<K, V> Segment<K, V> {
         if let Some(reads) = &self.recorded {
             replay(reads, &mut writer);
         }
-        Write { writer, is_recorded: self.recorded.is_some() }
+        let mut write = Write { writer, is_recorded: self.recorded.is_some(), times: self.times(), now: 0 };
+        write.begin();
+        write
     }
 
     #[inline]
@@ -259,6 +290,7 @@ impl<K, V> Segment<K, V> {
         K: Eq,
     {
         self.table.prefetch(arrival.hash);
+        self.expect(arrival.life);
         let mut write = self.write();
         let outcome = self.put(&mut write, bank, arrival, entry, seen);
         self.close(write).settle_but(panics);
@@ -295,22 +327,37 @@ impl<K, V> Segment<K, V> {
     where
         K: Eq,
     {
-        let current = self.find_locked(write, arrival.hash, entry);
+        let mut current = self.find_locked(write, arrival.hash, entry);
+        if let Some(slot) = current.filter(|&slot| write.is_over(slot)) {
+            write.take_out_slot(slot, RemovalCause::Expired);
+            current = None;
+        }
         let way = if write.is_as(seen, arrival, current) {
             write.make_way(bank, current, arrival)
         } else {
             Way::Barred(Outcome::Changed)
         };
+        let mut term = Term::ENDLESS;
+        let (times, now) = (write.times, write.now);
+        let begin_life = |slot| {
+            if let Some(times) = times {
+                term = times.begin(slot, arrival.hash, arrival.life, now);
+            }
+        };
         let outcome = match way {
             Way::Barred(outcome) => outcome,
             Way::In => {
-                let slot = self.table.publish(&mut write.writer, arrival.hash, || take(entry));
+                let writer = &mut write.writer;
+                let slot = self.table.publish(writer, arrival.hash, || take(entry), begin_life);
                 write.settle_in(slot, arrival);
+                write.watch(slot, term);
                 Outcome::Stored
             }
             Way::Over(old) => {
-                let (new, unlinked) = self.table.replace(&mut write.writer, old, || take(entry));
+                let writer = &mut write.writer;
+                let (new, unlinked) = self.table.replace(writer, old, || take(entry), begin_life);
                 write.settle_over(old, new, unlinked, arrival);
+                write.watch(new, term);
                 Outcome::Stored
             }
         };
@@ -348,16 +395,17 @@ impl<K, V> Segment<K, V> {
         (outcome, self.close(write))
     }
 
-    /// Removes an entry that was found under a guard that still lives; `None` if it has left since.
-    pub(crate) fn remove(&self, bank: &Bank, slot: u32) -> Option<Leaving<'_, K, V>> {
+    /// Removes an entry that was found under a guard that still lives; `None` if it has left or come to its end since.
+    pub(crate) fn remove(&self, bank: &Bank, slot: u32, cause: RemovalCause) -> Option<Leaving<'_, K, V>> {
         let mut write = self.write();
         let live = write.writer.live(slot);
+        let is_removed = live.is_some() && !write.is_over(slot);
         if let Some(live) = live {
-            write.take_out(live, RemovalCause::Explicit);
+            write.take_out(live, cause);
             write.return_surplus(bank);
         }
         let leaving = self.close(write);
-        if live.is_some() {
+        if is_removed {
             return Some(leaving);
         }
         leaving.settle();
@@ -404,7 +452,7 @@ impl<K, V> Segment<K, V> {
     /// Pins or unpins an entry that was found under a guard that still lives. Says whether it was still there.
     pub(crate) fn set_pinned(&self, slot: u32, pinned: bool) -> bool {
         let mut write = self.write();
-        let live = write.writer.live(slot).is_some();
+        let live = write.writer.live(slot).is_some() && !write.is_over(slot);
         if live {
             write.set_pinned(slot, pinned);
         }
@@ -423,6 +471,7 @@ impl<K, V> Segment<K, V> {
         let writer = self.table.lock();
         let next = writer.entries_from(cursor, &mut slots);
         found.extend(slots.into_iter().filter_map(|slot| self.table.found(guard, &writer, slot)));
+        found.retain(|found| !self.is_over(found.slot()));
         next
     }
 
@@ -432,7 +481,9 @@ impl<K, V> Segment<K, V> {
         let mut found = Vec::new();
         if n > 0 {
             write.writer.policy.walk(from, &mut |slot| {
-                found.extend(self.table.found(guard, &write.writer, slot.number()));
+                if !write.is_over(slot.number()) {
+                    found.extend(self.table.found(guard, &write.writer, slot.number()));
+                }
                 if found.len() < n { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
             });
         }
@@ -494,8 +545,9 @@ impl<K, V> Segment<K, V> {
         self.close(write)
     }
 
-    /// Replays reads and frees what can be freed.
+    /// Replays reads, removes what is over and frees what can be freed.
     pub(crate) fn run_pending_tasks(&self) {
+        self.sweep();
         let mut write = self.write();
         write.writer.seal();
         self.close(write).settle();
@@ -543,6 +595,13 @@ impl<K, V> Segment<K, V> {
         let budget = room.budget;
         if let Some(extras) = &write.writer.extras {
             extras.tags.validate(|slot| write.writer.live(slot).is_some());
+        }
+        if let (Some(wheel), Some(times)) = (&write.writer.wheel, write.times) {
+            wheel.validate();
+            let slots = (0..write.writer.given() as u32).filter(|&slot| write.writer.live(slot).is_some());
+            slots.for_each(|slot| {
+                assert!(!times.is_limited(slot) || wheel.contains(slot), "{slot} is not watched")
+            });
         }
         write.policy(|policy, view| policy.validate(len - pins, view));
         self.close(write).settle();

@@ -1,6 +1,7 @@
 //! What a write does while it holds the segment's lock: all that does not depend on the types of keys and values.
 
 use super::room::{Bank, Carried};
+use super::times::Times;
 use super::{Arrival, Core, Outcome, Seen};
 use crate::policy::{Chosen, Entries, Policy, Slot, policy_hash};
 use crate::removal::RemovalCause;
@@ -14,6 +15,10 @@ pub(super) struct Write<'a> {
     pub(super) writer: Writer<'a, Core>,
     /// Whether the policy hears of each read.
     pub(super) is_recorded: bool,
+    /// What the segment knows of time, if anything ends in it.
+    pub(super) times: Option<&'a Times>,
+    /// When the operation got the lock; 0 if nothing ends.
+    pub(super) now: u64,
 }
 
 /// Where an arriving entry may go.
@@ -231,13 +236,19 @@ impl<'a> Write<'a> {
                 extras.loads.void(live.header().hash());
             }
         }
+        // Whoever comes for an entry that is over finds that it went by itself.
+        let cause = if self.is_over(live.slot()) { RemovalCause::Expired } else { cause };
         self.writer.take_out(live, weight, cause);
         let Core { room, counts, .. } = &mut *self.writer;
         room.len -= 1;
         room.weight -= weight;
-        if cause.was_evicted() {
-            counts.evicted += 1;
-            counts.evicted_weight = counts.evicted_weight.saturating_add(weight);
+        match cause {
+            RemovalCause::Expired => counts.expired += 1,
+            _ if cause.was_evicted() => {
+                counts.evicted += 1;
+                counts.evicted_weight = counts.evicted_weight.saturating_add(weight);
+            }
+            _ => {}
         }
         if pinned {
             self.pin_weight(0, weight);

@@ -22,6 +22,11 @@ impl Column {
         Self { first: Block::new(first_len), far: Box::new([const { OnceLock::new() }; FAR_BLOCKS]) }
     }
 
+    /// Another for the same slots, all 0.
+    pub(crate) fn another(&self) -> Self {
+        Self::new(self.first.len)
+    }
+
     /// The number of a slot, if one was ever written.
     #[inline]
     pub(crate) fn get(&self, slot: u32) -> Option<&AtomicU64> {

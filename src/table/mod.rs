@@ -125,6 +125,11 @@ impl<K, V, X> Table<K, V, X> {
         })
     }
 
+    /// Numbers for the slots, all 0.
+    pub(crate) fn column(&self) -> Column {
+        Column::new(self.store.cells.first_room() as u32)
+    }
+
     /// Marks an entry as read.
     #[inline(always)]
     pub(crate) fn mark(&self, found: &Found<'_, K, V>) {
@@ -163,34 +168,38 @@ impl<K, V, X> Table<K, V, X> {
     /// Adds an entry whose key is not in the table.
     ///
     /// It is asked for when there is a place for it, so that it is not dropped here, under the lock, if there is none.
-    /// `entry` must not panic: that would lose the place.
+    /// `entry` must not panic: that would lose the place. `prepare` sees the slot before readers can.
     #[inline(always)]
     pub(crate) fn publish(
         &self,
         writer: &mut Writer<'_, X>,
         hash: u64,
         entry: impl FnOnce() -> (K, V),
+        prepare: impl FnOnce(u32),
     ) -> u32 {
         self.store.check(writer.store.id());
         let slot = writer.take();
+        prepare(slot);
         // SAFETY: just taken; and as in `cell`.
         unsafe { self.store.cells.fill(slot, hash, entry()) };
         writer.enlist(hash, slot);
         slot
     }
 
-    /// Puts a new entry in the place of the live `old`. The mark and the pin go with the place. For `entry` see
-    /// [`publish`](Self::publish).
+    /// Puts a new entry in the place of the live `old`. The mark and the pin go with the place. For `entry` and
+    /// `prepare` see [`publish`](Self::publish).
     pub(crate) fn replace(
         &self,
         writer: &mut Writer<'_, X>,
         old: u32,
         entry: impl FnOnce() -> (K, V),
+        prepare: impl FnOnce(u32),
     ) -> (u32, Unlinked) {
         self.store.check(writer.store.id());
         let before = writer.header(old);
         assert!(before.is_live(), "slot {old} has no entry");
         let slot = writer.take();
+        prepare(slot);
         // SAFETY: as in `publish`.
         unsafe { self.store.cells.fill(slot, before.hash(), entry()) };
         let header = writer.header(slot);

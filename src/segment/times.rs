@@ -1,0 +1,397 @@
+//! When the entries of a segment end: one deadline each, which readers look at without a lock.
+//!
+//! An entry gets a [`Life`] when it is written. From that come its deadline, and what a later read may make of it:
+//!
+//! ```text
+//! deadline = min(written + time to live, last read + time to idle, what an `Expiry` said last)
+//! ```
+//!
+//! Deadlines stand in a column beside the cells, from before the entry can be found until its slot is used again. So
+//! whoever finds an entry under a guard finds its deadline, and an entry that is over is passed over by all, swept or not.
+//! What is kept beyond the deadline has columns of its own, which are there only where some entry needs them.
+//!
+//! The wheel, under the lock, is told when an entry is written, and looks at the deadline when it comes by.
+
+use super::Segment;
+use super::write::Write;
+use crate::clock::{Clock, nanos};
+use crate::parts::wheel::Wheel;
+use crate::removal::RemovalCause;
+use crate::table::{Column, Unsure};
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+/// No end, in nanoseconds.
+const FOREVER: u64 = u64::MAX;
+
+/// Entries that a write looks at, at most, for being over. Some more than one, so that it comes to an end with them.
+const SWEPT_BY_WRITE: usize = 16;
+/// The same where there is nothing else to do.
+const SWEPT_AT_ONCE: usize = 256;
+
+/// How long entries live if nothing else is said, the same for all segments.
+#[derive(Clone, Debug)]
+pub(crate) struct Rules {
+    pub(crate) clock: Clock,
+    pub(crate) life: Life,
+    /// The part of a time to live by which it may be shorter, of 2^32.
+    pub(crate) jitter: u64,
+    /// How many reads an entry answers, if that is limited.
+    pub(crate) max_reads: Option<u64>,
+    /// Whether reads are asked for a new deadline.
+    pub(crate) is_asked: bool,
+}
+
+impl Rules {
+    /// Whether entries may end of which nothing special was said.
+    pub(super) fn is_any(&self) -> bool {
+        self.life.is_limited() || self.max_reads.is_some() || self.is_asked
+    }
+}
+
+/// How long an entry is to live, in nanoseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Life {
+    /// From when it is written.
+    pub(crate) ttl: u64,
+    /// From its last read.
+    pub(crate) tti: u64,
+    /// From now, by what an `Expiry` said.
+    pub(crate) own: u64,
+}
+
+impl Life {
+    pub(crate) const ENDLESS: Self = Self { ttl: FOREVER, tti: FOREVER, own: FOREVER };
+
+    #[inline]
+    fn is_limited(self) -> bool {
+        self.ttl & self.tti & self.own != FOREVER
+    }
+}
+
+/// A span of time as a [`Life`] has it.
+pub(crate) fn span(time: Option<Duration>) -> u64 {
+    time.map_or(FOREVER, nanos)
+}
+
+/// What a read finds in a cache that limits them.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Spent {
+    /// There are more.
+    No,
+    /// It was the last.
+    Last,
+    /// There was none left.
+    Over,
+}
+
+/// The deadline of an entry, and that of the one before in the same slot.
+#[derive(Clone, Copy)]
+pub(super) struct Term {
+    deadline: u64,
+    before: u64,
+}
+
+impl Term {
+    pub(super) const ENDLESS: Self = Self { deadline: FOREVER, before: FOREVER };
+}
+
+/// What a segment knows of time.
+pub(super) struct Times {
+    rules: Arc<Rules>,
+    /// In nanoseconds; 0 for none.
+    deadlines: Column,
+    /// Beyond which reads do not move the deadline; 0 for none. There once an entry has both such an end and others.
+    ends: OnceLock<Column>,
+    /// Times to idle; 0 for that of the rules. There once an entry has another.
+    idles: OnceLock<Column>,
+    /// Reads that are left.
+    reads: OnceLock<Column>,
+}
+
+impl Times {
+    fn new(rules: Arc<Rules>, deadlines: Column) -> Self {
+        let times =
+            Self { rules, deadlines, ends: OnceLock::new(), idles: OnceLock::new(), reads: OnceLock::new() };
+        if times.rules.max_reads.is_some() {
+            times.reads.get_or_init(|| times.deadlines.another());
+        }
+        times
+    }
+
+    pub(super) fn now(&self) -> u64 {
+        self.rules.clock.now()
+    }
+
+    /// Relaxed, here and elsewhere: what is written before an entry can be found is seen by who finds it; and later changes
+    /// order nothing else.
+    #[inline]
+    fn read(column: &Column, slot: u32) -> u64 {
+        column.get(slot).map_or(0, |number| number.load(Relaxed))
+    }
+
+    /// When the entry in `slot` ends.
+    #[inline]
+    pub(super) fn deadline(&self, slot: u32) -> u64 {
+        match Self::read(&self.deadlines, slot) {
+            0 => FOREVER,
+            deadline => deadline,
+        }
+    }
+
+    /// Whether the entry in `slot` ends.
+    pub(super) fn is_limited(&self, slot: u32) -> bool {
+        self.deadline(slot) != FOREVER
+    }
+
+    /// Whether the entry in `slot` has ended.
+    #[inline]
+    pub(super) fn is_over(&self, slot: u32) -> bool {
+        let deadline = self.deadline(slot);
+        deadline != FOREVER && deadline <= self.now()
+    }
+
+    /// Gives the entry that is about to stand in `slot` its life.
+    pub(super) fn begin(&self, slot: u32, hash: u64, life: Life, now: u64) -> Term {
+        let end = now.saturating_add(self.shortened(life.ttl, hash, now));
+        let deadline = end.min(now.saturating_add(life.tti)).min(now.saturating_add(life.own));
+        let before = self.deadline(slot);
+        self.deadlines.at(slot).store(coded(deadline), Relaxed);
+        let moves = life.tti != FOREVER || self.rules.is_asked;
+        self.note(&self.ends, slot, if moves { coded(end) } else { 0 });
+        self.note(&self.idles, slot, if life.tti == self.rules.life.tti { 0 } else { life.tti });
+        if let (Some(reads), Some(most)) = (self.reads.get(), self.rules.max_reads) {
+            reads.at(slot).store(most, Relaxed);
+        }
+        Term { deadline, before }
+    }
+
+    /// Writes to a column that is not there as long as all is 0.
+    fn note(&self, column: &OnceLock<Column>, slot: u32, number: u64) {
+        if number != 0 {
+            column.get_or_init(|| self.deadlines.another()).at(slot).store(number, Relaxed);
+        } else if let Some(column) = column.get() {
+            column.at(slot).store(0, Relaxed);
+        }
+    }
+
+    /// A time to live with jitter: never longer, so that it remains a promise.
+    fn shortened(&self, ttl: u64, hash: u64, now: u64) -> u64 {
+        if self.rules.jitter == 0 || ttl == FOREVER {
+            return ttl;
+        }
+        // By the key and the moment, mixed by a folded multiplication: evenly spread from 0 to 2^32.
+        let product = u128::from(hash ^ now) * 0x9e37_79b9_7f4a_7c15;
+        let random = u128::from((product as u64 ^ (product >> 64) as u64) >> 32);
+        ttl - (u128::from(ttl) * u128::from(self.rules.jitter) * random >> 64) as u64
+    }
+
+    /// Whether the entry in `slot`, which is read, has not ended; gives up where a read takes more than to look at that.
+    #[inline]
+    pub(super) fn glance(&self, slot: u32) -> Result<bool, Unsure> {
+        if self.rules.is_asked || self.rules.max_reads.is_some() {
+            return Err(Unsure);
+        }
+        let deadline = self.deadline(slot);
+        if deadline == FOREVER {
+            return Ok(true);
+        }
+        let now = self.now();
+        if now < deadline {
+            self.renew(slot, deadline, now);
+        }
+        Ok(now < deadline)
+    }
+
+    /// After a read: the time to idle begins anew.
+    #[inline]
+    fn renew(&self, slot: u32, deadline: u64, now: u64) {
+        let idle = self.idle(slot);
+        if idle != FOREVER {
+            self.put_off(slot, deadline, now, idle);
+        }
+    }
+
+    #[inline]
+    fn idle(&self, slot: u32) -> u64 {
+        match self.idles.get().map_or(0, |idles| Self::read(idles, slot)) {
+            0 => self.rules.life.tti,
+            idle => idle,
+        }
+    }
+
+    /// The entry in `slot` is to live for `span` from now on. Not written if that is nothing new, so that the line of an
+    /// entry that is read all the time stays shared while a coarse clock does not move.
+    #[inline]
+    fn put_off(&self, slot: u32, deadline: u64, now: u64, span: u64) {
+        let end = match self.ends.get().map_or(0, |ends| Self::read(ends, slot)) {
+            0 => FOREVER,
+            end => end,
+        };
+        let next = now.saturating_add(span).min(end);
+        if next != deadline {
+            self.deadlines.at(slot).store(coded(next), Relaxed);
+        }
+    }
+
+    /// Counts a read of the entry in `slot`.
+    fn spend(&self, slot: u32) -> Spent {
+        let Some(reads) = self.reads.get() else { return Spent::No };
+        let left = reads.at(slot).fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1));
+        match left {
+            Err(_) => Spent::Over,
+            Ok(1) => Spent::Last,
+            Ok(_) => Spent::No,
+        }
+    }
+}
+
+/// How a deadline stands in a column.
+fn coded(deadline: u64) -> u64 {
+    if deadline == FOREVER { 0 } else { deadline }
+}
+
+impl<K, V> Segment<K, V> {
+    /// What the segment knows of time, if anything ends in it.
+    #[inline]
+    pub(super) fn times(&self) -> Option<&Times> {
+        self.times.get().map(|times| &**times)
+    }
+
+    /// Prepares for an entry that may end.
+    #[inline]
+    pub(super) fn expect(&self, life: Life) {
+        if life.is_limited() && self.times.get().is_none() {
+            self.begin_times();
+        }
+    }
+
+    #[cold]
+    pub(super) fn begin_times(&self) {
+        self.times.get_or_init(|| Box::new(Times::new(Arc::clone(&self.rules), self.table.column())));
+    }
+
+    /// Whether an entry that was found has ended.
+    #[inline]
+    pub(super) fn is_over(&self, slot: u32) -> bool {
+        self.times().is_some_and(|times| times.is_over(slot))
+    }
+
+    /// What is left of the life of an entry that was found.
+    pub(crate) fn remaining(&self, slot: u32) -> Option<Duration> {
+        let times = self.times()?;
+        let deadline = times.deadline(slot);
+        (deadline != FOREVER).then(|| Duration::from_nanos(deadline.saturating_sub(times.now())))
+    }
+
+    /// A read of an entry that was found begins its time to idle anew.
+    pub(super) fn renew(&self, slot: u32) {
+        if let Some(times) = self.times() {
+            let deadline = times.deadline(slot);
+            if deadline != FOREVER {
+                times.renew(slot, deadline, times.now());
+            }
+        }
+    }
+
+    /// Whether a read of this entry asks for a new deadline: not if it has a time to idle of its own.
+    pub(crate) fn asks_after_read(&self, slot: u32) -> bool {
+        self.times().is_some_and(|times| times.idle(slot) == FOREVER)
+    }
+
+    /// An entry that was found is to live for `span` from now on, as far as its time to live goes.
+    pub(crate) fn put_off(&self, slot: u32, span: u64) {
+        let Some(times) = self.times() else { return };
+        let before = times.deadline(slot);
+        times.put_off(slot, before, times.now(), span);
+        if times.deadline(slot) < before {
+            // The wheel knows of the later one only.
+            let mut write = self.write();
+            if write.writer.live(slot).is_some() {
+                write.schedule(slot, times.deadline(slot), FOREVER);
+            }
+            self.close(write).settle();
+        }
+    }
+
+    /// Counts a read of an entry that was found.
+    pub(crate) fn spend(&self, slot: u32) -> Spent {
+        self.times().map_or(Spent::No, |times| times.spend(slot))
+    }
+
+    /// Removes entries that are over, a few at a time, and lets `settle` do what is due then, until none is left.
+    pub(super) fn sweep(&self) {
+        while self.times().is_some() {
+            let mut write = self.write();
+            let is_done = write.sweep(SWEPT_AT_ONCE);
+            self.close(write).settle();
+            if is_done {
+                break;
+            }
+        }
+    }
+}
+
+impl Write<'_> {
+    /// Sees what time it is, and removes some of the entries that are over.
+    #[inline]
+    pub(super) fn begin(&mut self) {
+        if let Some(times) = self.times {
+            self.now = times.now();
+            self.sweep(SWEPT_BY_WRITE);
+        }
+    }
+
+    /// Removes entries that are over, but looks at `most` at most. Says whether that was all.
+    #[inline]
+    fn sweep(&mut self, most: usize) -> bool {
+        let (Some(times), now) = (self.times, self.now) else { return true };
+        for _ in 0..most {
+            let Some(slot) = self.writer.wheel.as_mut().and_then(|wheel| wheel.next_due(now)) else {
+                return true;
+            };
+            let deadline = times.deadline(slot);
+            if self.writer.live(slot).is_none() || deadline == FOREVER {
+                continue;
+            }
+            if deadline <= now {
+                self.take_out_slot(slot, RemovalCause::Expired);
+            } else {
+                self.schedule(slot, deadline, 0);
+            }
+        }
+        false
+    }
+
+    /// Sees to it that the entry in `slot`, whose life has begun, goes when it is over.
+    #[inline]
+    pub(super) fn watch(&mut self, slot: u32, term: Term) {
+        if term.deadline != FOREVER {
+            self.schedule(slot, term.deadline, term.before);
+        }
+    }
+
+    #[inline]
+    fn schedule(&mut self, slot: u32, deadline: u64, before: u64) {
+        if !self.writer.wheel.as_ref().is_some_and(|wheel| wheel.has_room(slot)) {
+            self.make_room_in_wheel();
+        }
+        if let Some(wheel) = &mut self.writer.wheel {
+            wheel.schedule(slot, deadline, before);
+        }
+    }
+
+    #[cold]
+    fn make_room_in_wheel(&mut self) {
+        let (slots, now) = (self.writer.foreseen(), self.now);
+        let wheel = self.writer.wheel.get_or_insert_with(|| Box::new(Wheel::new(now)));
+        wheel.reserve(slots);
+    }
+
+    /// Whether the entry in `slot` is over.
+    #[inline]
+    pub(super) fn is_over(&self, slot: u32) -> bool {
+        self.times.is_some_and(|times| times.deadline(slot) <= self.now)
+    }
+}
