@@ -52,6 +52,8 @@ pub(crate) struct Inner<K, V, S> {
     pub(crate) loading: Loading,
     weigher: Option<Weigher<K, V>>,
     tagger: Option<Tagger<K, V>>,
+    /// Whether anything below says that entries end.
+    is_timed: bool,
     rules: Arc<Rules>,
     expiry: Option<Arc<dyn Expiry<K, V> + Send + Sync>>,
     negative: Option<Negative<V>>,
@@ -199,6 +201,7 @@ impl<K, V, S> Cache<K, V, S> {
             },
             weigher: builder.weigher,
             tagger: builder.tagger,
+            is_timed: rules.is_any() || builder.negative.is_some(),
             rules,
             expiry: builder.expiry,
             negative: builder.negative,
@@ -335,7 +338,7 @@ where
         let guard = pin();
         let get = |key| match self.glance(&guard, self.inner.locate(key), key) {
             Ok(found) => found.map(|found| found.entry().1.clone()),
-            Err(Unsure) => self.read(&guard, key, V::clone),
+            Err(Unsure) => self.read(&guard, self.inner.locate(key), key, V::clone),
         };
         keys.into_iter().map(get).collect()
     }
@@ -362,21 +365,29 @@ where
         }
     }
 
-    /// A read when a glance did not do. Not inlined, so that it costs nothing where it is not taken.
+    /// A read when a glance did not do. Not inlined, and told nothing that would have to be kept for it, so that it costs
+    /// nothing where it is not taken.
     #[inline(never)]
     fn read_anyhow<Q, R>(&self, key: &Q, read: impl FnOnce(&V) -> R) -> Option<R>
     where
         Q: Hash + Equivalent<K> + ?Sized,
     {
-        self.read(&pin(), key, read)
+        let place = self.inner.locate(key);
+        let guard = try_pin().unwrap_or_else(pin);
+        self.read(&guard, place, key, read)
     }
 
-    fn read<Q, R>(&self, guard: &Guard, key: &Q, read: impl FnOnce(&V) -> R) -> Option<R>
+    fn read<Q, R>(
+        &self,
+        guard: &Guard,
+        (hash, segment): (u64, &Segment<K, V>),
+        key: &Q,
+        read: impl FnOnce(&V) -> R,
+    ) -> Option<R>
     where
-        Q: Hash + Equivalent<K> + ?Sized,
+        Q: Equivalent<K> + ?Sized,
     {
-        let (hash, segment) = self.inner.locate(key);
-        let found = segment.find(guard, hash, |other| key.equivalent(other));
+        let found = segment.find_to_read(guard, hash, |other| key.equivalent(other));
         let found = found.filter(|found| self.inner.note_read(segment, found));
         if let Some(reads) = &self.inner.reads {
             reads.count(found.is_some());
@@ -571,6 +582,7 @@ where
         let weight = options.weight.unwrap_or_else(by_weigher);
         let tags = options.tags.unwrap_or_else(|| self.inner.tags_of(&key, &value));
         let life = self.inner.life(hash, &key, &value, options.ttl, options.tti);
+        let life = life.as_ref();
         let mut arrival = Arrival { hash, weight, pin: options.pinned, missing: 0, life, tags: &tags };
         let mut entry = Some((key, value));
         let mut panics = Panics::default();
@@ -668,9 +680,34 @@ impl<K, V, S> Inner<K, V, S> {
         self.tagger.as_ref().map_or(Vec::new(), |tagger| tagger(key, value))
     }
 
-    /// How long an entry is to live.
+    /// How long an entry is to live; `None` without end.
     #[inline]
-    fn life(&self, hash: u64, key: &K, value: &V, ttl: Option<Duration>, tti: Option<Duration>) -> Life
+    fn life(
+        &self,
+        hash: u64,
+        key: &K,
+        value: &V,
+        ttl: Option<Duration>,
+        tti: Option<Duration>,
+    ) -> Option<Life>
+    where
+        K: Eq,
+    {
+        if !self.is_timed && ttl.is_none() && tti.is_none() {
+            return None;
+        }
+        Some(self.limited_life(hash, key, value, ttl, tti))
+    }
+
+    #[inline(never)]
+    fn limited_life(
+        &self,
+        hash: u64,
+        key: &K,
+        value: &V,
+        ttl: Option<Duration>,
+        tti: Option<Duration>,
+    ) -> Life
     where
         K: Eq,
     {

@@ -43,7 +43,7 @@ use room::Room;
 use std::ops::ControlFlow;
 use std::sync::{Arc, OnceLock};
 use tags::TagIndex;
-use times::{Term, Times};
+use times::Times;
 use write::{Way, Write};
 
 /// Entries that are removed by one hold of the lock, where all of a group are.
@@ -66,11 +66,15 @@ pub(crate) struct Segment<K, V> {
 /// What the lock guards beside the table.
 struct Core {
     policy: Chosen,
+    /// Whether it hears of each read.
+    is_recorded: bool,
     weights: Weights,
     room: Room,
     /// Slots for which the policy has places.
     told: usize,
     counts: Counts,
+    /// When the lock was taken; 0 as long as nothing ends.
+    now: u64,
     /// When entries are to be looked at for being over; none as long as nothing ends.
     wheel: Option<Box<Wheel>>,
     /// None until something is loaded or an entry has tags.
@@ -123,7 +127,8 @@ pub(crate) struct Arrival<'a> {
     pub(crate) pin: Option<bool>,
     /// How much more budget the segment needs, if it found no room.
     pub(crate) missing: u64,
-    pub(crate) life: Life,
+    /// None without end.
+    pub(crate) life: Option<&'a Life>,
     pub(crate) tags: &'a [Tag],
 }
 
@@ -192,10 +197,12 @@ impl<K, V> Segment<K, V> {
         let recorded = mark_limit.is_none().then(ReadBuffer::new);
         let core = Core {
             policy,
+            is_recorded: recorded.is_some(),
             weights: Weights::default(),
             room: Room::new(plan.share, plan.max_len),
             told: 0,
             counts: Counts::default(),
+            now: 0,
             wheel: None,
             extras: None,
         };
@@ -218,9 +225,23 @@ impl<K, V> Segment<K, V> {
         self.table.find(guard, hash, matches).filter(|found| !self.is_over(found.slot()))
     }
 
+    /// The same for a read: its time to idle begins anew.
+    #[inline]
+    pub(crate) fn find_to_read<'g>(
+        &'g self,
+        guard: &'g Guard,
+        hash: u64,
+        matches: impl Fn(&K) -> bool,
+    ) -> Option<Found<'g, K, V>> {
+        let found = self.table.find(guard, hash, matches)?;
+        match self.times() {
+            Some(times) if !times.note_read(found.slot()) => None,
+            _ => Some(found),
+        }
+    }
+
     /// Leaves behind what the policy wants to know of a read.
     pub(crate) fn touch(&self, found: &Found<'_, K, V>) {
-        self.renew(found.slot());
         if let Some(reads) = &self.recorded {
             self.record(reads, found.slot());
         } else {
@@ -228,8 +249,8 @@ impl<K, V> Segment<K, V> {
         }
     }
 
-    /// As [`find`](Self::find) for a read, but gives up where that, or to [`touch`](Self::touch), would take longer than
-    /// usual. To be followed by [`mark`](Self::mark).
+    /// As [`find_to_read`](Self::find_to_read), but gives up where that, or to [`touch`](Self::touch), would take longer
+    /// than usual; always where anything ends.
     #[inline(always)]
     pub(crate) fn glance<'g>(
         &'g self,
@@ -237,14 +258,10 @@ impl<K, V> Segment<K, V> {
         hash: u64,
         matches: impl Fn(&K) -> bool,
     ) -> Result<Option<Found<'g, K, V>>, Unsure> {
-        let found = self.table.glance(guard, hash, matches)?;
-        match (self.times(), found) {
-            (Some(times), Some(found)) => Ok(times.glance(found.slot())?.then_some(found)),
-            (_, found) => Ok(found),
-        }
+        self.table.glance(guard, hash, matches)
     }
 
-    /// What is left of [`touch`](Self::touch) after a [`glance`](Self::glance).
+    /// [`touch`](Self::touch) after a [`glance`](Self::glance).
     #[inline(always)]
     pub(crate) fn mark(&self, found: &Found<'_, K, V>) {
         self.table.mark(found);
@@ -261,15 +278,16 @@ impl<K, V> Segment<K, V> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn write(&self) -> Write<'_> {
         let mut writer = self.table.lock();
         if let Some(reads) = &self.recorded {
             replay(reads, &mut writer);
         }
-        let mut write = Write { writer, is_recorded: self.recorded.is_some(), times: self.times(), now: 0 };
-        write.begin();
-        write
+        match self.times() {
+            None => Write { writer, times: None },
+            Some(times) => Write::in_time(writer, times),
+        }
     }
 
     #[inline]
@@ -328,20 +346,18 @@ impl<K, V> Segment<K, V> {
         K: Eq,
     {
         let mut current = self.find_locked(write, arrival.hash, entry);
-        if let Some(slot) = current.filter(|&slot| write.is_over(slot)) {
-            write.take_out_slot(slot, RemovalCause::Expired);
-            current = None;
+        if write.times.is_some() {
+            current = write.unless_over(current);
         }
         let way = if write.is_as(seen, arrival, current) {
             write.make_way(bank, current, arrival)
         } else {
             Way::Barred(Outcome::Changed)
         };
-        let mut term = Term::ENDLESS;
-        let (times, now) = (write.times, write.now);
-        let begin_life = |slot| {
+        let times = write.times;
+        let begin_life = |writer: &mut Writer<'_, Core>, slot| {
             if let Some(times) = times {
-                term = times.begin(slot, arrival.hash, arrival.life, now);
+                times.begin(writer, slot, arrival.hash, arrival.life);
             }
         };
         let outcome = match way {
@@ -350,14 +366,12 @@ impl<K, V> Segment<K, V> {
                 let writer = &mut write.writer;
                 let slot = self.table.publish(writer, arrival.hash, || take(entry), begin_life);
                 write.settle_in(slot, arrival);
-                write.watch(slot, term);
                 Outcome::Stored
             }
             Way::Over(old) => {
                 let writer = &mut write.writer;
                 let (new, unlinked) = self.table.replace(writer, old, || take(entry), begin_life);
                 write.settle_over(old, new, unlinked, arrival);
-                write.watch(new, term);
                 Outcome::Stored
             }
         };

@@ -12,12 +12,12 @@
 //!
 //! The wheel, under the lock, is told when an entry is written, and looks at the deadline when it comes by.
 
-use super::Segment;
 use super::write::Write;
+use super::{Core, Segment};
 use crate::clock::{Clock, nanos};
 use crate::parts::wheel::Wheel;
 use crate::removal::RemovalCause;
-use crate::table::{Column, Unsure};
+use crate::table::{Column, Writer};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -45,7 +45,7 @@ pub(crate) struct Rules {
 
 impl Rules {
     /// Whether entries may end of which nothing special was said.
-    pub(super) fn is_any(&self) -> bool {
+    pub(crate) fn is_any(&self) -> bool {
         self.life.is_limited() || self.max_reads.is_some() || self.is_asked
     }
 }
@@ -64,9 +64,8 @@ pub(crate) struct Life {
 impl Life {
     pub(crate) const ENDLESS: Self = Self { ttl: FOREVER, tti: FOREVER, own: FOREVER };
 
-    #[inline]
     fn is_limited(self) -> bool {
-        self.ttl & self.tti & self.own != FOREVER
+        self != Self::ENDLESS
     }
 }
 
@@ -84,17 +83,6 @@ pub(crate) enum Spent {
     Last,
     /// There was none left.
     Over,
-}
-
-/// The deadline of an entry, and that of the one before in the same slot.
-#[derive(Clone, Copy)]
-pub(super) struct Term {
-    deadline: u64,
-    before: u64,
-}
-
-impl Term {
-    pub(super) const ENDLESS: Self = Self { deadline: FOREVER, before: FOREVER };
 }
 
 /// What a segment knows of time.
@@ -152,8 +140,10 @@ impl Times {
         deadline != FOREVER && deadline <= self.now()
     }
 
-    /// Gives the entry that is about to stand in `slot` its life.
-    pub(super) fn begin(&self, slot: u32, hash: u64, life: Life, now: u64) -> Term {
+    /// Gives the entry that is about to stand in `slot` its life, and sees to it that it goes when that is over.
+    #[inline(never)]
+    pub(super) fn begin(&self, writer: &mut Writer<'_, Core>, slot: u32, hash: u64, life: Option<&Life>) {
+        let (life, now) = (*life.unwrap_or(&Life::ENDLESS), writer.now);
         let end = now.saturating_add(self.shortened(life.ttl, hash, now));
         let deadline = end.min(now.saturating_add(life.tti)).min(now.saturating_add(life.own));
         let before = self.deadline(slot);
@@ -164,7 +154,9 @@ impl Times {
         if let (Some(reads), Some(most)) = (self.reads.get(), self.rules.max_reads) {
             reads.at(slot).store(most, Relaxed);
         }
-        Term { deadline, before }
+        if deadline != FOREVER {
+            schedule(writer, slot, deadline, before);
+        }
     }
 
     /// Writes to a column that is not there as long as all is 0.
@@ -184,33 +176,25 @@ impl Times {
         // By the key and the moment, mixed by a folded multiplication: evenly spread from 0 to 2^32.
         let product = u128::from(hash ^ now) * 0x9e37_79b9_7f4a_7c15;
         let random = u128::from((product as u64 ^ (product >> 64) as u64) >> 32);
-        ttl - (u128::from(ttl) * u128::from(self.rules.jitter) * random >> 64) as u64
+        ttl - ((u128::from(ttl) * u128::from(self.rules.jitter) * random) >> 64) as u64
     }
 
-    /// Whether the entry in `slot`, which is read, has not ended; gives up where a read takes more than to look at that.
+    /// Whether the entry in `slot`, which is read, has not ended; its time to idle begins anew then.
     #[inline]
-    pub(super) fn glance(&self, slot: u32) -> Result<bool, Unsure> {
-        if self.rules.is_asked || self.rules.max_reads.is_some() {
-            return Err(Unsure);
-        }
+    pub(super) fn note_read(&self, slot: u32) -> bool {
         let deadline = self.deadline(slot);
         if deadline == FOREVER {
-            return Ok(true);
+            return true;
         }
         let now = self.now();
-        if now < deadline {
-            self.renew(slot, deadline, now);
+        if deadline <= now {
+            return false;
         }
-        Ok(now < deadline)
-    }
-
-    /// After a read: the time to idle begins anew.
-    #[inline]
-    fn renew(&self, slot: u32, deadline: u64, now: u64) {
         let idle = self.idle(slot);
         if idle != FOREVER {
             self.put_off(slot, deadline, now, idle);
         }
+        true
     }
 
     #[inline]
@@ -261,14 +245,17 @@ impl<K, V> Segment<K, V> {
 
     /// Prepares for an entry that may end.
     #[inline]
-    pub(super) fn expect(&self, life: Life) {
-        if life.is_limited() && self.times.get().is_none() {
+    pub(super) fn expect(&self, life: Option<&Life>) {
+        if life.is_some() && self.times.get().is_none() {
             self.begin_times();
         }
     }
 
     #[cold]
     pub(super) fn begin_times(&self) {
+        let mut writer = self.table.lock();
+        // First, so that whoever finds an entry that ends looks at the time.
+        writer.end_glances();
         self.times.get_or_init(|| Box::new(Times::new(Arc::clone(&self.rules), self.table.column())));
     }
 
@@ -285,16 +272,6 @@ impl<K, V> Segment<K, V> {
         (deadline != FOREVER).then(|| Duration::from_nanos(deadline.saturating_sub(times.now())))
     }
 
-    /// A read of an entry that was found begins its time to idle anew.
-    pub(super) fn renew(&self, slot: u32) {
-        if let Some(times) = self.times() {
-            let deadline = times.deadline(slot);
-            if deadline != FOREVER {
-                times.renew(slot, deadline, times.now());
-            }
-        }
-    }
-
     /// Whether a read of this entry asks for a new deadline: not if it has a time to idle of its own.
     pub(crate) fn asks_after_read(&self, slot: u32) -> bool {
         self.times().is_some_and(|times| times.idle(slot) == FOREVER)
@@ -309,7 +286,7 @@ impl<K, V> Segment<K, V> {
             // The wheel knows of the later one only.
             let mut write = self.write();
             if write.writer.live(slot).is_some() {
-                write.schedule(slot, times.deadline(slot), FOREVER);
+                schedule(&mut write.writer, slot, times.deadline(slot), FOREVER);
             }
             self.close(write).settle();
         }
@@ -333,20 +310,20 @@ impl<K, V> Segment<K, V> {
     }
 }
 
-impl Write<'_> {
-    /// Sees what time it is, and removes some of the entries that are over.
-    #[inline]
-    pub(super) fn begin(&mut self) {
-        if let Some(times) = self.times {
-            self.now = times.now();
-            self.sweep(SWEPT_BY_WRITE);
-        }
+impl<'a> Write<'a> {
+    /// Sees what time it is, now that it has the lock, and removes some of the entries that are over.
+    #[inline(never)]
+    pub(super) fn in_time(mut writer: Writer<'a, Core>, times: &'a Times) -> Self {
+        writer.now = times.now();
+        let mut write = Self { writer, times: Some(times) };
+        write.sweep(SWEPT_BY_WRITE);
+        write
     }
 
     /// Removes entries that are over, but looks at `most` at most. Says whether that was all.
     #[inline]
     fn sweep(&mut self, most: usize) -> bool {
-        let (Some(times), now) = (self.times, self.now) else { return true };
+        let (Some(times), now) = (self.times, self.writer.now) else { return true };
         for _ in 0..most {
             let Some(slot) = self.writer.wheel.as_mut().and_then(|wheel| wheel.next_due(now)) else {
                 return true;
@@ -358,40 +335,46 @@ impl Write<'_> {
             if deadline <= now {
                 self.take_out_slot(slot, RemovalCause::Expired);
             } else {
-                self.schedule(slot, deadline, 0);
+                schedule(&mut self.writer, slot, deadline, 0);
             }
         }
         false
     }
 
-    /// Sees to it that the entry in `slot`, whose life has begun, goes when it is over.
-    #[inline]
-    pub(super) fn watch(&mut self, slot: u32, term: Term) {
-        if term.deadline != FOREVER {
-            self.schedule(slot, term.deadline, term.before);
+    /// The entry in `slot`, if there is one and it is not over; else it goes.
+    #[inline(never)]
+    pub(super) fn unless_over(&mut self, slot: Option<u32>) -> Option<u32> {
+        let slot = slot?;
+        let is_over = self.is_over(slot);
+        if is_over {
+            self.take_out_slot(slot, RemovalCause::Expired);
         }
-    }
-
-    #[inline]
-    fn schedule(&mut self, slot: u32, deadline: u64, before: u64) {
-        if !self.writer.wheel.as_ref().is_some_and(|wheel| wheel.has_room(slot)) {
-            self.make_room_in_wheel();
-        }
-        if let Some(wheel) = &mut self.writer.wheel {
-            wheel.schedule(slot, deadline, before);
-        }
-    }
-
-    #[cold]
-    fn make_room_in_wheel(&mut self) {
-        let (slots, now) = (self.writer.foreseen(), self.now);
-        let wheel = self.writer.wheel.get_or_insert_with(|| Box::new(Wheel::new(now)));
-        wheel.reserve(slots);
+        (!is_over).then_some(slot)
     }
 
     /// Whether the entry in `slot` is over.
     #[inline]
     pub(super) fn is_over(&self, slot: u32) -> bool {
-        self.times.is_some_and(|times| times.deadline(slot) <= self.now)
+        match self.times {
+            None => false,
+            Some(times) => times.deadline(slot) <= self.writer.now,
+        }
     }
+}
+
+/// Lets the wheel look at a slot by `deadline`. It did so by `before` or earlier, if at all.
+#[inline]
+fn schedule(writer: &mut Writer<'_, Core>, slot: u32, deadline: u64, before: u64) {
+    if !writer.wheel.as_ref().is_some_and(|wheel| wheel.has_room(slot)) {
+        make_room_in_wheel(writer);
+    }
+    if let Some(wheel) = &mut writer.wheel {
+        wheel.schedule(slot, deadline, before);
+    }
+}
+
+#[cold]
+fn make_room_in_wheel(writer: &mut Writer<'_, Core>) {
+    let (slots, now) = (writer.foreseen(), writer.now);
+    writer.wheel.get_or_insert_with(|| Box::new(Wheel::new(now))).reserve(slots);
 }
