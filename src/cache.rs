@@ -3,6 +3,7 @@
 use crate::builder::Builder;
 use crate::clock::nanos;
 use crate::expiry::Expiry;
+use crate::parts::keeper::{Kept, keep};
 use crate::policy::{End, EvictionPolicy};
 use crate::removal::RemovalCause;
 use crate::segment::{
@@ -15,9 +16,10 @@ use equivalent::Equivalent;
 use std::any::TypeId;
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
-use std::sync::Arc;
+use std::io;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use std::sync::atomic::{AtomicU8, fence};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 pub(crate) type Weigher<K, V> = Arc<dyn Fn(&K, &V) -> u64 + Send + Sync>;
@@ -59,6 +61,8 @@ pub(crate) struct Inner<K, V, S> {
     negative: Option<Negative<V>>,
     policy: EvictionPolicy,
     name: Option<String>,
+    /// There with housekeeping.
+    kept: OnceLock<Kept>,
 }
 
 /// States of [`Loading`]. That loads are [`BEGUN`] is known to all who ought to know once they are [`IN_USE`].
@@ -207,8 +211,27 @@ impl<K, V, S> Cache<K, V, S> {
             negative: builder.negative,
             policy: builder.policy,
             name: builder.name,
+            kept: OnceLock::new(),
         };
         Self { inner: Arc::new(inner) }
+    }
+
+    /// Does what is pending every now and then, as long as there is a handle.
+    pub(crate) fn keep_house(&self, period: Duration) -> io::Result<()>
+    where
+        K: Send + Sync + 'static,
+        V: Send + Sync + 'static,
+        S: Send + Sync + 'static,
+    {
+        let inner = Arc::downgrade(&self.inner);
+        let kept = keep(period, move || {
+            if let Some(inner) = inner.upgrade() {
+                Self { inner }.run_pending_tasks();
+            }
+        })?;
+        // Nobody else has the handle yet: it is the first.
+        let _ = self.inner.kept.set(kept);
+        Ok(())
     }
 
     /// How many entries there are: exact if no other thread is writing. Takes each segment's lock in turn.
@@ -254,8 +277,8 @@ impl<K, V, S> Cache<K, V, S> {
         Stats::new(self.inner.reads.as_ref(), self.inner.segments.iter().map(Segment::counts))
     }
 
-    /// Does now what otherwise waits for later operations: tells the policy of recent reads, and drops removed values
-    /// that no reader holds any more.
+    /// Does now what otherwise waits for later operations: removes entries whose time is over, tells the policy of recent
+    /// reads, and drops removed values that no reader holds any more.
     ///
     /// A cache needs no such call; it serves one that is idle and should let go of what it removed last.
     pub fn run_pending_tasks(&self) {
