@@ -355,10 +355,10 @@ impl<'a> Write<'a> {
     /// Whether the entry in `slot` is over.
     #[inline]
     pub(super) fn is_over(&self, slot: u32) -> bool {
-        match self.times {
-            None => false,
-            Some(times) => times.deadline(slot) <= self.writer.now,
-        }
+        let Some(times) = self.times else { return false };
+        let deadline = times.deadline(slot);
+        // What has no end has not ended where the clock stops either.
+        deadline != FOREVER && deadline <= self.writer.now
     }
 }
 
