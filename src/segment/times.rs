@@ -392,6 +392,8 @@ impl Write<'_> {
     /// Whether the entry in `slot` is over.
     #[inline]
     pub(super) fn is_over(&self, slot: u32) -> bool {
-        self.times.is_some_and(|times| times.deadline(slot) <= self.now)
+        let deadline = self.times.map_or(FOREVER, |times| times.deadline(slot));
+        // What has no end has not ended where the clock stops either.
+        deadline != FOREVER && deadline <= self.now
     }
 }
