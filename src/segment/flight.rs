@@ -97,7 +97,9 @@ impl<K, V> Segment<K, V> {
 
     /// The key of this hash, which is not there, is out of date.
     pub(crate) fn void_loads(&self, hash: u64) {
-        self.write().void_loads(hash);
+        let mut write = self.write();
+        write.void_loads(hash);
+        self.close(write).settle();
     }
 
     pub(crate) fn void_all_loads(&self) {
