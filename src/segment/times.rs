@@ -306,11 +306,10 @@ impl<K, V> Segment<K, V> {
         let before = times.deadline(slot);
         times.put_off(slot, before, times.now(), span);
         if times.deadline(slot) < before {
-            // The wheel knows of the later one only.
+            // The wheel knows of the later one only. It is told even if the entry has left: of the slot's next one it is said
+            // that the wheel knows of this.
             let mut write = self.write();
-            if write.writer.live(slot).is_some() {
-                write.schedule(slot, times.deadline(slot), FOREVER);
-            }
+            write.schedule(slot, times.deadline(slot), FOREVER);
             self.close(write).settle();
         }
     }
