@@ -10,6 +10,9 @@
 //! whoever finds an entry under a guard finds its deadline, and an entry that is over is passed over by all, swept or not.
 //! What is kept beyond the deadline has columns of its own, which are there only where some entry needs them.
 //!
+//! That an entry is over is for good: who finds it so writes that down ([`OVER`]) before acting on it, and a read that began
+//! while it was not does not put off what says so.
+//!
 //! The wheel, under the lock, is told when an entry is written, and looks at the deadline when it comes by.
 
 use super::Segment;
@@ -24,6 +27,8 @@ use std::time::Duration;
 
 /// No end, in nanoseconds.
 const FOREVER: u64 = u64::MAX;
+/// The deadline of an entry that was found to be over: a time that all clocks have passed.
+const OVER: u64 = 1;
 
 /// Entries that a write looks at, at most, for being over. Some more than one, so that it comes to an end with them.
 const SWEPT_BY_WRITE: usize = 16;
@@ -149,7 +154,40 @@ impl Times {
     #[inline]
     pub(super) fn is_over(&self, slot: u32) -> bool {
         let deadline = self.deadline(slot);
-        deadline != FOREVER && deadline <= self.now()
+        deadline != FOREVER && self.has_ended(slot, deadline, self.now())
+    }
+
+    /// Whether the entry in `slot` has ended at a time, when its deadline was seen to be `deadline`. If so, for good: no read
+    /// puts it off any more.
+    #[inline]
+    fn has_ended(&self, slot: u32, deadline: u64, now: u64) -> bool {
+        // What has no end has not ended where the clock stops either.
+        deadline <= now && deadline != FOREVER && self.end(slot, deadline, now)
+    }
+
+    #[cold]
+    fn end(&self, slot: u32, mut deadline: u64, now: u64) -> bool {
+        while deadline <= now && deadline != FOREVER {
+            if deadline == OVER {
+                return true;
+            }
+            match self.change(slot, deadline, OVER) {
+                Ok(()) => return true,
+                Err(other) => deadline = other,
+            }
+        }
+        false
+    }
+
+    /// Changes the deadline of the entry in `slot` from `before`; gives it, if it is another one by now.
+    #[inline]
+    fn change(&self, slot: u32, before: u64, next: u64) -> Result<(), u64> {
+        let number = self.deadlines.at(slot);
+        match number.compare_exchange(coded(before), coded(next), Relaxed, Relaxed) {
+            Ok(_) => Ok(()),
+            Err(0) => Err(FOREVER),
+            Err(other) => Err(other),
+        }
     }
 
     /// Gives the entry that is about to stand in `slot` its life.
@@ -200,16 +238,25 @@ impl Times {
         let now = self.now();
         if now < deadline {
             self.renew(slot, deadline, now);
+            return Ok(true);
         }
-        Ok(now < deadline)
+        // Otherwise another read has just put it off.
+        if self.has_ended(slot, deadline, now) { Ok(false) } else { Err(Unsure) }
     }
 
-    /// After a read: the time to idle begins anew.
+    /// After a read: the time to idle begins anew. A later read may have been faster.
     #[inline]
-    fn renew(&self, slot: u32, deadline: u64, now: u64) {
+    fn renew(&self, slot: u32, mut deadline: u64, now: u64) {
         let idle = self.idle(slot);
-        if idle != FOREVER {
-            self.put_off(slot, deadline, now, idle);
+        if idle == FOREVER {
+            return;
+        }
+        let next = self.next(slot, now, idle);
+        while now < deadline && deadline < next {
+            match self.change(slot, deadline, next) {
+                Ok(()) => return,
+                Err(other) => deadline = other,
+            }
         }
     }
 
@@ -221,18 +268,30 @@ impl Times {
         }
     }
 
-    /// The entry in `slot` is to live for `span` from now on. Not written if that is nothing new, so that the line of an
-    /// entry that is read all the time stays shared while a coarse clock does not move.
+    /// When the entry in `slot` ends if it lives for `span` from now on. Most often that is nothing new, and then not written,
+    /// so that the line of an entry that is read all the time stays shared while a coarse clock does not move.
     #[inline]
-    fn put_off(&self, slot: u32, deadline: u64, now: u64, span: u64) {
+    fn next(&self, slot: u32, now: u64, span: u64) -> u64 {
         let end = match self.ends.get().map_or(0, |ends| Self::read(ends, slot)) {
             0 => FOREVER,
             end => end,
         };
-        let next = now.saturating_add(span).min(end);
-        if next != deadline {
-            self.deadlines.at(slot).store(coded(next), Relaxed);
+        now.saturating_add(span).min(end)
+    }
+
+    /// The entry in `slot` is to live for `span` from now on, unless it has ended. Gives its new deadline if that is earlier
+    /// than the one before.
+    fn put_off(&self, slot: u32, span: u64) -> Option<u64> {
+        let now = self.now();
+        let next = self.next(slot, now, span);
+        let mut deadline = self.deadline(slot);
+        while deadline != next && (now < deadline || deadline == FOREVER) {
+            match self.change(slot, deadline, next) {
+                Ok(()) => return Some(next).filter(|&next| next < deadline),
+                Err(other) => deadline = other,
+            }
         }
+        None
     }
 
     /// Counts a read of the entry in `slot`.
@@ -302,14 +361,11 @@ impl<K, V> Segment<K, V> {
 
     /// An entry that was found is to live for `span` from now on, as far as its time to live goes.
     pub(crate) fn put_off(&self, slot: u32, span: u64) {
-        let Some(times) = self.times() else { return };
-        let before = times.deadline(slot);
-        times.put_off(slot, before, times.now(), span);
-        if times.deadline(slot) < before {
+        if let Some(deadline) = self.times().and_then(|times| times.put_off(slot, span)) {
             // The wheel knows of the later one only. It is told even if the entry has left: of the slot's next one it is said
             // that the wheel knows of this.
             let mut write = self.write();
-            write.schedule(slot, times.deadline(slot), FOREVER);
+            write.schedule(slot, deadline, FOREVER);
             self.close(write).settle();
         }
     }
@@ -350,13 +406,14 @@ impl Write<'_> {
             let Some(slot) = self.writer.wheel.as_mut().and_then(|wheel| wheel.next_due(now)) else {
                 return true;
             };
-            let deadline = times.deadline(slot);
-            if self.writer.live(slot).is_none() || deadline == FOREVER {
+            if self.writer.live(slot).is_none() {
                 continue;
             }
-            if deadline <= now {
+            let deadline = times.deadline(slot);
+            if times.has_ended(slot, deadline, now) {
                 self.take_out_slot(slot, RemovalCause::Expired);
-            } else {
+            } else if deadline != FOREVER {
+                // One that has just become later is looked at again by the earlier one.
                 self.schedule(slot, deadline, 0);
             }
         }
@@ -391,8 +448,6 @@ impl Write<'_> {
     /// Whether the entry in `slot` is over.
     #[inline]
     pub(super) fn is_over(&self, slot: u32) -> bool {
-        let deadline = self.times.map_or(FOREVER, |times| times.deadline(slot));
-        // What has no end has not ended where the clock stops either.
-        deadline != FOREVER && deadline <= self.now
+        self.times.is_some_and(|times| times.has_ended(slot, times.deadline(slot), self.now))
     }
 }
