@@ -154,7 +154,13 @@ impl Times {
     #[inline]
     pub(super) fn is_over(&self, slot: u32) -> bool {
         let deadline = self.deadline(slot);
-        deadline != FOREVER && self.has_ended(slot, deadline, self.now())
+        self.is_used_up(slot) || deadline != FOREVER && self.has_ended(slot, deadline, self.now())
+    }
+
+    /// Whether the entry in `slot` has no reads left: whoever had the last one is about to remove it.
+    #[inline]
+    fn is_used_up(&self, slot: u32) -> bool {
+        self.reads.get().is_some_and(|reads| Self::read(reads, slot) == 0)
     }
 
     /// Whether the entry in `slot` has ended at a time, when its deadline was seen to be `deadline`. If so, for good: no read
@@ -448,6 +454,8 @@ impl Write<'_> {
     /// Whether the entry in `slot` is over.
     #[inline]
     pub(super) fn is_over(&self, slot: u32) -> bool {
-        self.times.is_some_and(|times| times.has_ended(slot, times.deadline(slot), self.now))
+        self.times.is_some_and(|times| {
+            times.is_used_up(slot) || times.has_ended(slot, times.deadline(slot), self.now)
+        })
     }
 }
