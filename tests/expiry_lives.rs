@@ -1,14 +1,18 @@
-//! How long entries live, by the manual clock: what bounds it, what an `Expiry` is told, jitter, and what is refused.
+//! How long entries live, by the manual clock: what bounds it, what an `Expiry` is told, jitter, limited reads, and what is
+//! refused.
 #![allow(missing_docs)]
 
 mod common;
 
-use common::size;
-use common::time::{END, NS, builder, for_some, secs, tti, ttl};
-use larder::{BuildError, Builder, Cache, Clock, Expiry, InsertOptions, Op};
+use common::time::{END, NS, TICK, builder, for_some, secs, tti, ttl};
+use common::{Log, causes, ends, logged, panics, settle, size};
+use larder::{BuildError, Builder, Cache, Clock, EvictionPolicy, Expiry, InsertOptions, Op, RemovalCause};
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
+
+/// For code that is given to the cache and uses it.
+type Handle = Arc<OnceLock<Cache<u64, u64>>>;
 
 /// Says how long a value lives by the value, in seconds.
 struct ByValue;
@@ -197,6 +201,146 @@ fn what_does_not_exist_is_remembered_for_another_time() {
             assert_eq!(cache.iter().count(), if with_default { 0 } else { 3 });
             cache.validate();
         }
+    });
+}
+
+/// Guarantee 1, where an `Expiry` takes its time: what has been found to be over, and not to be there to remove, never
+/// comes back.
+#[test]
+fn what_has_ended_is_not_brought_back_by_a_read_that_began_before() {
+    struct Slow(Clock, Handle);
+    impl Expiry<u64, u64> for Slow {
+        fn after_create(&self, _: &u64, _: &u64) -> Option<Duration> {
+            Some(secs(10))
+        }
+        fn after_read(&self, key: &u64, _: &u64, _: Option<Duration>) -> Option<Duration> {
+            self.0.advance(secs(20));
+            let cache = self.1.get().unwrap();
+            assert_eq!(cache.peek(key), None);
+            assert_eq!(cache.remove(key), None);
+            Some(secs(100))
+        }
+    }
+    for_some(|policy, segments| {
+        let clock = Clock::manual();
+        let handle = Handle::default();
+        let builder = builder(&clock).eviction_policy(policy).segments(segments);
+        let cache = builder.expire_after(Slow(clock.clone(), Arc::clone(&handle))).build().unwrap();
+        assert!(handle.set(cache.clone()).is_ok());
+        cache.insert(1, 1);
+        assert_eq!(cache.get(&1), Some(1));
+        assert_eq!(cache.get(&1), None, "it was removed, and found to be over before that");
+        assert!(!cache.contains_key(&1));
+        cache.validate();
+    });
+}
+
+/// A read that shortens the life of an entry which leaves meanwhile does not keep what has its place later.
+#[test]
+fn a_life_that_is_shortened_too_late_harms_nobody() {
+    struct Remover(Handle);
+    impl Expiry<u64, u64> for Remover {
+        fn after_create(&self, _: &u64, &value: &u64) -> Option<Duration> {
+            Some(secs(value))
+        }
+        fn after_read(&self, key: &u64, _: &u64, _: Option<Duration>) -> Option<Duration> {
+            self.0.get().unwrap().remove(key);
+            Some(secs(1))
+        }
+    }
+    for_some(|policy, segments| {
+        let clock = Clock::manual();
+        let handle = Handle::default();
+        let builder = builder(&clock).max_capacity(8).segments(segments).eviction_policy(policy);
+        let cache = builder.expire_after(Remover(Arc::clone(&handle))).build().unwrap();
+        assert!(handle.set(cache.clone()).is_ok());
+        for _ in 0..100 {
+            cache.insert(1, 1_000);
+            assert_eq!(cache.get(&1), Some(1_000));
+            assert_eq!(cache.len(), 0);
+        }
+        settle(&cache);
+        (0..4).for_each(|key| cache.insert(key, 20));
+        clock.advance(secs(20) + TICK);
+        cache.run_pending_tasks();
+        assert_eq!(cache.len(), 0, "over, and not swept");
+        cache.validate();
+    });
+}
+
+/// Each read counts, by whatever method; what is no read does not; and a new value has all its reads again.
+#[test]
+fn an_entry_answers_so_many_reads_and_no_more() {
+    type Read = fn(&Cache<u64, u64>) -> Option<u64>;
+    let reads: [Read; 5] = [
+        |cache| cache.get(&1),
+        |cache| cache.with(&1, |value| *value),
+        |cache| cache.get_many(&[1])[0],
+        |cache| cache.try_get_or_load(1, |_| Err(())).ok(),
+        |cache| cache.try_get_all_or_load([1], |_| Err::<[(u64, u64); 0], ()>(())).ok().map(|all| all[&1]),
+    ];
+    for_some(|policy, segments| {
+        for most in [1, 2, 7] {
+            for pinned in [false, true] {
+                let clock = Clock::manual();
+                let builder =
+                    builder(&clock).max_reads(most).segments(segments).eviction_policy(policy.clone());
+                let (builder, log): (_, Log<u64, u64>) = logged(builder.record_stats());
+                let cache = builder.build().unwrap();
+                for round in 0..10 {
+                    cache.insert_with(1, round, InsertOptions::new().pinned(pinned));
+                    if round % 2 == 1 {
+                        // An update in between, after all reads but one.
+                        (1..most).for_each(|_| assert!(cache.get(&1).is_some()));
+                        cache.compute(1, |_| Op::Insert(round));
+                    }
+                    for read in 0..most {
+                        assert_eq!(cache.peek(&1), Some(round));
+                        assert!(cache.contains_key(&1) && cache.iter().count() == 1);
+                        assert_eq!(reads[(round + read) as usize % 5](&cache), Some(round));
+                    }
+                    assert!(reads.iter().all(|read| read(&cache).is_none()));
+                    assert_eq!((cache.len(), cache.iter().count(), cache.peek(&1)), (0, 0, None));
+                    cache.validate();
+                }
+                assert_eq!(causes(&log, RemovalCause::Expired), 10);
+                assert_eq!(log.lock().unwrap().len(), 15);
+                assert_eq!(cache.stats().expired_count(), 10);
+                assert_eq!(cache.stats().hit_count(), 15 * most - 5);
+            }
+        }
+    });
+}
+
+/// Who asks for a value that it may load does not wait for one to go that has no reads left, and cannot.
+#[test]
+fn an_entry_without_reads_is_not_waited_for() {
+    use larder::policy::{End, Entries, Policy, Reads, Slot};
+    use std::ops::ControlFlow;
+    struct Clinging;
+    impl Policy for Clinging {
+        fn reads(&self) -> Reads {
+            Reads::Ignored
+        }
+        fn insert(&mut self, _: Slot, _: Entries<'_>) {}
+        fn moved(&mut self, _: Slot, _: Slot, _: Entries<'_>) {}
+        fn evict(&mut self, _: Entries<'_>) -> Option<Slot> {
+            None
+        }
+        fn remove(&mut self, _: Slot, _: RemovalCause, _: Entries<'_>) {
+            panic!("on purpose");
+        }
+        fn walk(&self, _: End, _: &mut dyn FnMut(Slot) -> ControlFlow<()>) {}
+    }
+    ends(|| {
+        let policy = EvictionPolicy::custom(|_| Clinging);
+        let cache = Cache::builder().max_capacity(9).max_reads(1).eviction_policy(policy).build().unwrap();
+        cache.insert(1, 1);
+        assert!(panics(|| cache.get(&1)));
+        assert_eq!(cache.get(&1), None);
+        assert_eq!((cache.peek(&1), cache.contains_key(&1), cache.iter().count()), (None, false, 0));
+        // It may bring the value or panic like the policy, but it comes to an end.
+        assert!(panics(|| assert_eq!(cache.get_or_load(1, |_| 2), 2)));
     });
 }
 
