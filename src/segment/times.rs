@@ -10,6 +10,9 @@
 //! whoever finds an entry under a guard finds its deadline, and an entry that is over is passed over by all, swept or not.
 //! What is kept beyond the deadline has columns of its own, which are there only where some entry needs them.
 //!
+//! That an entry is over is for good: who finds it so writes that down ([`OVER`]) before acting on it, and a read that began
+//! while it was not does not put off what says so.
+//!
 //! The wheel, under the lock, is told when an entry is written, and looks at the deadline when it comes by.
 
 use super::write::Write;
@@ -24,6 +27,8 @@ use std::time::Duration;
 
 /// No end, in nanoseconds.
 const FOREVER: u64 = u64::MAX;
+/// The deadline of an entry that was found to be over: a time that all clocks have passed.
+const OVER: u64 = 1;
 
 /// Entries that a write looks at, at most, for being over. Some more than one, so that it comes to an end with them.
 const SWEPT_BY_WRITE: usize = 16;
@@ -133,11 +138,50 @@ impl Times {
         self.deadline(slot) != FOREVER
     }
 
-    /// Whether the entry in `slot` has ended.
+    /// Whether the entry in `slot` has ended, by a time that is asked for if that depends on it.
     #[inline]
-    pub(super) fn is_over(&self, slot: u32) -> bool {
+    fn is_over_at(&self, slot: u32, now: impl FnOnce() -> u64) -> bool {
         let deadline = self.deadline(slot);
-        deadline != FOREVER && deadline <= self.now()
+        self.is_used_up(slot) || deadline != FOREVER && self.has_ended(slot, deadline, now())
+    }
+
+    /// Whether the entry in `slot` has no reads left: whoever had the last one is about to remove it.
+    #[inline]
+    fn is_used_up(&self, slot: u32) -> bool {
+        self.reads.get().is_some_and(|reads| Self::read(reads, slot) == 0)
+    }
+
+    /// Whether the entry in `slot` has ended at a time, when its deadline was seen to be `deadline`. If so, for good: no read
+    /// puts it off any more.
+    #[inline]
+    fn has_ended(&self, slot: u32, deadline: u64, now: u64) -> bool {
+        // What has no end has not ended where the clock stops either.
+        deadline <= now && deadline != FOREVER && self.end(slot, deadline, now)
+    }
+
+    #[cold]
+    fn end(&self, slot: u32, mut deadline: u64, now: u64) -> bool {
+        while deadline <= now && deadline != FOREVER {
+            if deadline == OVER {
+                return true;
+            }
+            match self.change(slot, deadline, OVER) {
+                Ok(()) => return true,
+                Err(other) => deadline = other,
+            }
+        }
+        false
+    }
+
+    /// Changes the deadline of the entry in `slot` from `before`; gives it, if it is another one by now.
+    #[inline]
+    fn change(&self, slot: u32, before: u64, next: u64) -> Result<(), u64> {
+        let number = self.deadlines.at(slot);
+        match number.compare_exchange(coded(before), coded(next), Relaxed, Relaxed) {
+            Ok(_) => Ok(()),
+            Err(0) => Err(FOREVER),
+            Err(other) => Err(other),
+        }
     }
 
     /// Gives the entry that is about to stand in `slot` its life, and sees to it that it goes when that is over.
@@ -187,14 +231,28 @@ impl Times {
             return true;
         }
         let now = self.now();
-        if deadline <= now {
-            return false;
+        if now < deadline {
+            self.renew(slot, deadline, now);
+            return true;
         }
+        // Otherwise another read has just put it off.
+        !self.has_ended(slot, deadline, now)
+    }
+
+    /// After a read: the time to idle begins anew. A later read may have been faster.
+    #[inline]
+    fn renew(&self, slot: u32, mut deadline: u64, now: u64) {
         let idle = self.idle(slot);
-        if idle != FOREVER {
-            self.put_off(slot, deadline, now, idle);
+        if idle == FOREVER {
+            return;
         }
-        true
+        let next = self.next(slot, now, idle);
+        while now < deadline && deadline < next {
+            match self.change(slot, deadline, next) {
+                Ok(()) => return,
+                Err(other) => deadline = other,
+            }
+        }
     }
 
     #[inline]
@@ -205,18 +263,30 @@ impl Times {
         }
     }
 
-    /// The entry in `slot` is to live for `span` from now on. Not written if that is nothing new, so that the line of an
-    /// entry that is read all the time stays shared while a coarse clock does not move.
+    /// When the entry in `slot` ends if it lives for `span` from now on. Most often that is nothing new, and then not written,
+    /// so that the line of an entry that is read all the time stays shared while a coarse clock does not move.
     #[inline]
-    fn put_off(&self, slot: u32, deadline: u64, now: u64, span: u64) {
+    fn next(&self, slot: u32, now: u64, span: u64) -> u64 {
         let end = match self.ends.get().map_or(0, |ends| Self::read(ends, slot)) {
             0 => FOREVER,
             end => end,
         };
-        let next = now.saturating_add(span).min(end);
-        if next != deadline {
-            self.deadlines.at(slot).store(coded(next), Relaxed);
+        now.saturating_add(span).min(end)
+    }
+
+    /// The entry in `slot` is to live for `span` from now on, unless it has ended. Gives its new deadline if that is earlier
+    /// than the one before.
+    fn put_off(&self, slot: u32, span: u64) -> Option<u64> {
+        let now = self.now();
+        let next = self.next(slot, now, span);
+        let mut deadline = self.deadline(slot);
+        while deadline != next && (now < deadline || deadline == FOREVER) {
+            match self.change(slot, deadline, next) {
+                Ok(()) => return Some(next).filter(|&next| next < deadline),
+                Err(other) => deadline = other,
+            }
         }
+        None
     }
 
     /// Counts a read of the entry in `slot`.
@@ -262,7 +332,7 @@ impl<K, V> Segment<K, V> {
     /// Whether an entry that was found has ended.
     #[inline]
     pub(super) fn is_over(&self, slot: u32) -> bool {
-        self.times().is_some_and(|times| times.is_over(slot))
+        self.times().is_some_and(|times| times.is_over_at(slot, || times.now()))
     }
 
     /// What is left of the life of an entry that was found.
@@ -279,14 +349,11 @@ impl<K, V> Segment<K, V> {
 
     /// An entry that was found is to live for `span` from now on, as far as its time to live goes.
     pub(crate) fn put_off(&self, slot: u32, span: u64) {
-        let Some(times) = self.times() else { return };
-        let before = times.deadline(slot);
-        times.put_off(slot, before, times.now(), span);
-        if times.deadline(slot) < before {
+        if let Some(deadline) = self.times().and_then(|times| times.put_off(slot, span)) {
             // The wheel knows of the later one only. It is told even if the entry has left: of the slot's next one it is said
             // that the wheel knows of this.
             let mut write = self.write();
-            schedule(&mut write.writer, slot, times.deadline(slot), FOREVER);
+            schedule(&mut write.writer, slot, deadline, FOREVER);
             self.close(write).settle();
         }
     }
@@ -327,13 +394,14 @@ impl<'a> Write<'a> {
             let Some(slot) = self.writer.wheel.as_mut().and_then(|wheel| wheel.next_due(now)) else {
                 return true;
             };
-            let deadline = times.deadline(slot);
-            if self.writer.live(slot).is_none() || deadline == FOREVER {
+            if self.writer.live(slot).is_none() {
                 continue;
             }
-            if deadline <= now {
+            let deadline = times.deadline(slot);
+            if times.has_ended(slot, deadline, now) {
                 self.take_out_slot(slot, RemovalCause::Expired);
-            } else {
+            } else if deadline != FOREVER {
+                // One that has just become later is looked at again by the earlier one.
                 schedule(&mut self.writer, slot, deadline, 0);
             }
         }
@@ -354,10 +422,7 @@ impl<'a> Write<'a> {
     /// Whether the entry in `slot` is over.
     #[inline]
     pub(super) fn is_over(&self, slot: u32) -> bool {
-        let Some(times) = self.times else { return false };
-        let deadline = times.deadline(slot);
-        // What has no end has not ended where the clock stops either.
-        deadline != FOREVER && deadline <= self.writer.now
+        self.times.is_some_and(|times| times.is_over_at(slot, || self.writer.now))
     }
 }
 

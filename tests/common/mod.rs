@@ -1,6 +1,8 @@
 //! What the integration tests share: every policy by name, keys and values that count their drops, odd hashers.
 #![allow(dead_code, unreachable_pub)]
 
+pub mod time;
+
 use larder::{Builder, Cache, EvictionPolicy, RemovalCause};
 use std::hash::{BuildHasher, Hash, Hasher};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
