@@ -18,7 +18,7 @@ use std::fmt;
 use std::hash::{BuildHasher, Hash};
 use std::io;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
-use std::sync::atomic::{AtomicU8, fence};
+use std::sync::atomic::{AtomicBool, AtomicU8, fence};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -49,6 +49,8 @@ pub struct Cache<K, V, S = ahash::RandomState> {
 pub(crate) struct Inner<K, V, S> {
     segments: Box<[Segment<K, V>]>,
     hasher: S,
+    /// Whether reads are not counted, and no entry ends. Once it is not so it never is again.
+    is_plain: AtomicBool,
     reads: Option<Reads>,
     bank: Bank,
     pub(crate) loading: Loading,
@@ -196,6 +198,7 @@ impl<K, V, S> Cache<K, V, S> {
         let inner = Inner {
             segments,
             hasher,
+            is_plain: AtomicBool::new(!builder.record_stats && !rules.is_any()),
             reads: builder.record_stats.then(Reads::new),
             bank: Bank::new(builder.max_capacity.unwrap_or(u64::MAX)),
             loading: Loading {
@@ -345,7 +348,10 @@ where
         if let Some(guard) = try_pin()
             && let Ok(found) = self.glance(&guard, place, key)
         {
-            return found.map(|found| read(&found.entry().1));
+            if self.inner.is_plain.load(Relaxed) {
+                return found.map(|found| read(&self.marked(place.1, found).1));
+            }
+            return self.with_noted(place.1, found, key, read);
         }
         self.read_anyhow(key, read)
     }
@@ -359,15 +365,19 @@ where
         V: Clone,
     {
         let guard = pin();
-        let get = |key| match self.glance(&guard, self.inner.locate(key), key) {
-            Ok(found) => found.map(|found| found.entry().1.clone()),
-            Err(Unsure) => self.read(&guard, self.inner.locate(key), key, V::clone),
+        let is_plain = self.inner.is_plain.load(Relaxed);
+        let get = |key| {
+            let place = self.inner.locate(key);
+            match self.glance(&guard, place, key) {
+                Ok(found) if is_plain => found.map(|found| self.marked(place.1, found).1.clone()),
+                _ => self.read(&guard, place, key, V::clone),
+            }
         };
         keys.into_iter().map(get).collect()
     }
 
-    /// A read, up to the value. Gives up where it would take longer than usual: short enough to be inlined, it calls
-    /// nothing.
+    /// An entry that is perhaps over. Gives up where to find it would take longer than usual: short enough to be inlined, it
+    /// calls nothing.
     #[inline(always)]
     fn glance<'g, Q>(
         &'g self,
@@ -378,14 +388,42 @@ where
     where
         Q: Equivalent<K> + ?Sized,
     {
-        match segment.glance(guard, hash, |other| key.equivalent(other))? {
-            Some(found) if self.inner.count_at_once(true) => {
-                segment.mark(&found);
-                Ok(Some(found))
-            }
-            None if self.inner.count_at_once(false) => Ok(None),
-            _ => Err(Unsure),
+        segment.glance(guard, hash, |other| key.equivalent(other))
+    }
+
+    /// What was found, and the policy is told of it.
+    #[inline(always)]
+    fn marked<'g>(&self, segment: &Segment<K, V>, found: Found<'g, K, V>) -> &'g (K, V) {
+        segment.mark(&found);
+        found.entry()
+    }
+
+    /// The rest of a read where it is to be counted, or entries end. Not inlined, so that it costs nothing where it is not
+    /// taken.
+    #[inline(never)]
+    fn with_noted<Q, R>(
+        &self,
+        segment: &Segment<K, V>,
+        mut found: Option<Found<'_, K, V>>,
+        key: &Q,
+        read: impl FnOnce(&V) -> R,
+    ) -> Option<R>
+    where
+        Q: Hash + Equivalent<K> + ?Sized,
+    {
+        let has_noted = match &found {
+            None => Ok(true),
+            Some(found) => segment.note_glance(found.slot()),
+        };
+        match has_noted {
+            Ok(true) => {}
+            Ok(false) => found = None,
+            Err(Unsure) => return self.read_anyhow(key, read),
         }
+        if let Some(reads) = &self.inner.reads {
+            reads.count(found.is_some());
+        }
+        found.map(|found| read(&self.marked(segment, found).1))
     }
 
     /// A read when a glance did not do. Not inlined, and told nothing that would have to be kept for it, so that it costs
@@ -606,6 +644,10 @@ where
         let tags = options.tags.unwrap_or_else(|| self.inner.tags_of(&key, &value));
         let life = self.inner.life(hash, &key, &value, options.ttl, options.tti);
         let life = life.as_ref();
+        if life.is_some() && self.inner.is_plain.load(Relaxed) {
+            // Before the entry is there: who finds it sees this.
+            self.inner.is_plain.store(false, Relaxed);
+        }
         let mut arrival = Arrival { hash, weight, pin: options.pinned, missing: 0, life, tags: &tags };
         let mut entry = Some((key, value));
         let mut panics = Panics::default();
@@ -835,12 +877,6 @@ impl<K, V, S> Inner<K, V, S> {
 
     pub(crate) fn segments(&self) -> &[Segment<K, V>] {
         &self.segments
-    }
-
-    /// Counts a read, if that is simple or nobody wants to know; says whether it was.
-    #[inline]
-    fn count_at_once(&self, hit: bool) -> bool {
-        self.reads.as_ref().is_none_or(|reads| reads.count_at_once(hit))
     }
 
     /// The segment is chosen by the hash's lowest bits, which the segment does not use.

@@ -25,14 +25,6 @@ impl Reads {
         self.0.add(counter_of(hit), 1);
     }
 
-    /// Counts, if this thread has counted before and has counters of its own; says whether it has.
-    #[inline]
-    pub(crate) fn count_at_once(&self, hit: bool) -> bool {
-        self.0.add_at_once(counter_of(hit), 1)
-    }
-}
-
-impl Reads {
     pub(crate) fn count_load(&self, has_succeeded: bool, time: Duration) {
         self.0.add(if has_succeeded { LOADS } else { FAILURES }, 1);
         self.0.add(LOAD_NANOS, time.as_nanos().try_into().unwrap_or(u64::MAX));

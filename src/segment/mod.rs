@@ -249,8 +249,8 @@ impl<K, V> Segment<K, V> {
         }
     }
 
-    /// As [`find_to_read`](Self::find_to_read), but gives up where that, or to [`touch`](Self::touch), would take longer
-    /// than usual; always where anything ends.
+    /// An entry that was perhaps over already. Gives up where to find it, or to [`touch`](Self::touch) it, would take longer
+    /// than usual.
     #[inline(always)]
     pub(crate) fn glance<'g>(
         &'g self,

@@ -20,7 +20,7 @@ use super::{Core, Segment};
 use crate::clock::{Clock, nanos};
 use crate::parts::wheel::Wheel;
 use crate::removal::RemovalCause;
-use crate::table::{Column, Writer};
+use crate::table::{Column, Unsure, Writer};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -323,9 +323,6 @@ impl<K, V> Segment<K, V> {
 
     #[cold]
     pub(super) fn begin_times(&self) {
-        let mut writer = self.table.lock();
-        // First, so that whoever finds an entry that ends looks at the time.
-        writer.end_glances();
         self.times.get_or_init(|| Box::new(Times::new(Arc::clone(&self.rules), self.table.column())));
     }
 
@@ -333,6 +330,17 @@ impl<K, V> Segment<K, V> {
     #[inline]
     pub(super) fn is_over(&self, slot: u32) -> bool {
         self.times().is_some_and(|times| times.is_over_at(slot, || times.now()))
+    }
+
+    /// As [`find_to_read`](Self::find_to_read) for what a glance has found: whether it may be read. Gives up where a read does
+    /// more than to look at the time.
+    #[inline]
+    pub(crate) fn note_glance(&self, slot: u32) -> Result<bool, Unsure> {
+        match self.times() {
+            Some(times) if times.rules.is_asked || times.rules.max_reads.is_some() => Err(Unsure),
+            Some(times) => Ok(times.note_read(slot)),
+            None => Ok(true),
+        }
     }
 
     /// What is left of the life of an entry that was found.

@@ -413,12 +413,6 @@ impl Index {
         (index, books)
     }
 
-    /// From now on there are no quick looks. Only those that have begun go on.
-    pub(super) fn end_quick_looks(&self, books: &mut IndexBooks) {
-        books.has_quick = false;
-        self.quick.store(Root::nowhere().0, Release);
-    }
-
     /// As [`find`](Self::find), if there are quick looks and the first line tells: nearly always, unless there is an old
     /// table.
     #[inline(always)]

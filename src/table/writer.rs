@@ -269,11 +269,6 @@ impl<'a, X> Writer<'a, X> {
         self.given().next_power_of_two().clamp(least, most)
     }
 
-    /// From now on all of [`glance`](super::Table::glance)'s answers are [`Unsure`](super::Unsure), but for those under way.
-    pub(crate) fn end_glances(&mut self) {
-        self.store.index.end_quick_looks(&mut self.books.index);
-    }
-
     /// Takes a live entry out.
     #[inline(always)]
     pub(crate) fn take_out(&mut self, live: Live<'a>, weight: u64, cause: RemovalCause) {
