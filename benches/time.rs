@@ -316,12 +316,12 @@ fn due(plan: &Plan) -> Vec<Bar> {
         grouped(entries)
     );
     println!(
-        "`run_pending_tasks` is called once instead. Nanoseconds for one write, the reading of the clock included;"
+        "`run_pending_tasks` is called once instead. Nanoseconds for one write, the reading of the clock"
     );
     println!(
-        "the medians of {repeats} repetitions, and the slowest of all. A moka cannot take part, since the clock that"
+        "included, and for that call: medians of {repeats} repetitions, and the slowest write of all. Moka has no"
     );
-    println!("public.\n");
+    println!("manual clock that is public, and so takes no part:\n");
     println!(
         "| ends | segments | writes until all are gone | p50 | p99.9 | slowest | slowest of all | run_pending_tasks |"
     );
@@ -334,7 +334,7 @@ fn due(plan: &Plan) -> Vec<Bar> {
                 clear_by_writes(&over(plan, entries, ends, segments), entries, &mut cleared);
                 cleared.pending.push(clear_at_once(&over(plan, entries, ends, segments)));
             }
-            let number = segments.map_or("default".to_owned(), |number| number.to_string());
+            let segments = if segments.is_some() { "one segment" } else { "default segments" };
             let cells = [
                 median(&cleared.calls) as u64,
                 median(&cleared.middle).into(),
@@ -343,9 +343,9 @@ fn due(plan: &Plan) -> Vec<Bar> {
                 quantile(&cleared.slowest, 1.0).into(),
                 median(&cleared.pending),
             ];
-            println!("| {title} | {number} | {} |", cells.map(grouped).join(" | "));
+            println!("| {title} | {segments} | {} |", cells.map(grouped).join(" | "));
             bars.push(Bar {
-                what: format!("the slowest write in ms, {title}, {number} segments"),
+                what: format!("the slowest write in ms, {title}, {segments}"),
                 allowed: 1.0,
                 measured: cleared.slowest.iter().map(|&nanos| f64::from(nanos) / 1e6).collect(),
             });
