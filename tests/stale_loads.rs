@@ -199,7 +199,7 @@ fn schedule<S: BuildHasher + 'static>(cache: &Cache<u64, Value, S>, world: &Worl
     cache.validate();
 }
 
-fn schedules<S: BuildHasher + 'static>(seed: u64, schedules: usize, hasher: impl Fn() -> S) {
+fn schedules<S: BuildHasher + Send + Sync + 'static>(seed: u64, schedules: usize, hasher: impl Fn() -> S) {
     let mut random = Random(seed);
     let mut loads = 0;
     for at in 0..schedules {
