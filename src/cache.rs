@@ -365,11 +365,11 @@ where
         V: Clone,
     {
         let guard = pin();
-        let is_plain = self.inner.is_plain.load(Relaxed);
         let get = |key| {
             let place = self.inner.locate(key);
             match self.glance(&guard, place, key) {
-                Ok(found) if is_plain => found.map(|found| self.marked(place.1, found).1.clone()),
+                // Asked after it was found: see `store_at`.
+                Ok(found) if self.inner.is_plain.load(Relaxed) => found.map(|found| self.marked(place.1, found).1.clone()),
                 _ => self.read(&guard, place, key, V::clone),
             }
         };

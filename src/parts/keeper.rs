@@ -76,7 +76,10 @@ fn run() {
             continue;
         }
         // By the time at which it was due, so that it does not drift; but what was missed is not made up for.
-        chore.next = (chore.next + chore.period).max(now);
+        chore.next += chore.period;
+        if chore.next <= now {
+            chore.next = now + chore.period;
+        }
         let work = Arc::clone(&chore.work);
         drop(state);
         if let Err(payload) = catch_unwind(AssertUnwindSafe(|| work())) {

@@ -413,11 +413,13 @@ impl<K, V> Segment<K, V> {
     pub(crate) fn remove(&self, bank: &Bank, slot: u32, cause: RemovalCause) -> Option<Leaving<'_, K, V>> {
         let mut write = self.write();
         let live = write.writer.live(slot);
-        let is_removed = live.is_some() && !write.is_over(slot);
+        let expired = write.writer.counts.expired;
         if let Some(live) = live {
             write.take_out(live, cause);
             write.return_surplus(bank);
         }
+        // As the listener is told.
+        let is_removed = live.is_some() && write.writer.counts.expired == expired;
         let leaving = self.close(write);
         if is_removed {
             return Some(leaving);

@@ -188,8 +188,13 @@ impl Times {
     #[inline(never)]
     pub(super) fn begin(&self, writer: &mut Writer<'_, Core>, slot: u32, hash: u64, life: Option<&Life>) {
         let (life, now) = (*life.unwrap_or(&Life::ENDLESS), writer.now);
-        let end = now.saturating_add(self.shortened(life.ttl, hash, now));
-        let deadline = end.min(now.saturating_add(life.tti)).min(now.saturating_add(life.own));
+        let mut end = now.saturating_add(self.shortened(life.ttl, hash, now));
+        let own = now.saturating_add(life.own);
+        if life.tti != FOREVER {
+            // Reads ask for no other.
+            end = end.min(own);
+        }
+        let deadline = end.min(now.saturating_add(life.tti)).min(own);
         let before = self.deadline(slot);
         self.deadlines.at(slot).store(coded(deadline), Relaxed);
         let moves = life.tti != FOREVER || self.rules.is_asked;
@@ -274,19 +279,18 @@ impl Times {
         now.saturating_add(span).min(end)
     }
 
-    /// The entry in `slot` is to live for `span` from now on, unless it has ended. Gives its new deadline if that is earlier
-    /// than the one before.
-    fn put_off(&self, slot: u32, span: u64) -> Option<u64> {
+    /// The entry in `slot` is to live for `span` from now on, unless it has ended. Says whether it ends earlier by that.
+    fn put_off(&self, slot: u32, span: u64) -> bool {
         let now = self.now();
         let next = self.next(slot, now, span);
         let mut deadline = self.deadline(slot);
         while deadline != next && (now < deadline || deadline == FOREVER) {
             match self.change(slot, deadline, next) {
-                Ok(()) => return Some(next).filter(|&next| next < deadline),
+                Ok(()) => return next < deadline,
                 Err(other) => deadline = other,
             }
         }
-        None
+        false
     }
 
     /// Counts a read of the entry in `slot`.
@@ -357,11 +361,13 @@ impl<K, V> Segment<K, V> {
 
     /// An entry that was found is to live for `span` from now on, as far as its time to live goes.
     pub(crate) fn put_off(&self, slot: u32, span: u64) {
-        if let Some(deadline) = self.times().and_then(|times| times.put_off(slot, span)) {
+        let Some(times) = self.times() else { return };
+        if times.put_off(slot, span) {
             // The wheel knows of the later one only. It is told even if the entry has left: of the slot's next one it is said
             // that the wheel knows of this.
             let mut write = self.write();
-            schedule(&mut write.writer, slot, deadline, FOREVER);
+            // What it is now: another read may have made it shorter still, and been here before.
+            schedule(&mut write.writer, slot, times.deadline(slot), FOREVER);
             self.close(write).settle();
         }
     }
