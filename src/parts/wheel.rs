@@ -227,7 +227,7 @@ mod tests {
                 });
             }
             assert_eq!(handed_out, (0..spans.len() as u32).collect::<Vec<_>>(), "from {start}");
-            assert_eq!(due(&mut wheel, u64::MAX), []);
+            assert!(due(&mut wheel, u64::MAX).is_empty());
         }
     }
 

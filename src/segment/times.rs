@@ -228,7 +228,7 @@ impl Times {
         // By the key and the moment, mixed by a folded multiplication: evenly spread from 0 to 2^32.
         let product = u128::from(hash ^ now) * 0x9e37_79b9_7f4a_7c15;
         let random = u128::from((product as u64 ^ (product >> 64) as u64) >> 32);
-        ttl - (u128::from(ttl) * u128::from(self.rules.jitter) * random >> 64) as u64
+        ttl - ((u128::from(ttl) * u128::from(self.rules.jitter) * random) >> 64) as u64
     }
 
     /// Whether the entry in `slot`, which is read, has not ended; gives up where a read takes more than to look at that.
