@@ -287,7 +287,7 @@ fn no_time_and_one_nanosecond() {
                     assert_eq!(cache.get_or_load(7, |_| 3), 3);
                     clock.advance(TICK);
                     cache.run_pending_tasks();
-                    assert_eq!(cache.len() == 0, by_builder);
+                    assert_eq!(cache.is_empty(), by_builder);
                     cache.validate();
                 }
             }
