@@ -415,3 +415,58 @@ fn an_expiry_that_panics_leaves_the_entry_as_it_was() {
         assert_eq!(census.living(), 0);
     });
 }
+
+/// Where nobody knows how many entries there will be, what is known of their lives grows with them; and it may be needed only
+/// when many are there already.
+#[test]
+fn lives_are_known_of_any_number_of_entries() {
+    for segments in [1, 4] {
+        for with_reads in [false, true] {
+            let clock = Clock::manual();
+            let mut builder = Cache::builder()
+                .max_capacity(u64::MAX)
+                .clock(clock.clone())
+                .segments(segments)
+                .weigher(|_: &u64, _: &[u64; 512]| 1);
+            if with_reads {
+                builder = builder.max_reads(3);
+            }
+            let cache = builder.build().unwrap();
+            let keys = size(6_000, 300) as u64;
+            let reads = |key: u64| (0..4).filter(|_| cache.get(&key).is_some()).count();
+            let plain = |key: u64| key < keys / 2 || key % 4 == 3;
+            for key in 0..keys {
+                let options = match key % 4 {
+                    _ if plain(key) => InsertOptions::new(),
+                    0 => ttl(secs(10)),
+                    1 => tti(secs(10)),
+                    _ => tti(secs(10)).ttl(secs(15)),
+                };
+                cache.insert_with(key, [key; 512], options);
+            }
+            let all =
+                |lives: &dyn Fn(u64) -> bool| (0..keys).all(|key| cache.contains_key(&key) == lives(key));
+            clock.advance(secs(9));
+            (0..keys).for_each(|key| assert_eq!(cache.with(&key, |value| value[9]), Some(key)));
+            clock.advance(secs(5));
+            assert!(all(&|key| plain(key) || key % 4 != 0));
+            clock.advance(secs(1));
+            assert!(all(&|key| plain(key) || key % 4 == 1));
+            cache.validate();
+            clock.advance(secs(4));
+            assert!(all(&|key| plain(key)));
+            assert!((0..keys).all(|key| reads(key)
+                == if !plain(key) {
+                    0
+                } else if with_reads {
+                    2
+                } else {
+                    4
+                }));
+            clock.advance(TICK);
+            cache.run_pending_tasks();
+            assert_eq!(cache.len(), if with_reads { 0 } else { (0..keys).filter(|&key| plain(key)).count() });
+            cache.validate();
+        }
+    }
+}

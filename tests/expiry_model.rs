@@ -134,7 +134,7 @@ impl Expiry<u64, Value> for Varied {
     }
 
     fn after_update(&self, key: &u64, value: &Value, remaining: Option<Duration>) -> Option<Duration> {
-        if *value.what % 3 == 0 { remaining } else { self.after_create(key, value) }
+        if value.what.is_multiple_of(3) { remaining } else { self.after_create(key, value) }
     }
 
     fn after_read(&self, key: &u64, _: &Value, remaining: Option<Duration>) -> Option<Duration> {
