@@ -9,7 +9,7 @@
 //! what is new of theirs to an embedded store, from which it comes back with them. At the end each event stands in the store
 //! exactly once, whatever the threads did.
 
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::result_large_err)]
 
 use larder::{Cache, Clock, Computed, Op, RemovalCause};
 use redb::{Database, ReadableTable, TableDefinition, backends::InMemoryBackend};

@@ -369,7 +369,9 @@ where
             let place = self.inner.locate(key);
             match self.glance(&guard, place, key) {
                 // Asked after it was found: see `store_at`.
-                Ok(found) if self.inner.is_plain.load(Relaxed) => found.map(|found| self.marked(place.1, found).1.clone()),
+                Ok(found) if self.inner.is_plain.load(Relaxed) => {
+                    found.map(|found| self.marked(place.1, found).1.clone())
+                }
                 _ => self.read(&guard, place, key, V::clone),
             }
         };
