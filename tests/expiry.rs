@@ -6,8 +6,9 @@
 
 mod common;
 
+use common::loads::block_on;
 use common::time::{END, NS, TICK, builder, for_some, secs, tti, ttl};
-use common::{block_on, ends, size};
+use common::{ends, size};
 use larder::{Cache, Clock, Computed, EvictionPolicy, Expiry, InsertOptions, Op};
 use std::time::Duration;
 
