@@ -277,7 +277,8 @@ impl<K, V, S> Cache<K, V, S> {
     /// What has been counted so far.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        Stats::new(self.inner.reads.as_ref(), self.inner.segments.iter().map(Segment::counts))
+        let segments = self.inner.segments.iter();
+        Stats::new(self.inner.reads.as_ref(), segments.map(|segment| (segment.counts(), segment.expired())))
     }
 
     /// Does now what otherwise waits for later operations: removes entries whose time is over, tells the policy of recent

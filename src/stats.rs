@@ -76,7 +76,7 @@ pub struct Stats {
 }
 
 impl Stats {
-    pub(crate) fn new(reads: Option<&Reads>, segments: impl Iterator<Item = Counts>) -> Self {
+    pub(crate) fn new(reads: Option<&Reads>, segments: impl Iterator<Item = (Counts, u64)>) -> Self {
         let mut stats = Self::default();
         if let Some(Reads(reads)) = reads {
             stats.hits = reads.sum(HITS);
@@ -86,11 +86,11 @@ impl Stats {
             stats.load_waits = reads.sum(WAITS);
             stats.load_time = Duration::from_nanos(reads.sum(LOAD_NANOS));
         }
-        for counts in segments {
+        for (counts, expired) in segments {
+            stats.expired += expired;
             stats.evicted += counts.evicted;
             stats.evicted_weight = stats.evicted_weight.saturating_add(counts.evicted_weight);
             stats.rejected += counts.rejected;
-            stats.expired += counts.expired;
         }
         stats
     }

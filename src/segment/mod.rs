@@ -33,7 +33,6 @@ pub(crate) use room::{Bank, Carried, share};
 pub(crate) use times::{Life, Rules, Spent, span};
 
 use crate::parts::read_buffer::{ReadBuffer, Recorded};
-use crate::parts::wheel::Wheel;
 use crate::policy::{Chosen, End, Entries, Policy, Reads, Slot};
 use crate::removal::RemovalCause;
 use crate::table::{Found, Guard, Sizing, Table, Unsure, Writer, press_in_turn};
@@ -43,7 +42,7 @@ use room::Room;
 use std::ops::ControlFlow;
 use std::sync::{Arc, OnceLock};
 use tags::TagIndex;
-use times::Times;
+use times::{Clockwork, Times};
 use write::{Way, Write};
 
 /// Entries that are removed by one hold of the lock, where all of a group are.
@@ -52,13 +51,13 @@ const MOST_AT_ONCE: usize = 64;
 pub(crate) type Listener<K, V> = Arc<dyn Fn(&K, &V, RemovalCause) + Send + Sync>;
 
 /// Aligned so that what a read needs stands in one line of the processor's cache.
-#[repr(align(128))]
+#[repr(C, align(128))]
 pub(crate) struct Segment<K, V> {
     table: Table<K, V, Core>,
-    /// Where reads are recorded, if the policy wants more than marks.
-    recorded: Option<ReadBuffer>,
     /// There if anything ends.
     times: OnceLock<Box<Times>>,
+    /// Where reads are recorded, if the policy wants more than marks.
+    recorded: Option<ReadBuffer>,
     rules: Arc<Rules>,
     listener: Option<Listener<K, V>>,
 }
@@ -66,17 +65,13 @@ pub(crate) struct Segment<K, V> {
 /// What the lock guards beside the table.
 struct Core {
     policy: Chosen,
-    /// Whether it hears of each read.
-    is_recorded: bool,
     weights: Weights,
     room: Room,
     /// Slots for which the policy has places.
     told: usize,
     counts: Counts,
-    /// When the lock was taken; 0 as long as nothing ends.
-    now: u64,
-    /// When entries are to be looked at for being over; none as long as nothing ends.
-    wheel: Option<Box<Wheel>>,
+    /// None as long as nothing ends.
+    clockwork: Option<Box<Clockwork>>,
     /// None until something is loaded or an entry has tags.
     extras: Option<Box<Extras>>,
 }
@@ -108,7 +103,6 @@ pub(crate) struct Counts {
     pub(crate) evicted: u64,
     pub(crate) evicted_weight: u64,
     pub(crate) rejected: u64,
-    pub(crate) expired: u64,
 }
 
 /// What is needed to set up a segment.
@@ -197,13 +191,11 @@ impl<K, V> Segment<K, V> {
         let recorded = mark_limit.is_none().then(ReadBuffer::new);
         let core = Core {
             policy,
-            is_recorded: recorded.is_some(),
             weights: Weights::default(),
             room: Room::new(plan.share, plan.max_len),
             told: 0,
             counts: Counts::default(),
-            now: 0,
-            wheel: None,
+            clockwork: None,
             extras: None,
         };
         let table = Table::new(plan.sizing, listener.is_some(), mark_limit, core);
@@ -413,13 +405,13 @@ impl<K, V> Segment<K, V> {
     pub(crate) fn remove(&self, bank: &Bank, slot: u32, cause: RemovalCause) -> Option<Leaving<'_, K, V>> {
         let mut write = self.write();
         let live = write.writer.live(slot);
-        let expired = write.writer.counts.expired;
+        let expired = write.writer.expired();
         if let Some(live) = live {
             write.take_out(live, cause);
             write.return_surplus(bank);
         }
         // As the listener is told.
-        let is_removed = live.is_some() && write.writer.counts.expired == expired;
+        let is_removed = live.is_some() && write.writer.expired() == expired;
         let leaving = self.close(write);
         if is_removed {
             return Some(leaving);
@@ -590,6 +582,11 @@ impl<K, V> Segment<K, V> {
         self.table.lock().counts
     }
 
+    /// Entries that were over when they left.
+    pub(crate) fn expired(&self) -> u64 {
+        self.table.lock().expired()
+    }
+
     /// Checks everything that is kept twice. No other thread may be using the segment; gives its budget.
     pub(crate) fn validate(&self) -> u64 {
         let mut write = self.write();
@@ -612,11 +609,11 @@ impl<K, V> Segment<K, V> {
         if let Some(extras) = &write.writer.extras {
             extras.tags.validate(|slot| write.writer.live(slot).is_some());
         }
-        if let (Some(wheel), Some(times)) = (&write.writer.wheel, write.times) {
-            wheel.validate();
+        if let (Some(clockwork), Some(times)) = (&write.writer.clockwork, write.times) {
+            clockwork.validate();
             let slots = (0..write.writer.given() as u32).filter(|&slot| write.writer.live(slot).is_some());
             slots.for_each(|slot| {
-                assert!(!times.is_limited(slot) || wheel.contains(slot), "{slot} is not watched")
+                assert!(!times.is_limited(slot) || clockwork.watches(slot), "{slot} is not watched")
             });
         }
         write.policy(|policy, view| policy.validate(len - pins, view));

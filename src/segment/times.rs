@@ -90,6 +90,46 @@ pub(crate) enum Spent {
     Over,
 }
 
+/// What the lock guards where entries end.
+pub(super) struct Clockwork {
+    /// When the operation that holds the lock got it.
+    now: u64,
+    /// Entries that were over when they left.
+    pub(super) expired: u64,
+    /// When entries are to be looked at for being over.
+    wheel: Wheel,
+}
+
+impl Clockwork {
+    fn new(now: u64) -> Self {
+        Self { now, expired: 0, wheel: Wheel::new(now) }
+    }
+
+    /// Whether an entry is to be looked at.
+    pub(super) fn watches(&self, slot: u32) -> bool {
+        self.wheel.contains(slot)
+    }
+
+    pub(super) fn validate(&self) {
+        self.wheel.validate();
+    }
+}
+
+impl Core {
+    /// There in all operations that know of time: see [`Write::in_time`].
+    pub(super) fn clockwork(&mut self) -> &mut Clockwork {
+        self.clockwork.as_mut().expect("it is there when an operation has begun")
+    }
+
+    pub(super) fn now(&self) -> u64 {
+        self.clockwork.as_ref().map_or(0, |clockwork| clockwork.now)
+    }
+
+    pub(super) fn expired(&self) -> u64 {
+        self.clockwork.as_ref().map_or(0, |clockwork| clockwork.expired)
+    }
+}
+
 /// What a segment knows of time.
 pub(super) struct Times {
     rules: Arc<Rules>,
@@ -187,7 +227,7 @@ impl Times {
     /// Gives the entry that is about to stand in `slot` its life, and sees to it that it goes when that is over.
     #[inline(never)]
     pub(super) fn begin(&self, writer: &mut Writer<'_, Core>, slot: u32, hash: u64, life: Option<&Life>) {
-        let (life, now) = (*life.unwrap_or(&Life::ENDLESS), writer.now);
+        let (life, now) = (*life.unwrap_or(&Life::ENDLESS), writer.now());
         let mut end = now.saturating_add(self.shortened(life.ttl, hash, now));
         let own = now.saturating_add(life.own);
         if life.tti != FOREVER {
@@ -394,7 +434,8 @@ impl<'a> Write<'a> {
     /// Sees what time it is, now that it has the lock, and removes some of the entries that are over.
     #[inline(never)]
     pub(super) fn in_time(mut writer: Writer<'a, Core>, times: &'a Times) -> Self {
-        writer.now = times.now();
+        let now = times.now();
+        writer.clockwork.get_or_insert_with(|| Box::new(Clockwork::new(now))).now = now;
         let mut write = Self { writer, times: Some(times) };
         write.sweep(SWEPT_BY_WRITE);
         write
@@ -403,9 +444,9 @@ impl<'a> Write<'a> {
     /// Removes entries that are over, but looks at `most` at most. Says whether that was all.
     #[inline]
     fn sweep(&mut self, most: usize) -> bool {
-        let (Some(times), now) = (self.times, self.writer.now) else { return true };
+        let (Some(times), now) = (self.times, self.writer.now()) else { return true };
         for _ in 0..most {
-            let Some(slot) = self.writer.wheel.as_mut().and_then(|wheel| wheel.next_due(now)) else {
+            let Some(slot) = self.writer.clockwork().wheel.next_due(now) else {
                 return true;
             };
             if self.writer.live(slot).is_none() {
@@ -436,23 +477,21 @@ impl<'a> Write<'a> {
     /// Whether the entry in `slot` is over.
     #[inline]
     pub(super) fn is_over(&self, slot: u32) -> bool {
-        self.times.is_some_and(|times| times.is_over_at(slot, || self.writer.now))
+        self.times.is_some_and(|times| times.is_over_at(slot, || self.writer.now()))
     }
 }
 
 /// Lets the wheel look at a slot by `deadline`. It did so by `before` or earlier, if at all.
 #[inline]
 fn schedule(writer: &mut Writer<'_, Core>, slot: u32, deadline: u64, before: u64) {
-    if !writer.wheel.as_ref().is_some_and(|wheel| wheel.has_room(slot)) {
+    if !writer.clockwork().wheel.has_room(slot) {
         make_room_in_wheel(writer);
     }
-    if let Some(wheel) = &mut writer.wheel {
-        wheel.schedule(slot, deadline, before);
-    }
+    writer.clockwork().wheel.schedule(slot, deadline, before);
 }
 
 #[cold]
 fn make_room_in_wheel(writer: &mut Writer<'_, Core>) {
-    let (slots, now) = (writer.foreseen(), writer.now);
-    writer.wheel.get_or_insert_with(|| Box::new(Wheel::new(now))).reserve(slots);
+    let slots = writer.foreseen();
+    writer.clockwork().wheel.reserve(slots);
 }

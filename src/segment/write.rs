@@ -3,7 +3,7 @@
 use super::room::{Bank, Carried};
 use super::times::Times;
 use super::{Arrival, Core, Outcome, Seen};
-use crate::policy::{Chosen, Entries, Policy, Slot, policy_hash};
+use crate::policy::{Chosen, Entries, Policy, Reads, Slot, policy_hash};
 use crate::removal::RemovalCause;
 use crate::table::{Departures, Due, Live, Unlinked, Writer};
 use crate::tag::Tag;
@@ -181,7 +181,7 @@ impl<'a> Write<'a> {
 
     /// An update counts as a read.
     fn read_by_update(&mut self, slot: u32) {
-        if self.writer.is_recorded {
+        if self.writer.policy.reads() == Reads::Recorded {
             self.policy(|policy, entries| policy.hit(Slot::new(slot), entries));
         } else {
             self.writer.mark(slot);
@@ -234,7 +234,7 @@ impl<'a> Write<'a> {
     #[inline(never)]
     fn let_go_in_time(&mut self, live: Live<'a>, cause: RemovalCause) {
         if cause == RemovalCause::Expired || self.is_over(live.slot()) {
-            self.writer.counts.expired += 1;
+            self.writer.clockwork().expired += 1;
             self.let_go_as(live, cause, RemovalCause::Expired);
         } else {
             self.let_go_as(live, cause, cause);
