@@ -416,7 +416,7 @@ where
     {
         let has_noted = match &found {
             None => Ok(true),
-            Some(found) => segment.note_glance(found.slot()),
+            Some(found) => segment.note_glance(found),
         };
         match has_noted {
             Ok(true) => {}

@@ -147,6 +147,12 @@ impl Wheel {
         (0..LEVELS).rev().filter_map(first).min_by_key(|&(_, _, start)| start)
     }
 
+    /// A time before which nothing is due by a deadline that was scheduled and is not handed out.
+    #[inline]
+    pub(crate) fn soonest(&self) -> u64 {
+        if self.soonest == u64::MAX { u64::MAX } else { self.soonest << TICK_SHIFT }
+    }
+
     /// Whether the slot stands in the wheel.
     pub(crate) fn contains(&self, slot: u32) -> bool {
         self.nodes.get(slot as usize + HEADS).is_some_and(|node| *node != [0; 2])

@@ -270,16 +270,20 @@ impl<K, V> Segment<K, V> {
         }
     }
 
-    #[inline(always)]
     fn write(&self) -> Write<'_> {
+        let mut write = self.lock();
+        write.begin();
+        write
+    }
+
+    /// The same, to be followed by [`Write::begin`]: what has begun is not moved, where it must be quick.
+    #[inline(always)]
+    fn lock(&self) -> Write<'_> {
         let mut writer = self.table.lock();
         if let Some(reads) = &self.recorded {
             replay(reads, &mut writer);
         }
-        match self.times() {
-            None => Write { writer, times: None },
-            Some(times) => Write::in_time(writer, times),
-        }
+        Write { writer, times: self.times() }
     }
 
     #[inline]
@@ -301,7 +305,8 @@ impl<K, V> Segment<K, V> {
     {
         self.table.prefetch(arrival.hash);
         self.expect(arrival.life);
-        let mut write = self.write();
+        let mut write = self.lock();
+        write.begin();
         let outcome = self.put(&mut write, bank, arrival, entry, seen);
         self.close(write).settle_but(panics);
         outcome

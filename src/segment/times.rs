@@ -20,8 +20,9 @@ use super::{Core, Segment};
 use crate::clock::{Clock, nanos};
 use crate::parts::wheel::Wheel;
 use crate::removal::RemovalCause;
-use crate::table::{Column, Unsure, Writer};
-use std::sync::atomic::Ordering::Relaxed;
+use crate::table::{Column, Found, Unsure, Writer};
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -116,7 +117,7 @@ impl Clockwork {
 }
 
 impl Core {
-    /// There in all operations that know of time: see [`Write::in_time`].
+    /// There in all operations that know of time: see [`Write::begin`].
     pub(super) fn clockwork(&mut self) -> &mut Clockwork {
         self.clockwork.as_mut().expect("it is there when an operation has begun")
     }
@@ -133,6 +134,8 @@ impl Core {
 /// What a segment knows of time.
 pub(super) struct Times {
     rules: Arc<Rules>,
+    /// No entry that can be found is over before this time, whatever its deadline. Not so where reads bring deadlines forward.
+    soonest: AtomicU64,
     /// In nanoseconds; 0 for none.
     deadlines: Column,
     /// Beyond which reads do not move the deadline; 0 for none. There once an entry has both such an end and others.
@@ -145,8 +148,14 @@ pub(super) struct Times {
 
 impl Times {
     fn new(rules: Arc<Rules>, deadlines: Column) -> Self {
-        let times =
-            Self { rules, deadlines, ends: OnceLock::new(), idles: OnceLock::new(), reads: OnceLock::new() };
+        let times = Self {
+            rules,
+            soonest: AtomicU64::new(0),
+            deadlines,
+            ends: OnceLock::new(),
+            idles: OnceLock::new(),
+            reads: OnceLock::new(),
+        };
         if times.rules.max_reads.is_some() {
             times.reads.get_or_init(|| times.deadlines.another());
         }
@@ -245,6 +254,18 @@ impl Times {
         }
         if deadline != FOREVER {
             schedule(writer, slot, deadline, before);
+            self.see_soonest(writer);
+        }
+    }
+
+    /// Lets readers know when the first entry may be over.
+    #[inline]
+    fn see_soonest(&self, writer: &mut Writer<'_, Core>) {
+        let soonest = writer.clockwork().wheel.soonest();
+        // Seldom anything new: the line stays shared.
+        if self.soonest.load(Relaxed) != soonest {
+            // Release: whoever sees it sees that what was over before has left.
+            self.soonest.store(soonest, Release);
         }
     }
 
@@ -282,6 +303,16 @@ impl Times {
         }
         // Otherwise another read has just put it off.
         !self.has_ended(slot, deadline, now)
+    }
+
+    /// Whether nothing in the segment can be over yet, nor anything is to be written down. Spares the look at the deadline.
+    #[inline]
+    fn is_early<K, V>(&self, found: &Found<'_, K, V>) -> bool {
+        // Acquire: an entry that is live after this had not left when that was written, so that it counted for it; or it came
+        // later, and was not over when this read began.
+        let soonest = self.soonest.load(Acquire);
+        let is_plain = self.rules.life.tti == FOREVER && self.idles.get().is_none();
+        is_plain && found.is_live() && self.now() < soonest
     }
 
     /// After a read: the time to idle begins anew. A later read may have been faster.
@@ -379,10 +410,10 @@ impl<K, V> Segment<K, V> {
     /// As [`find_to_read`](Self::find_to_read) for what a glance has found: whether it may be read. Gives up where a read does
     /// more than to look at the time.
     #[inline]
-    pub(crate) fn note_glance(&self, slot: u32) -> Result<bool, Unsure> {
+    pub(crate) fn note_glance(&self, found: &Found<'_, K, V>) -> Result<bool, Unsure> {
         match self.times() {
             Some(times) if times.rules.is_asked || times.rules.max_reads.is_some() => Err(Unsure),
-            Some(times) => Ok(times.note_read(slot)),
+            Some(times) => Ok(times.is_early(found) || times.note_read(found.slot())),
             None => Ok(true),
         }
     }
@@ -430,15 +461,20 @@ impl<K, V> Segment<K, V> {
     }
 }
 
-impl<'a> Write<'a> {
+impl Write<'_> {
     /// Sees what time it is, now that it has the lock, and removes some of the entries that are over.
+    #[inline]
+    pub(super) fn begin(&mut self) {
+        if let Some(times) = self.times {
+            self.begin_in_time(times);
+        }
+    }
+
     #[inline(never)]
-    pub(super) fn in_time(mut writer: Writer<'a, Core>, times: &'a Times) -> Self {
+    fn begin_in_time(&mut self, times: &Times) {
         let now = times.now();
-        writer.clockwork.get_or_insert_with(|| Box::new(Clockwork::new(now))).now = now;
-        let mut write = Self { writer, times: Some(times) };
-        write.sweep(SWEPT_BY_WRITE);
-        write
+        self.writer.clockwork.get_or_insert_with(|| Box::new(Clockwork::new(now))).now = now;
+        self.sweep(SWEPT_BY_WRITE);
     }
 
     /// Removes entries that are over, but looks at `most` at most. Says whether that was all.
@@ -447,6 +483,7 @@ impl<'a> Write<'a> {
         let (Some(times), now) = (self.times, self.writer.now()) else { return true };
         for _ in 0..most {
             let Some(slot) = self.writer.clockwork().wheel.next_due(now) else {
+                times.see_soonest(&mut self.writer);
                 return true;
             };
             if self.writer.live(slot).is_none() {

@@ -254,6 +254,12 @@ impl<K, V> Found<'_, K, V> {
     pub(crate) fn slot(&self) -> u32 {
         self.slot
     }
+
+    /// Whether the entry has not left, as far as what its writers did before is seen.
+    #[inline]
+    pub(crate) fn is_live(&self) -> bool {
+        self.cell.header().is_live()
+    }
 }
 
 impl<'g, K, V> Found<'g, K, V> {
