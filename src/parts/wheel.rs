@@ -253,6 +253,7 @@ mod tests {
         /// Against a sorted map: whatever is scheduled, put off and brought forward, nothing is due and not handed out, and
         /// nothing is handed out that is not there.
         #[test]
+        #[cfg_attr(miri, ignore = "too long for Miri")]
         fn agrees_with_a_sorted_map(
             start in prop_oneof![0..1_u64 << 30, any::<u64>()],
             steps in prop::collection::vec((0..20_u32, 0..4_u8, 0..62_u32, any::<u64>()), 1..100),
