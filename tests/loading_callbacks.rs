@@ -231,7 +231,7 @@ fn user_code_may_use_the_cache_during_a_load() {
             builder.weigher(|_, _| 1).eviction_listener(|_, _, _| use_it()).build().unwrap()
         });
         let cache = CACHE.get().unwrap();
-        for key in 0..6 {
+        for key in 0..size(6, 1) as u64 {
             let gate = Gate::default();
             let loading = gate.get();
             let mut lead = Task::new(cache.get_or_load_async(Busy(key), |_| loading)).starts();

@@ -25,10 +25,11 @@ struct Change<S> {
     concerns_all: bool,
 }
 
-fn changes<S: BuildHasher + Send + Sync + 'static>() -> Vec<Change<S>> {
+/// All of them; a few under Miri.
+fn changes<S: BuildHasher + Send + Sync + 'static>() -> impl Iterator<Item = Change<S>> {
     let one = |name, act, after| Change { name, act, after, concerns_all: false };
     let all = |name, act, after| Change { name, act, after, concerns_all: true };
-    vec![
+    let changes = vec![
         one("invalidate", |cache| _ = cache.invalidate(&1), |_| None),
         one("remove", |cache| _ = cache.remove(&1), |_| None),
         one("remove_if, yes", |cache| _ = cache.remove_if(&1, |_, _| true), |_| None),
@@ -45,7 +46,8 @@ fn changes<S: BuildHasher + Send + Sync + 'static>() -> Vec<Change<S>> {
         all("retain, with all", |cache| cache.retain(|_, _| true), |before| before),
         all("drain", |cache| cache.drain().for_each(drop), |_| None),
         all("a drain that is dropped", |cache| drop(cache.drain()), |_| None),
-    ]
+    ];
+    changes.into_iter().step_by(size(1, 5))
 }
 
 fn insert_too_heavy<S: BuildHasher + 'static>(cache: &Numbers<S>) {
@@ -64,7 +66,7 @@ fn invalidate_elsewhere<S: BuildHasher + Send + Sync + 'static>(cache: &Numbers<
 /// Runs a test with caches of one and several segments, and where all keys have one hash.
 macro_rules! for_all_caches {
     ($test:ident) => {
-        for segments in [1, 4] {
+        for segments in [1, 4].into_iter().take(size(2, 1)) {
             ends(move || $test(&|| counting().segments(segments).build().unwrap()));
             ends(move || $test(&|| counting().segments(segments).build_with_hasher(Same).unwrap()));
         }
@@ -73,12 +75,19 @@ macro_rules! for_all_caches {
 
 /// Whoever comes afterwards finds `expected`, or loads anew, which is kept. Gives what is there then.
 fn comes_later<S: BuildHasher + 'static>(cache: &Numbers<S>, name: &str, expected: Option<u64>) -> u64 {
+    // Walks through the whole cache take seconds under Miri.
+    let walks = !cfg!(miri);
     assert_eq!(cache.get(&1), expected, "{name}");
-    assert_eq!(cache.iter().find(|(key, _)| *key == 1).map(|(_, value)| value), expected, "{name}");
+    if walks {
+        let found = cache.iter().find(|(key, _)| *key == 1);
+        assert_eq!(found.map(|(_, value)| value), expected, "{name}");
+    }
     let now = expected.unwrap_or(8);
     assert_eq!(cache.get_or_load(1, |_| 8), now, "{name}: loaded anew");
     assert_eq!(cache.get(&1), Some(now), "{name}: and kept");
-    cache.validate();
+    if walks {
+        cache.validate();
+    }
     now
 }
 
@@ -214,10 +223,11 @@ fn what_a_call_for_many_adds_ends_older_loads() {
 
 /// More changes than a call for many remembers: what it was not asked for is not kept, rather than kept wrongly.
 #[test]
+#[cfg_attr(miri, ignore = "too long for Miri")]
 fn keys_that_nobody_asked_for_after_very_many_changes() {
     let cache = counting().segments(1).build().unwrap();
     cache.get_all_or_load([1], |_| {
-        (0..size(3_000, 1_100) as u64).for_each(|key| cache.insert(10_000 + key, 0));
+        (0..3_000).for_each(|key| cache.insert(10_000 + key, 0));
         cache.insert(2, 2);
         cache.remove(&2);
         valued([1, 2, 3])
@@ -279,6 +289,7 @@ fn loads_beside_compute() {
 
 /// Case 60, with threads: after an invalidation nobody sees what the store had before.
 #[test]
+#[cfg_attr(miri, ignore = "too long for Miri")]
 fn no_value_from_before_an_invalidation() {
     for segments in [1, 4] {
         ends(move || {
@@ -308,7 +319,7 @@ fn no_value_from_before_an_invalidation() {
                         }
                     });
                 }
-                for round in 0..size(2_000, 30) {
+                for round in 0..2_000 {
                     let version = store.fetch_add(1, SeqCst) + 1;
                     match round % 4 {
                         0 => cache.invalidate_all(),
