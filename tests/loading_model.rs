@@ -374,8 +374,8 @@ fn check(key: u64, value: &Value, told: &PerKey) {
     assert!(version >= told[key as usize], "{key}: version {version} after {}", told[key as usize]);
 }
 
-/// Tries one schedule.
-fn schedule<S: BuildHasher + Send + Sync + 'static>(hasher: S, one_hash: bool, seed: u64) {
+/// Tries one schedule. Says how many loads succeeded in it, and how often a call joined one of another.
+fn schedule<S: BuildHasher + Send + Sync + 'static>(hasher: S, one_hash: bool, seed: u64) -> (u64, u64) {
     let census = Census::default();
     // Some caches have room for all keys, and some have not.
     let (segments, capacity) = ([1, 4][seed as usize % 2], [100, 3][seed as usize / 2 % 2]);
@@ -385,6 +385,7 @@ fn schedule<S: BuildHasher + Send + Sync + 'static>(hasher: S, one_hash: bool, s
         .segments(segments)
         .max_batch(if splits { 2 } else { usize::MAX })
         .tags(|key: &Key, _: &Value| [*key.what % TAGS])
+        .record_stats()
         .build_with_hasher(hasher)
         .unwrap();
     let store = Arc::new(Mutex::new(Store { one_hash, ..Store::default() }));
@@ -399,6 +400,8 @@ fn schedule<S: BuildHasher + Send + Sync + 'static>(hasher: S, one_hash: bool, s
         world.cache.run_pending_tasks();
         census.living() == 0
     });
+    let stats = world.cache.stats();
+    (stats.load_success_count(), stats.load_wait_count())
 }
 
 fn schedules<S: BuildHasher + Clone + Send + Sync + 'static>(hasher: S, one_hash: bool, first: u64) {
@@ -406,7 +409,17 @@ fn schedules<S: BuildHasher + Clone + Send + Sync + 'static>(hasher: S, one_hash
     let seeds: Vec<u64> = (first..).take(size_from("LARDER_SCHEDULES", 14_000, 16) / 2).collect();
     for seeds in seeds.chunks(1_000) {
         let (hasher, seeds) = (hasher.clone(), seeds.to_vec());
-        ends(move || seeds.into_iter().for_each(|seed| schedule(hasher.clone(), one_hash, seed)));
+        ends(move || {
+            let (mut loads, mut waits) = (0, 0);
+            for &seed in &seeds {
+                let (succeeded, joined) = schedule(hasher.clone(), one_hash, seed);
+                loads += succeeded;
+                waits += joined;
+            }
+            // Beside those at the end of each.
+            let schedules = seeds.len() as u64;
+            assert!(loads > (KEYS + 1) * schedules && waits > schedules, "hardly anything is tested");
+        });
     }
 }
 
