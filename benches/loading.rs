@@ -11,12 +11,13 @@
 mod common;
 
 use common::bars::{Bar, print_bars, ratios};
-use common::grouped;
 use common::keys::{Popularity, range_of, window};
 use common::loaders::{Loader, MokaFuture, Polled};
 use common::plan::Plan;
-use common::rounds::{median, round};
+use common::rounds::median;
 use common::subjects::{Larder, Moka, QuickCache};
+use common::turns::{Contestant, Measured, find, interleave, rows};
+use common::{grouped, threads_of};
 use std::hint::black_box;
 use std::time::Instant;
 
@@ -62,70 +63,6 @@ fn main() {
     print_overheads(&results);
     print_bars(&bars(&results));
     println!("took {} s", started.elapsed().as_secs());
-}
-
-/// A way to do some work, and who does it.
-struct Contestant<'a> {
-    work: String,
-    way: &'static str,
-    subject: String,
-    run: Box<Run<'a>>,
-}
-
-/// `run(thread, position, operations)` does that many operations and says how often the loader ran. Positions never come
-/// again.
-type Run<'a> = dyn Fn(usize, usize, usize) -> usize + Sync + 'a;
-
-/// What one contestant did with a number of threads, round by round.
-struct Measured {
-    work: String,
-    way: &'static str,
-    subject: String,
-    threads: usize,
-    /// Nanoseconds that an operation took as its thread sees it.
-    nanos: Vec<f64>,
-    /// For each operation.
-    loads: f64,
-}
-
-/// Measures all contestants with each number of threads up to a `most`, in turns.
-fn interleave(plan: &Plan, most: usize, contestants: &[Contestant<'_>]) -> Vec<Measured> {
-    let threads: Vec<_> = plan.threads.iter().copied().filter(|&threads| threads <= most).collect();
-    let measured = |threads| {
-        contestants.iter().map(move |Contestant { work, way, subject, .. }| Measured {
-            work: work.clone(),
-            way,
-            subject: subject.clone(),
-            threads,
-            nanos: Vec::new(),
-            loads: 0.0,
-        })
-    };
-    let mut results: Vec<_> = threads.iter().map(|&threads| measured(threads).collect::<Vec<_>>()).collect();
-    let mut position = 0;
-    for turn in 0..plan.rounds {
-        for (&threads, results) in threads.iter().zip(&mut results) {
-            // The more threads there are for a core, the longer each takes.
-            let timed = plan.timed * 2 / threads.max(2);
-            let warm = plan.warm * 2 / threads.max(2);
-            for place in 0..contestants.len() {
-                // Nobody always runs behind the same other.
-                let place = (place + turn) % contestants.len();
-                let place = if turn % 2 == 0 { place } else { contestants.len() - 1 - place };
-                let run = &contestants[place].run;
-                let (wall, loads) = round(
-                    threads,
-                    |thread| _ = run(thread, position, warm),
-                    |thread| run(thread, position + warm, timed),
-                );
-                let result = &mut results[place];
-                result.nanos.push(wall.as_nanos() as f64 / timed as f64);
-                result.loads += loads.iter().sum::<usize>() as f64 / (threads * timed * plan.rounds) as f64;
-                position += warm + timed;
-            }
-        }
-    }
-    results.into_iter().flatten().collect()
 }
 
 /// A contestant with a cache that somebody else may use, too.
@@ -317,32 +254,6 @@ fn bulk(plan: &Plan) -> Vec<Measured> {
     interleave(plan, 2, &contestants)
 }
 
-fn find<'a>(
-    results: &'a [Measured],
-    work: &str,
-    way: &str,
-    threads: usize,
-    subject: &str,
-) -> Option<&'a Measured> {
-    results.iter().find(|result| {
-        result.work == work && result.way == way && result.threads == threads && result.subject == subject
-    })
-}
-
-/// Each kind of work, way and number of threads once, in order.
-fn rows(results: &[Measured]) -> Vec<&Measured> {
-    let mut rows: Vec<&Measured> = Vec::new();
-    for result in results {
-        let is_it = |row: &&Measured| {
-            row.work == result.work && row.way == result.way && row.threads == result.threads
-        };
-        if !rows.iter().any(is_it) {
-            rows.push(result);
-        }
-    }
-    rows
-}
-
 fn print_rows(results: &[Measured]) {
     println!("Nanoseconds for one key as a thread sees it (times quick_cache's):\n");
     println!("| work | way | threads | {} | loads for a key |", SUBJECTS.join(" | "));
@@ -360,7 +271,8 @@ fn print_rows(results: &[Measured]) {
                 None => format!("{nanos:.digits$}"),
             }
         });
-        let loads: Vec<_> = found.iter().flatten().map(|result| format!("{:.*}", 3, result.loads)).collect();
+        let loads: Vec<_> =
+            found.iter().flatten().map(|result| format!("{:.*}", 3, result.counted)).collect();
         println!("| {work} | {way} | {threads} | {} | {} |", cells.join(" | "), loads.join(", "));
     }
     println!();
@@ -394,10 +306,9 @@ fn print_overheads(results: &[Measured]) {
 fn bars(results: &[Measured]) -> Vec<Bar> {
     let mut bars = Vec::new();
     for threads in [1, 2] {
-        let plural = if threads == 1 { "" } else { "s" };
         let mut add = |what, allowed, above: Option<&Measured>, below: Option<&Measured>| {
             if let (Some(above), Some(below)) = (above, below) {
-                let what = format!("{what} ({threads} thread{plural})");
+                let what = format!("{what} ({})", threads_of(threads));
                 bars.push(Bar { what, allowed, measured: ratios(&above.nanos, &below.nanos) });
             }
         };

@@ -8,57 +8,19 @@
 //! allocation) is not.
 
 #![allow(missing_docs)]
-// A global allocator cannot be had without.
-#![allow(unsafe_code)]
 
 mod common;
 
+use common::heap::{Filled, Gauge, Heap, let_go};
 use common::rounds::round;
 use common::subjects::{Cache, Frozen, Larder, Moka, QuickCache};
 use common::{POLICIES, grouped};
 use larder::EvictionPolicy;
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::ops::Range;
-use std::sync::atomic::AtomicUsize;
-use std::sync::atomic::Ordering::Relaxed;
 
 #[global_allocator]
-static HEAP: Heap = Heap(Gauge::new());
+static HEAP: Heap = Heap;
 /// Values that live, of the kind that counts itself.
 static VALUES: Gauge = Gauge::new();
-
-/// How much there is of something, and how much there has been at most.
-struct Gauge {
-    live: AtomicUsize,
-    peak: AtomicUsize,
-}
-
-impl Gauge {
-    const fn new() -> Self {
-        Self { live: AtomicUsize::new(0), peak: AtomicUsize::new(0) }
-    }
-
-    fn live(&self) -> usize {
-        self.live.load(Relaxed)
-    }
-
-    fn peak(&self) -> usize {
-        self.peak.load(Relaxed)
-    }
-
-    fn forget_peak(&self) {
-        self.peak.store(self.live(), Relaxed);
-    }
-
-    fn add(&self, amount: usize) {
-        let live = self.live.fetch_add(amount, Relaxed) + amount;
-        self.peak.fetch_max(live, Relaxed);
-    }
-
-    fn subtract(&self, amount: usize) {
-        self.live.fetch_sub(amount, Relaxed);
-    }
-}
 
 /// A value of 1 KiB that counts itself.
 struct Counted(Vec<u8>);
@@ -83,39 +45,8 @@ impl Drop for Counted {
     }
 }
 
-/// The system's allocator, with the live bytes counted.
-struct Heap(Gauge);
-
-// SAFETY: every call goes on to the system's allocator with the caller's own arguments, and what that gives goes back;
-// the counters touch no memory that is handed out.
-unsafe impl GlobalAlloc for Heap {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        self.0.add(layout.size());
-        // SAFETY: the caller keeps the contract of this very function.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        self.0.add(layout.size());
-        // SAFETY: as in `alloc`.
-        unsafe { System.alloc_zeroed(layout) }
-    }
-
-    unsafe fn realloc(&self, memory: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        self.0.add(size);
-        self.0.subtract(layout.size());
-        // SAFETY: as in `alloc`.
-        unsafe { System.realloc(memory, layout, size) }
-    }
-
-    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
-        self.0.subtract(layout.size());
-        // SAFETY: as in `alloc`.
-        unsafe { System.dealloc(memory, layout) }
-    }
-}
-
 fn main() {
+    Heap::count();
     // Without `--bench` it is `cargo test --all-targets` that runs this.
     let quick = std::env::args().any(|word| word == "--quick" || word == "--test")
         || !std::env::args().any(|word| word == "--bench");
@@ -124,13 +55,6 @@ fn main() {
     entries(sizes, most);
     println!();
     waiting(if quick { 20_000 } else { 500_000 });
-}
-
-/// What is behind the freed caches' last deferred work goes now, rather than in somebody else's measurement.
-fn let_go() {
-    for _ in 0..1000 {
-        crossbeam_epoch::pin().flush();
-    }
 }
 
 type Small = Box<dyn Cache<Value = u64>>;
@@ -168,13 +92,11 @@ fn entries(sizes: &[u64], most: u64) {
     println!("| entries | {} |\n| --- |{}", sizes_row.join(" | "), " --- |".repeat(sizes.len()));
     let mut bar = Vec::new();
     for (name, make) in small() {
-        let filled: Vec<_> = sizes.iter().map(|&size| fill(&*make, size)).collect();
-        let cell =
-            |filled: &Filled| format!("{:.1} ({:.1} %), {:.1}", filled.full, filled.usable, filled.later);
-        println!("| {name} | {} |", filled.iter().map(cell).collect::<Vec<_>>().join(" | "));
+        let filled: Vec<_> = sizes.iter().map(|&size| Filled::measure(&*make, size)).collect();
+        println!("| {name} | {} |", filled.iter().map(Filled::to_string).collect::<Vec<_>>().join(" | "));
         let last = filled.last().expect("a size");
         if name.starts_with("larder") {
-            bar.push(format!("| {name} | {:.1} | {:.1} % | {} |", last.bytes(), last.usable, last.verdict()));
+            bar.push(format!("| {name} | {:.1} | {:.1} % | {} |", last.bytes(), last.usable, verdict(last)));
         }
     }
     let map: Vec<_> = sizes.iter().map(|&size| format!("{:.1}", hash_map(size))).collect();
@@ -183,48 +105,15 @@ fn entries(sizes: &[u64], most: u64) {
     println!("| --- | --- | --- | --- |\n{}", bar.join("\n"));
 }
 
-/// What a cache of some capacity needs for a resident entry.
-struct Filled {
-    /// Bytes when it has just been filled.
-    full: f64,
-    /// The part of the capacity that is resident then, in percent.
-    usable: f64,
-    /// Bytes when it has evicted twice its capacity.
-    later: f64,
-}
-
-impl Filled {
-    fn bytes(&self) -> f64 {
-        self.full.max(self.later)
-    }
-
-    fn verdict(&self) -> &'static str {
-        if self.bytes() <= 56.0 && self.usable >= 97.0 { "yes" } else { "**no**" }
-    }
-}
-
-fn fill(make: &dyn Fn(usize) -> Small, size: u64) -> Filled {
-    let_go();
-    let before = HEAP.0.live();
-    let cache = make(size as usize);
-    let measure = |keys: Range<u64>| {
-        keys.clone().for_each(|key| cache.insert(key, key));
-        cache.settle();
-        let bytes = HEAP.0.live() - before;
-        // Counted by looking, for a cache may count more than can be found.
-        let resident = (0..keys.end).filter(|&key| cache.get(key).is_some()).count() as f64;
-        (bytes as f64 / resident, 100.0 * resident / size as f64)
-    };
-    let (full, usable) = measure(0..size);
-    let (later, _) = measure(size..3 * size);
-    Filled { full, usable, later }
+fn verdict(filled: &Filled) -> &'static str {
+    if filled.bytes() <= 56.0 && filled.usable >= 97.0 { "yes" } else { "**no**" }
 }
 
 fn hash_map(size: u64) -> f64 {
     let_go();
-    let before = HEAP.0.live();
+    let before = Heap::live();
     let _map = Frozen::new(0..size);
-    (HEAP.0.live() - before) as f64 / size as f64
+    Heap::grown_since(before) as f64 / size as f64
 }
 
 /// Evicts values and looks how many more there are at most than the cache may hold.

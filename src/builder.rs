@@ -56,6 +56,7 @@ pub struct Builder<K, V> {
     ttl_jitter: f64,
     max_reads: Option<u64>,
     clock: Clock,
+    housekeeping: Option<Duration>,
     pub(crate) expiry: Option<Arc<dyn Expiry<K, V> + Send + Sync>>,
     pub(crate) negative: Option<Negative<V>>,
     pub(crate) policy: EvictionPolicy,
@@ -80,6 +81,7 @@ impl<K, V> Default for Builder<K, V> {
             ttl_jitter: 0.0,
             max_reads: None,
             clock: Clock::default(),
+            housekeeping: None,
             expiry: None,
             negative: None,
             policy: EvictionPolicy::default(),
@@ -246,6 +248,17 @@ where
         self
     }
 
+    /// Calls [`run_pending_tasks`](Cache::run_pending_tasks) once in every `period`, so that entries whose time is over go,
+    /// and the listener hears of it, even if nobody uses the cache.
+    ///
+    /// One thread serves all caches that ask for this. It is started with the first of them, ends with the last, and keeps
+    /// no cache alive. In it the listener runs, and keys and values are dropped; what those panic with goes no further than
+    /// the panic hook. The shortest period is a millisecond.
+    pub fn housekeeping(mut self, period: Duration) -> Self {
+        self.housekeeping = Some(period);
+        self
+    }
+
     /// What time it is. By default [`Clock::coarse`].
     pub fn clock(mut self, clock: Clock) -> Self {
         self.clock = clock;
@@ -294,7 +307,7 @@ where
     /// # Errors
     ///
     /// [`BuildError`] says which option is wrong and why.
-    pub fn build_with_hasher<S: BuildHasher + 'static>(
+    pub fn build_with_hasher<S: BuildHasher + Send + Sync + 'static>(
         self,
         hasher: S,
     ) -> Result<Cache<K, V, S>, BuildError> {
@@ -326,7 +339,13 @@ where
                 Segment::new(&plan, policy, &rules, self.listener.clone())
             })
             .collect();
-        Ok(Cache::from_parts(self, hasher, rules, segments))
+        let housekeeping = self.housekeeping;
+        let cache = Cache::from_parts(self, hasher, rules, segments);
+        if let Some(period) = housekeeping {
+            let kept = cache.keep_house(period);
+            kept.map_err(|error| BuildError::Housekeeping { reason: error.to_string() })?;
+        }
+        Ok(cache)
     }
 
     fn rules(&self) -> Rules {

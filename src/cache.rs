@@ -3,6 +3,7 @@
 use crate::builder::Builder;
 use crate::clock::nanos;
 use crate::expiry::Expiry;
+use crate::parts::keeper::{Kept, keep};
 use crate::policy::{End, EvictionPolicy};
 use crate::removal::RemovalCause;
 use crate::segment::{
@@ -15,9 +16,10 @@ use equivalent::Equivalent;
 use std::any::TypeId;
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
-use std::sync::Arc;
+use std::io;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
-use std::sync::atomic::{AtomicU8, fence};
+use std::sync::atomic::{AtomicBool, AtomicU8, fence};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 pub(crate) type Weigher<K, V> = Arc<dyn Fn(&K, &V) -> u64 + Send + Sync>;
@@ -47,16 +49,22 @@ pub struct Cache<K, V, S = ahash::RandomState> {
 pub(crate) struct Inner<K, V, S> {
     segments: Box<[Segment<K, V>]>,
     hasher: S,
+    /// Whether reads are not counted, and no entry ends. Once it is not so it never is again.
+    is_plain: AtomicBool,
     reads: Option<Reads>,
     bank: Bank,
     pub(crate) loading: Loading,
     weigher: Option<Weigher<K, V>>,
     tagger: Option<Tagger<K, V>>,
+    /// Whether anything below says that entries end.
+    is_timed: bool,
     rules: Arc<Rules>,
     expiry: Option<Arc<dyn Expiry<K, V> + Send + Sync>>,
     negative: Option<Negative<V>>,
     policy: EvictionPolicy,
     name: Option<String>,
+    /// There with housekeeping.
+    kept: OnceLock<Kept>,
 }
 
 /// States of [`Loading`]. That loads are [`BEGUN`] is known to all who ought to know once they are [`IN_USE`].
@@ -190,6 +198,7 @@ impl<K, V, S> Cache<K, V, S> {
         let inner = Inner {
             segments,
             hasher,
+            is_plain: AtomicBool::new(!builder.record_stats && !rules.is_any()),
             reads: builder.record_stats.then(Reads::new),
             bank: Bank::new(builder.max_capacity.unwrap_or(u64::MAX)),
             loading: Loading {
@@ -199,13 +208,33 @@ impl<K, V, S> Cache<K, V, S> {
             },
             weigher: builder.weigher,
             tagger: builder.tagger,
+            is_timed: rules.is_any() || builder.negative.is_some(),
             rules,
             expiry: builder.expiry,
             negative: builder.negative,
             policy: builder.policy,
             name: builder.name,
+            kept: OnceLock::new(),
         };
         Self { inner: Arc::new(inner) }
+    }
+
+    /// Does what is pending every now and then, as long as there is a handle.
+    pub(crate) fn keep_house(&self, period: Duration) -> io::Result<()>
+    where
+        K: Send + Sync + 'static,
+        V: Send + Sync + 'static,
+        S: Send + Sync + 'static,
+    {
+        let inner = Arc::downgrade(&self.inner);
+        let kept = keep(period, move || {
+            if let Some(inner) = inner.upgrade() {
+                Self { inner }.run_pending_tasks();
+            }
+        })?;
+        // Nobody else has the handle yet: it is the first.
+        let _ = self.inner.kept.set(kept);
+        Ok(())
     }
 
     /// How many entries there are: exact if no other thread is writing. Takes each segment's lock in turn.
@@ -248,11 +277,12 @@ impl<K, V, S> Cache<K, V, S> {
     /// What has been counted so far.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        Stats::new(self.inner.reads.as_ref(), self.inner.segments.iter().map(Segment::counts))
+        let segments = self.inner.segments.iter();
+        Stats::new(self.inner.reads.as_ref(), segments.map(|segment| (segment.counts(), segment.expired())))
     }
 
-    /// Does now what otherwise waits for later operations: tells the policy of recent reads, and drops removed values
-    /// that no reader holds any more.
+    /// Does now what otherwise waits for later operations: removes entries whose time is over, tells the policy of recent
+    /// reads, and drops removed values that no reader holds any more.
     ///
     /// A cache needs no such call; it serves one that is idle and should let go of what it removed last.
     pub fn run_pending_tasks(&self) {
@@ -319,7 +349,10 @@ where
         if let Some(guard) = try_pin()
             && let Ok(found) = self.glance(&guard, place, key)
         {
-            return found.map(|found| read(&found.entry().1));
+            if self.inner.is_plain.load(Relaxed) {
+                return found.map(|found| read(&self.marked(place.1, found).1));
+            }
+            return self.with_noted(place.1, found, key, read);
         }
         self.read_anyhow(key, read)
     }
@@ -333,15 +366,21 @@ where
         V: Clone,
     {
         let guard = pin();
-        let get = |key| match self.glance(&guard, self.inner.locate(key), key) {
-            Ok(found) => found.map(|found| found.entry().1.clone()),
-            Err(Unsure) => self.read(&guard, key, V::clone),
+        let get = |key| {
+            let place = self.inner.locate(key);
+            match self.glance(&guard, place, key) {
+                // Asked after it was found: see `store_at`.
+                Ok(found) if self.inner.is_plain.load(Relaxed) => {
+                    found.map(|found| self.marked(place.1, found).1.clone())
+                }
+                _ => self.read(&guard, place, key, V::clone),
+            }
         };
         keys.into_iter().map(get).collect()
     }
 
-    /// A read, up to the value. Gives up where it would take longer than usual: short enough to be inlined, it calls
-    /// nothing.
+    /// An entry that is perhaps over. Gives up where to find it would take longer than usual: short enough to be inlined, it
+    /// calls nothing.
     #[inline(always)]
     fn glance<'g, Q>(
         &'g self,
@@ -352,31 +391,67 @@ where
     where
         Q: Equivalent<K> + ?Sized,
     {
-        match segment.glance(guard, hash, |other| key.equivalent(other))? {
-            Some(found) if self.inner.count_at_once(true) => {
-                segment.mark(&found);
-                Ok(Some(found))
-            }
-            None if self.inner.count_at_once(false) => Ok(None),
-            _ => Err(Unsure),
-        }
+        segment.glance(guard, hash, |other| key.equivalent(other))
     }
 
-    /// A read when a glance did not do. Not inlined, so that it costs nothing where it is not taken.
+    /// What was found, and the policy is told of it.
+    #[inline(always)]
+    fn marked<'g>(&self, segment: &Segment<K, V>, found: Found<'g, K, V>) -> &'g (K, V) {
+        segment.mark(&found);
+        found.entry()
+    }
+
+    /// The rest of a read where it is to be counted, or entries end. Not inlined, so that it costs nothing where it is not
+    /// taken.
+    #[inline(never)]
+    fn with_noted<Q, R>(
+        &self,
+        segment: &Segment<K, V>,
+        mut found: Option<Found<'_, K, V>>,
+        key: &Q,
+        read: impl FnOnce(&V) -> R,
+    ) -> Option<R>
+    where
+        Q: Hash + Equivalent<K> + ?Sized,
+    {
+        let has_noted = match &found {
+            None => Ok(true),
+            Some(found) => segment.note_glance(found),
+        };
+        match has_noted {
+            Ok(true) => {}
+            Ok(false) => found = None,
+            Err(Unsure) => return self.read_anyhow(key, read),
+        }
+        if let Some(reads) = &self.inner.reads {
+            reads.count(found.is_some());
+        }
+        found.map(|found| read(&self.marked(segment, found).1))
+    }
+
+    /// A read when a glance did not do. Not inlined, and told nothing that would have to be kept for it, so that it costs
+    /// nothing where it is not taken.
     #[inline(never)]
     fn read_anyhow<Q, R>(&self, key: &Q, read: impl FnOnce(&V) -> R) -> Option<R>
     where
         Q: Hash + Equivalent<K> + ?Sized,
     {
-        self.read(&pin(), key, read)
+        let place = self.inner.locate(key);
+        let guard = try_pin().unwrap_or_else(pin);
+        self.read(&guard, place, key, read)
     }
 
-    fn read<Q, R>(&self, guard: &Guard, key: &Q, read: impl FnOnce(&V) -> R) -> Option<R>
+    fn read<Q, R>(
+        &self,
+        guard: &Guard,
+        (hash, segment): (u64, &Segment<K, V>),
+        key: &Q,
+        read: impl FnOnce(&V) -> R,
+    ) -> Option<R>
     where
-        Q: Hash + Equivalent<K> + ?Sized,
+        Q: Equivalent<K> + ?Sized,
     {
-        let (hash, segment) = self.inner.locate(key);
-        let found = segment.find(guard, hash, |other| key.equivalent(other));
+        let found = segment.find_to_read(guard, hash, |other| key.equivalent(other));
         let found = found.filter(|found| self.inner.note_read(segment, found));
         if let Some(reads) = &self.inner.reads {
             reads.count(found.is_some());
@@ -571,6 +646,11 @@ where
         let weight = options.weight.unwrap_or_else(by_weigher);
         let tags = options.tags.unwrap_or_else(|| self.inner.tags_of(&key, &value));
         let life = self.inner.life(hash, &key, &value, options.ttl, options.tti);
+        let life = life.as_ref();
+        if life.is_some() && self.inner.is_plain.load(Relaxed) {
+            // Before the entry is there: who finds it sees this.
+            self.inner.is_plain.store(false, Relaxed);
+        }
         let mut arrival = Arrival { hash, weight, pin: options.pinned, missing: 0, life, tags: &tags };
         let mut entry = Some((key, value));
         let mut panics = Panics::default();
@@ -668,9 +748,34 @@ impl<K, V, S> Inner<K, V, S> {
         self.tagger.as_ref().map_or(Vec::new(), |tagger| tagger(key, value))
     }
 
-    /// How long an entry is to live.
+    /// How long an entry is to live; `None` without end.
     #[inline]
-    fn life(&self, hash: u64, key: &K, value: &V, ttl: Option<Duration>, tti: Option<Duration>) -> Life
+    fn life(
+        &self,
+        hash: u64,
+        key: &K,
+        value: &V,
+        ttl: Option<Duration>,
+        tti: Option<Duration>,
+    ) -> Option<Life>
+    where
+        K: Eq,
+    {
+        if !self.is_timed && ttl.is_none() && tti.is_none() {
+            return None;
+        }
+        Some(self.limited_life(hash, key, value, ttl, tti))
+    }
+
+    #[inline(never)]
+    fn limited_life(
+        &self,
+        hash: u64,
+        key: &K,
+        value: &V,
+        ttl: Option<Duration>,
+        tti: Option<Duration>,
+    ) -> Life
     where
         K: Eq,
     {
@@ -775,12 +880,6 @@ impl<K, V, S> Inner<K, V, S> {
 
     pub(crate) fn segments(&self) -> &[Segment<K, V>] {
         &self.segments
-    }
-
-    /// Counts a read, if that is simple or nobody wants to know; says whether it was.
-    #[inline]
-    fn count_at_once(&self, hit: bool) -> bool {
-        self.reads.as_ref().is_none_or(|reads| reads.count_at_once(hit))
     }
 
     /// The segment is chosen by the hash's lowest bits, which the segment does not use.

@@ -46,6 +46,11 @@ pub enum BuildError {
     },
     /// Both `time_to_idle` and `expire_after` were given.
     IdleAndExpiry,
+    /// No thread could be started for `housekeeping`.
+    Housekeeping {
+        /// What the system said.
+        reason: String,
+    },
     /// `initial_capacity` was more than the segments can hold.
     InitialCapacity {
         /// What was asked for.
@@ -72,6 +77,9 @@ impl fmt::Display for BuildError {
             Self::IdleAndExpiry => f.write_str(
                 "`time_to_idle` and `expire_after` both say what a read does: let `Expiry::after_read` do it",
             ),
+            Self::Housekeeping { reason } => {
+                write!(f, "no thread could be started for `housekeeping`: {reason}")
+            }
             Self::InitialCapacity { given, most } => {
                 write!(f, "`initial_capacity({given})` is out of range: these segments hold up to {most} entries")
             }

@@ -2,13 +2,14 @@
 //!
 //! 1. [First steps](#first-steps)
 //! 2. [Loading](#loading)
-//! 3. [Guarantees](#guarantees)
-//! 4. [Panics](#panics)
-//! 5. [Costs](#costs)
-//! 6. [Memory](#memory)
-//! 7. [Hashing](#hashing)
-//! 8. [What it does not do](#what-it-does-not-do)
-//! 9. [Features and Rust version](#features-and-rust-version)
+//! 3. [Time](#time)
+//! 4. [Guarantees](#guarantees)
+//! 5. [Panics](#panics)
+//! 6. [Costs](#costs)
+//! 7. [Memory](#memory)
+//! 8. [Hashing](#hashing)
+//! 9. [What it does not do](#what-it-does-not-do)
+//! 10. [Features and Rust version](#features-and-rust-version)
 //!
 //! # First steps
 //!
@@ -78,10 +79,36 @@
 //! dropped keeps others waiting for ever, unless there is a `load_timeout`. So do *tasks* whose loaders want each other's
 //! keys; threads that would wait for each other, or loaders within one thread or task, are told.
 //!
+//! # Time
+//!
+//! An entry has one deadline: the earliest of what these say. One whose deadline has passed is *over*.
+//!
+//! | | from | moved by reads |
+//! | --- | --- | --- |
+//! | [`time_to_live`](Builder::time_to_live), [`InsertOptions::ttl`] | its last write | no |
+//! | [`time_to_idle`](Builder::time_to_idle), [`InsertOptions::tti`] | its last write or read | yes |
+//! | [`expire_after`](Builder::expire_after) | as the [`Expiry`] says | as it says |
+//! | [`negative_time_to_live`](Builder::negative_time_to_live) | its last write, in place of `time_to_live` where the value is `None` | no |
+//!
+//! [`max_reads`](Builder::max_reads) ends an entry by number instead. [`ttl_jitter`](Builder::ttl_jitter) keeps entries that
+//! were written together from ending together.
+//!
+//! No read sees an entry that is over, whether it was removed yet or not; only what counts entries without looking at them
+//! does: `len`, `is_empty`, `weighted_size`, and what `invalidate_tag` returns. It is removed, as
+//! [`Expired`](RemovalCause::Expired), by whoever comes for it, or by one of the next writes to its segment, each of which
+//! looks at a few such entries. [`run_pending_tasks`](Cache::run_pending_tasks) removes all that have been over for a
+//! millisecond or more, and [`housekeeping`](Builder::housekeeping) calls that every now and then.
+//!
+//! To an entry that is over, what comes next is as if it were not there: `compute` is given `None`, `remove` finds nothing,
+//! and `get_or_load` loads. An end is no invalidation: a load that is under way for the key goes on.
+//!
+//! A cache of which nothing was said of time reads no clock and keeps nothing for it, until an entry comes with a life of
+//! its own. For how exact clocks are see [`Clock`].
+//!
 //! # Guarantees
 //!
-//! 1. **Reads see what is there.** [`get`](Cache::get) never gives an entry whose removal, invalidation or replacement
-//!    returned before `get` began, and it finds a key that is there throughout the call, whatever writers do meanwhile.
+//! 1. **Reads see what is there.** [`get`](Cache::get) never gives an entry that was over, or whose removal, invalidation or
+//!    replacement had returned, before `get` began, and it finds a key that is there throughout the call, whatever writers do meanwhile.
 //!    Keys are compared, not only their hashes. Inserting a new value for a key is no gap, unless the entry had to be
 //!    evicted itself to make room for its heavier successor.
 //! 2. **Operations on one key are linearizable**, and [`compute`](Cache::compute) and [`entry`](Cache::entry) are
@@ -142,7 +169,9 @@
 //! | `get_all_or_load`, if a key is missing | as `get_or_load` for each key; each segment's lock twice |
 //! | `invalidate_tag` | O(segments), and for each entry that carries the tag |
 //! | an insert of more than a segment's share of the capacity | locks segment after segment to gather the room |
-//! | `len`, `weighted_size`, `stats`, `run_pending_tasks` | O(segments); each segment's lock for a moment |
+//! | any write, where entries end | O(1) for each of up to 16 entries of the segment that are over, or may be |
+//! | `len`, `weighted_size`, `stats` | O(segments); each segment's lock for a moment |
+//! | `run_pending_tasks` | O(segments), and for each entry that is over; a segment's lock for up to 256 of them at a time |
 //! | `iter`, `keys`, `for_each`, `retain`, `drain`, `invalidate_all` | O(entries); a segment's lock for a few entries at a time |
 //! | `hottest(n)`, `coldest(n)` | O(n) under each segment's lock |
 //! | `set_capacity` | O(segments), and for each entry that is evicted |
@@ -165,9 +194,13 @@
 //!   process. So keep such closures short. Iterators hold nothing back between two steps.
 //! - On Linux the kernel helps to find out which readers are left (`membarrier`). If a sandbox forbids that call after a
 //!   cache has been used, the memory of removed entries is never used again; if it does so before, reads cost more.
-//! - This is work of the threads that use the cache; there are no others. A cache that nobody writes to keeps what it
+//! - This is work of the threads that use the cache; there are no others, but for
+//!   [`housekeeping`](Builder::housekeeping). A cache that nobody writes to keeps what it
 //!   removed last until [`run_pending_tasks`](Cache::run_pending_tasks) is called or its last handle is dropped, which
 //!   drops all keys and values.
+//! - An entry takes 16 bytes more where entries end, for its deadline and its place in a timing wheel; and 8 bytes more for
+//!   each of these, from when the first entry needs it: an end that reads must not move, a time to idle other than the
+//!   builder's, a number of reads.
 //! - Where the number of entries is bounded, cells and index for all of them, up to 16 MiB each for a segment, are
 //!   asked of the allocator as zeroed blocks when the cache is built. For such blocks operating systems reserve addresses,
 //!   and give memory when it is written to. All else grows with the number of entries. Nothing shrinks before the cache is
@@ -190,7 +223,7 @@
 //!
 //! Not yet:
 //!
-//! - Time: no entry expires. [`RemovalCause::Expired`] does not occur.
+//! - Refreshing entries ahead of their end, or serving them for a while after it.
 //! - Snapshots on disk, a second tier such as Redis.
 //!
 //! `entry(key).or_insert_with(..)` is no load: it runs its closure in each thread that finds the key missing, and keeps

@@ -25,14 +25,6 @@ impl Reads {
         self.0.add(counter_of(hit), 1);
     }
 
-    /// Counts, if this thread has counted before and has counters of its own; says whether it has.
-    #[inline]
-    pub(crate) fn count_at_once(&self, hit: bool) -> bool {
-        self.0.add_at_once(counter_of(hit), 1)
-    }
-}
-
-impl Reads {
     pub(crate) fn count_load(&self, has_succeeded: bool, time: Duration) {
         self.0.add(if has_succeeded { LOADS } else { FAILURES }, 1);
         self.0.add(LOAD_NANOS, time.as_nanos().try_into().unwrap_or(u64::MAX));
@@ -84,7 +76,7 @@ pub struct Stats {
 }
 
 impl Stats {
-    pub(crate) fn new(reads: Option<&Reads>, segments: impl Iterator<Item = Counts>) -> Self {
+    pub(crate) fn new(reads: Option<&Reads>, segments: impl Iterator<Item = (Counts, u64)>) -> Self {
         let mut stats = Self::default();
         if let Some(Reads(reads)) = reads {
             stats.hits = reads.sum(HITS);
@@ -94,11 +86,11 @@ impl Stats {
             stats.load_waits = reads.sum(WAITS);
             stats.load_time = Duration::from_nanos(reads.sum(LOAD_NANOS));
         }
-        for counts in segments {
+        for (counts, expired) in segments {
+            stats.expired += expired;
             stats.evicted += counts.evicted;
             stats.evicted_weight = stats.evicted_weight.saturating_add(counts.evicted_weight);
             stats.rejected += counts.rejected;
-            stats.expired += counts.expired;
         }
         stats
     }

@@ -6,8 +6,9 @@
 
 mod common;
 
+use common::loads::block_on;
 use common::time::{END, NS, TICK, builder, for_some, secs, tti, ttl};
-use common::{block_on, ends, size};
+use common::{ends, size};
 use larder::{Cache, Clock, Computed, EvictionPolicy, Expiry, InsertOptions, Op};
 use std::time::Duration;
 
@@ -440,4 +441,17 @@ fn an_entry_has_its_own_times_and_leaves_none_behind() {
             }
         }
     });
+}
+
+/// The first entry that ends comes into a cache of which nothing was said of time, in the middle of a call for many keys.
+#[test]
+fn a_call_for_many_keys_sees_nothing_that_ended_while_it_ran() {
+    let clock = Clock::manual();
+    let cache = Cache::builder().max_capacity(10).clock(clock.clone()).build().unwrap();
+    let key = std::iter::once_with(|| {
+        cache.insert_with(1, "short", InsertOptions::new().ttl(Duration::from_secs(1)));
+        clock.advance(Duration::from_secs(2));
+        &1
+    });
+    assert_eq!(cache.get_many(key), [None]);
 }

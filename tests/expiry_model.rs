@@ -271,7 +271,11 @@ impl Model {
         }
         self.forget(key);
         let tti = tti.or(self.setup.tti).unwrap_or(NEVER);
-        let end = self.now.saturating_add(ttl.or(self.setup.ttl).unwrap_or(NEVER));
+        let mut end = self.now.saturating_add(ttl.or(self.setup.ttl).unwrap_or(NEVER));
+        if tti != NEVER {
+            // Reads ask for no other.
+            end = end.min(self.now.saturating_add(own));
+        }
         let deadline = end.min(self.now.saturating_add(tti)).min(self.now.saturating_add(own));
         self.put(key, Entry { id, deadline, end, tti, reads: self.setup.max_reads.unwrap_or(NEVER) });
         leaves.arrival = Some(id);

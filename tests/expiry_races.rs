@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{Census, Counted, policies, size, size_from, until};
+use common::{Census, Counted, Random, policies, size, size_from, until};
 use larder::{Cache, Clock, EvictionPolicy, InsertOptions, RemovalCause};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
@@ -19,18 +19,6 @@ fn rounds(n: usize, few: usize) -> u64 {
 fn some_policies() -> Vec<EvictionPolicy> {
     // One whose reads are marks, and one whose reads are recorded.
     if cfg!(miri) { vec![EvictionPolicy::fifo(), EvictionPolicy::lru()] } else { policies() }
-}
-
-/// A small generator of numbers, so that runs can be repeated.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, n: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 32) % n
-    }
 }
 
 /// A manual clock, and between which times it is.
@@ -89,7 +77,7 @@ fn readers_get_what_lives_and_nothing_else() {
                 for reader in 0..2 {
                     let (cache, time, known, done) = (&cache, &time, &known, &done);
                     scope.spawn(move || {
-                        let mut random = Random(reader + 3);
+                        let mut random = Random::new(reader + 3);
                         let mut reads = 0;
                         while !done.load(Relaxed) || reads < 20 {
                             reads += 1;
@@ -125,7 +113,7 @@ fn readers_get_what_lives_and_nothing_else() {
                 let writers = (0..2).map(|writer| {
                     let (cache, time, known, census) = (&cache, &time, &known, &census);
                     scope.spawn(move || {
-                        let mut random = Random(writer + 11);
+                        let mut random = Random::new(writer + 11);
                         for round in 0..rounds(500, 50) {
                             // Each writer has keys of its own.
                             let key = random.below(KEYS / 2) * 2 + writer;
@@ -188,7 +176,7 @@ fn what_was_found_to_be_over_never_comes_back() {
                 for reader in 0..3 {
                     let (cache, time, written, gone, done) = (&cache, &time, &written, &gone, &done);
                     scope.spawn(move || {
-                        let mut random = Random(reader + 5);
+                        let mut random = Random::new(reader + 5);
                         let mut reads = 0;
                         while !done.load(Relaxed) || reads < 20 {
                             reads += 1;

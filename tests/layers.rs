@@ -1,9 +1,11 @@
 //! The import order: a module uses only what stands above it, and unsafe code has one room.
 //!
 //! ```text
-//! error, removal, tag      know nothing of the others
+//! error, expiry, removal, tag
+//!                          know nothing of the others
 //! parts                    plain data structures
 //! table                    entries, under any order
+//! clock                    asks the system by the table's unsafe room
 //! policy                   orders of entries, of which it sees the headers
 //! segment, stats           both together, behind one lock
 //! cache, builder, compute, iter, load
@@ -15,10 +17,10 @@ use std::path::{Path, PathBuf};
 
 /// Modules from the ground up. Those in one layer do not know each other, unless `FRIENDS` says so.
 const LAYERS: [&[&str]; 6] = [
-    &["error", "removal", "tag"],
+    &["error", "expiry", "removal", "tag"],
     &["parts"],
     &["table"],
-    &["policy"],
+    &["clock", "policy"],
     &["segment", "stats"],
     &["cache", "builder", "compute", "iter", "load"],
 ];

@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Census, Counted, Identity, for_all, panics, policies, quiet, settle, size};
+use common::{Census, Counted, Identity, Random, for_all, panics, policies, quiet, settle, size};
 use larder::{Cache, EvictionPolicy, InsertOptions, Op};
 use std::cell::RefCell;
 use std::hash::{BuildHasher, Hash, Hasher};
@@ -372,7 +372,7 @@ fn custom_policy_talks_nonsense() {
     use larder::policy::{End, Entries, Policy, Reads, Slot};
     use std::ops::ControlFlow;
 
-    struct Nonsense(u32);
+    struct Nonsense(Random);
     impl Policy for Nonsense {
         fn reads(&self) -> Reads {
             Reads::Marked(200)
@@ -380,12 +380,11 @@ fn custom_policy_talks_nonsense() {
         fn insert(&mut self, _: Slot, _: Entries<'_>) {}
         fn moved(&mut self, _: Slot, _: Slot, _: Entries<'_>) {}
         fn evict(&mut self, _: Entries<'_>) -> Option<Slot> {
-            self.0 = self.0.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            match self.0 % 5 {
+            match self.0.below(5) {
                 0 => None,
-                1 => Some(Slot::new(self.0)),
+                1 => Some(Slot::new(self.0.below(1 << 32) as u32)),
                 2 => Some(Slot::new(u32::MAX)),
-                _ => Some(Slot::new((self.0 >> 8) % 40)),
+                _ => Some(Slot::new(self.0.below(40) as u32)),
             }
         }
         fn remove(&mut self, _: Slot, _: RemovalCause, _: Entries<'_>) {}
@@ -398,7 +397,7 @@ fn custom_policy_talks_nonsense() {
         let cache: Cache<u64, Counted<u64>> = Cache::builder()
             .max_capacity(20)
             .segments(2)
-            .eviction_policy(EvictionPolicy::custom(|_| Nonsense(1)))
+            .eviction_policy(EvictionPolicy::custom(|_| Nonsense(Random::new(1))))
             .build()
             .unwrap();
         for step in 0..size(3_000, 100) as u64 {

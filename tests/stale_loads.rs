@@ -1,235 +1,340 @@
-//! Loads, writes and invalidations in random order, against a store that knows the truth.
+//! A load cannot undo a write or an invalidation that came after it began: cases 41, 42, 46, 51 and 60 of ADVERSARIES.
 //!
-//! One thread drives futures by hand, so that each schedule is a sequence of steps: a load begins, reads the store, hangs,
-//! goes on, is dropped; the store changes and the cache is told. A value is the store's version when the loader began.
-//! Once the cache has been told of a change, nothing older may be read from it. `LARDER_SCHEDULES` sets how many are tried.
+//! What is said here case by case, `loading_model.rs` tries in random order. For tags, see `tags.rs`, too.
 #![allow(missing_docs)]
 
 mod common;
 
-use common::{Same, settle, size_from};
-use larder::{Cache, Op};
-use std::cell::{Cell, RefCell};
+use common::loads::{Gate, Numbers, Task, counting, leader, numbers, until_waiting, valued};
+use common::{Same, ends, size};
+use larder::{InsertOptions, Op};
 use std::collections::HashMap;
-use std::future::poll_fn;
+use std::future::pending;
 use std::hash::BuildHasher;
-use std::pin::Pin;
-use std::rc::Rc;
-use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::thread;
 
-const KEYS: u64 = 5;
-
-/// A version, and what tells whether it has been dropped.
-type Value = (u64, Arc<()>);
-
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, n: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 33) % n
-    }
+/// Something that makes what is being loaded for key 1 out of date.
+struct Change<S> {
+    name: &'static str,
+    act: fn(&Numbers<S>),
+    /// The value of the key afterwards, from the one before.
+    after: fn(Option<u64>) -> Option<u64>,
+    /// Whether it concerns all keys.
+    concerns_all: bool,
 }
 
-/// A load that somebody waits for.
-struct Flight<'a> {
-    future: Pin<Box<dyn Future<Output = ()> + 'a>>,
-    /// Whether its loader, if it has one, may go on.
-    gate: Rc<Cell<bool>>,
+/// All of them; a few under Miri.
+fn changes<S: BuildHasher + Send + Sync + 'static>() -> impl Iterator<Item = Change<S>> {
+    let one = |name, act, after| Change { name, act, after, concerns_all: false };
+    let all = |name, act, after| Change { name, act, after, concerns_all: true };
+    let changes = vec![
+        one("invalidate", |cache| _ = cache.invalidate(&1), |_| None),
+        one("remove", |cache| _ = cache.remove(&1), |_| None),
+        one("remove_if, yes", |cache| _ = cache.remove_if(&1, |_, _| true), |_| None),
+        one("remove_if, no", |cache| _ = cache.remove_if(&1, |_, _| false), |before| before),
+        one("insert", |cache| cache.insert(1, 5), |_| Some(5)),
+        one("an insert that is refused", insert_too_heavy, |_| None),
+        one("insert and remove", insert_and_remove, |_| None),
+        one("compute, insert", |cache| _ = cache.compute(1, |_| Op::Insert(5)), |_| Some(5)),
+        one("compute, remove", |cache| _ = cache.compute(1, |_| Op::Remove), |_| None),
+        one("entry", |cache| _ = cache.entry(1).and_upsert_with(|_| 5), |_| Some(5)),
+        one("invalidate in another thread", invalidate_elsewhere, |_| None),
+        all("invalidate_all", |cache| cache.invalidate_all(), |_| None),
+        all("retain, without it", |cache| cache.retain(|&key, _| key != 1), |_| None),
+        all("retain, with all", |cache| cache.retain(|_, _| true), |before| before),
+        all("drain", |cache| cache.drain().for_each(drop), |_| None),
+        all("a drain that is dropped", |cache| drop(cache.drain()), |_| None),
+    ];
+    changes.into_iter().step_by(size(1, 5))
 }
 
-struct World {
-    versions: [Cell<u64>; KEYS as usize],
-    /// The versions of which the cache has been told: nothing older may be read.
-    told: [Cell<u64>; KEYS as usize],
-    alive: Arc<()>,
-    loads: Cell<u64>,
+fn insert_too_heavy<S: BuildHasher + 'static>(cache: &Numbers<S>) {
+    cache.insert_with(1, 5, InsertOptions::new().weight(1_000_000));
 }
 
-impl World {
-    fn value(&self, key: u64) -> Value {
-        (self.versions[key as usize].get(), Arc::clone(&self.alive))
-    }
-
-    fn change(&self, key: u64) {
-        let version = &self.versions[key as usize];
-        version.set(version.get() + 1);
-    }
-
-    fn tell(&self, keys: impl IntoIterator<Item = u64>) {
-        keys.into_iter().for_each(|key| self.told[key as usize].set(self.versions[key as usize].get()));
-    }
-
-    /// What a load gives is at least of the version of which the cache was told before it was asked.
-    fn check(&self, key: u64, version: u64, told: u64) {
-        assert!(version >= told, "key {key}: version {version} after {told} was told");
-    }
+fn insert_and_remove<S: BuildHasher + 'static>(cache: &Numbers<S>) {
+    cache.insert(1, 5);
+    cache.remove(&1);
 }
 
-fn begin<'a, S: BuildHasher + 'static>(
-    cache: &'a Cache<u64, Value, S>,
-    world: &'a World,
-    random: &mut Random,
-) -> Flight<'a> {
-    let gate = Rc::new(Cell::new(false));
-    let pass = Rc::clone(&gate);
-    let key = random.below(KEYS);
-    let told = world.told[key as usize].get();
-    let load = move |&key: &u64| {
-        let value = world.value(key);
-        world.loads.set(world.loads.get() + 1);
-        poll_fn(move |_| if pass.get() { Poll::Ready(value.clone()) } else { Poll::Pending })
+fn invalidate_elsewhere<S: BuildHasher + Send + Sync + 'static>(cache: &Numbers<S>) {
+    thread::scope(|scope| assert!(scope.spawn(|| cache.invalidate(&1)).join().is_ok()));
+}
+
+/// Runs a test with caches of one and several segments, and where all keys have one hash.
+macro_rules! for_all_caches {
+    ($test:ident) => {
+        for segments in [1, 4].into_iter().take(size(2, 1)) {
+            ends(move || $test(&|| counting().segments(segments).build().unwrap()));
+            ends(move || $test(&|| counting().segments(segments).build_with_hasher(Same).unwrap()));
+        }
     };
-    let future: Pin<Box<dyn Future<Output = ()> + 'a>> = match random.below(5) {
-        0 => Box::pin(async move { world.check(key, cache.refresh_async(key, load).await.0, 0) }),
-        1 => {
-            let fails = random.below(2) == 0;
-            let load = move |key: &u64| {
-                let loading = load(key);
-                async move {
-                    let value = loading.await;
-                    if fails { Err("down") } else { Ok(value) }
-                }
+}
+
+/// Whoever comes afterwards finds `expected`, or loads anew, which is kept. Gives what is there then.
+fn comes_later<S: BuildHasher + 'static>(cache: &Numbers<S>, name: &str, expected: Option<u64>) -> u64 {
+    // Walks through the whole cache take seconds under Miri.
+    let walks = !cfg!(miri);
+    assert_eq!(cache.get(&1), expected, "{name}");
+    if walks {
+        let found = cache.iter().find(|(key, _)| *key == 1);
+        assert_eq!(found.map(|(_, value)| value), expected, "{name}");
+    }
+    let now = expected.unwrap_or(8);
+    assert_eq!(cache.get_or_load(1, |_| 8), now, "{name}: loaded anew");
+    assert_eq!(cache.get(&1), Some(now), "{name}: and kept");
+    if walks {
+        cache.validate();
+    }
+    now
+}
+
+/// Cases 41, 46 and 60: the caller gets what its loader gave, and the cache does not keep it. For a missing key, for a
+/// refresh of one that is there, in a call for many keys, and for a key that such a call brings without being asked.
+#[test]
+fn changes_from_inside_the_loader() {
+    fn test<S: BuildHasher + Send + Sync + 'static>(make: &dyn Fn() -> Numbers<S>) {
+        for Change { name, act, after, .. } in changes::<S>() {
+            let cache = make();
+            let loader = |_: &u64| {
+                act(&cache);
+                3
             };
-            Box::pin(async move {
-                if let Ok(value) = cache.try_get_or_load_async(key, load).await {
-                    world.check(key, value.0, told);
-                }
-            })
+            assert_eq!(cache.get_or_load(1, loader), 3, "{name}");
+            let before = comes_later(&cache, name, after(None));
+            assert_eq!(cache.refresh(1, loader), 3, "{name}");
+            comes_later(&cache, name, after(Some(before)));
+            cache.invalidate(&1);
+            let many = cache.get_all_or_load([1], |_| {
+                act(&cache);
+                [(1, 3), (1, 4)]
+            });
+            assert_eq!(many, HashMap::from([(1, 3)]), "{name}");
+            comes_later(&cache, name, after(None));
+            cache.invalidate(&1);
+            cache.get_all_or_load([2], |_| {
+                act(&cache);
+                [(2, 2), (1, 3)]
+            });
+            comes_later(&cache, name, after(None));
         }
-        2 => {
-            let keys: Vec<u64> = (0..3).map(|_| random.below(KEYS)).collect();
-            // One that it was not asked for, and not all that it was.
-            let (extra, missing) = (random.below(KEYS), random.below(KEYS));
-            let load = RefCell::new(load);
-            let pass = Rc::clone(&gate);
-            Box::pin(async move {
-                let loader = |keys: Vec<u64>| {
-                    let _ = &load;
-                    let keys = keys.into_iter().filter(|&key| key != missing).chain([extra]);
-                    let values: Vec<_> = keys.map(|key| (key, world.value(key))).collect();
-                    let pass = Rc::clone(&pass);
-                    poll_fn(move |_| if pass.get() { Poll::Ready(values.clone()) } else { Poll::Pending })
-                };
-                let told: HashMap<u64, u64> =
-                    keys.iter().map(|&key| (key, world.told[key as usize].get())).collect();
-                for (key, value) in cache.get_all_or_load_async(keys, loader).await {
-                    world.check(key, value.0, told[&key]);
+    }
+    for_all_caches!(test);
+}
+
+/// Cases 41 and 42: those who wait get what was loaded, and however a load ends that is out of date (with a value, with an
+/// error, or dropped), the one that has begun since is left alone: it is joined, and what it brings is kept.
+#[test]
+fn changes_from_outside_leave_the_next_load_alone() {
+    fn test<S: BuildHasher + Send + Sync + 'static>(make: &dyn Fn() -> Numbers<S>) {
+        for Change { name, act, after, .. } in changes::<S>() {
+            let (cache, expected) = (&make(), after(None));
+            let (gate, next): (Gate<u64>, Gate<u64>) = Default::default();
+            let (loading, loading_next) = (gate.get(), next.get());
+            let mut lead = Task::new(cache.get_or_load_async(1, |_| loading)).starts();
+            let mut task = Task::new(cache.get_or_load_async(1, |_| pending())).starts();
+            thread::scope(|scope| {
+                let wait = scope.spawn(|| cache.get_or_load(1, |_| unreachable!()));
+                until_waiting(cache, 2);
+                scope.spawn(|| act(cache)).join().unwrap();
+                let mut later = Task::new(cache.get_or_load_async(1, |_| loading_next));
+                if expected.is_none() {
+                    later = later.starts();
                 }
-            })
+                gate.give(3);
+                assert_eq!((lead.ready(), task.ready(), wait.join().unwrap()), (3, 3, 3), "{name}");
+                assert_eq!(cache.get(&1), expected, "{name}");
+                if expected.is_none() {
+                    let mut joins = Task::new(cache.get_or_load_async(1, |_| pending())).starts();
+                    assert_eq!(later.wakes(), 0, "{name}");
+                    next.give(4);
+                    assert_eq!((later.ready(), joins.ready(), cache.get(&1)), (4, 4, Some(4)), "{name}");
+                }
+            });
+            if expected.is_none() {
+                cache.invalidate(&1);
+                let error: Gate<Result<u64, u8>> = Gate::default();
+                let (loading, last) = (error.get(), Gate::default());
+                let loading_last = last.get();
+                let mut fails = Task::new(cache.try_get_or_load_async(1, |_| loading)).starts();
+                act(cache);
+                let dropped = Task::new(cache.get_or_load_async(1, |_| pending())).starts();
+                act(cache);
+                let mut later = Task::new(cache.get_or_load_async(1, |_| loading_last)).starts();
+                error.give(Err(1));
+                assert!(fails.ready().is_err());
+                drop(dropped);
+                let mut joins = Task::new(cache.get_or_load_async(1, |_| pending())).starts();
+                last.give(6);
+                assert_eq!((later.ready(), joins.ready(), cache.get(&1)), (6, 6, Some(6)), "{name}");
+            }
         }
-        _ => Box::pin(async move { world.check(key, cache.get_or_load_async(key, load).await.0, told) }),
+    }
+    for_all_caches!(test);
+}
+
+/// Case 41 in calls for many keys: only what has changed is not kept.
+#[test]
+fn changes_of_one_of_many() {
+    for Change { name, act, after, concerns_all } in changes() {
+        for segments in [1, 4] {
+            let cache: Numbers = counting().segments(segments).build().unwrap();
+            let gate = Gate::default();
+            let mut many = Task::new(cache.get_all_or_load_async([1, 2], |_| gate.get())).starts();
+            let mut single = Task::new(cache.get_or_load_async(1, |_| pending())).starts();
+            act(&cache);
+            gate.give(valued([1, 2, 3]));
+            assert_eq!(many.ready(), HashMap::from([(1, 101), (2, 102)]), "{name}");
+            assert_eq!(single.ready(), 101, "{name}");
+            assert_eq!(cache.get(&2), (!concerns_all).then_some(102), "{name}");
+            assert_eq!(cache.get(&3), (!concerns_all).then_some(103), "{name}");
+            comes_later(&cache, name, after(None));
+        }
+    }
+}
+
+/// An entry that is made where there was none is a write, too; one that is only looked at is none.
+#[test]
+fn an_entry_that_was_filled_meanwhile_stays() {
+    let cache = numbers();
+    let fills = |_: &u64| {
+        cache.entry(1).or_insert(5);
+        7
     };
-    Flight { future, gate }
+    assert_eq!((cache.get_or_load(1, fills), cache.get(&1)), (7, Some(5)));
+    assert_eq!((cache.refresh(1, fills), cache.get(&1)), (7, Some(7)));
 }
 
-/// The store changes, and the cache is told.
-fn invalidate<S: BuildHasher + 'static>(cache: &Cache<u64, Value, S>, world: &World, random: &mut Random) {
-    let key = random.below(KEYS);
-    let (all, tag) = (0..KEYS, key % 2);
-    match random.below(10) {
-        0 => {
-            all.clone().for_each(|key| world.change(key));
-            match random.below(3) {
-                0 => cache.invalidate_all(),
-                1 => cache.retain(|_, _| false),
-                _ => drop(cache.drain()),
-            }
-            world.tell(all);
-        }
-        1 | 2 => {
-            let tagged = all.filter(|key| key % 2 == tag);
-            tagged.clone().for_each(|key| world.change(key));
-            cache.invalidate_tag(tag);
-            world.tell(tagged);
-        }
-        way => {
-            world.change(key);
-            match way {
-                3 => cache.insert(key, world.value(key)),
-                4 => _ = cache.compute(key, |_| Op::Remove),
-                5 => _ = cache.compute(key, |_| Op::Insert(world.value(key))),
-                6 => _ = cache.remove(&key),
-                7 => _ = cache.remove_if(&key, |_, _| true),
-                _ => _ = cache.invalidate(&key),
-            }
-            world.tell([key]);
-        }
-    }
+/// What a call for many brings without being asked is a write of that key: a load of it that began before is out of date.
+#[test]
+fn what_a_call_for_many_adds_ends_older_loads() {
+    let cache = numbers();
+    let (gate, next) = (Gate::default(), Gate::default());
+    let mut older = leader(&cache, 1, &gate);
+    cache.get_all_or_load([2], |_| valued([2, 1]));
+    let mut newer = Task::new(cache.refresh_async(1, |_| next.get())).starts();
+    gate.give(3);
+    assert_eq!((older.ready(), cache.get(&1)), (3, Some(101)));
+    next.give(4);
+    assert_eq!((newer.ready(), cache.get(&1)), (4, Some(4)));
 }
 
-fn schedule<S: BuildHasher + 'static>(cache: &Cache<u64, Value, S>, world: &World, random: &mut Random) {
-    let mut flights: Vec<Flight<'_>> = Vec::new();
-    let mut context = Context::from_waker(Waker::noop());
-    for _ in 0..30 {
-        match random.below(10) {
-            0..3 => flights.push(begin(cache, world, random)),
-            3..6 if !flights.is_empty() => {
-                let at = random.below(flights.len() as u64) as usize;
-                let flight = &mut flights[at];
-                flight.gate.set(flight.gate.get() || random.below(2) == 0);
-                if flight.future.as_mut().poll(&mut context).is_ready() {
-                    flights.swap_remove(at);
-                }
-            }
-            6 if !flights.is_empty() => {
-                let at = random.below(flights.len() as u64) as usize;
-                drop(flights.swap_remove(at));
-            }
-            7 => cache.set_capacity(random.below(8)),
-            _ => invalidate(cache, world, random),
-        }
-        for key in 0..KEYS {
-            let told = world.told[key as usize].get();
-            if let Some(value) = if random.below(2) == 0 { cache.get(&key) } else { cache.peek(&key) } {
-                world.check(key, value.0, told);
-            }
-        }
-        cache.iter().for_each(|(key, value)| world.check(key, value.0, world.told[key as usize].get()));
-    }
-    // When all loaders end all who wait get something.
-    flights.iter().for_each(|flight| flight.gate.set(true));
-    for _ in 0..flights.len() + 1 {
-        flights.retain_mut(|flight| flight.future.as_mut().poll(&mut context).is_pending());
-    }
-    assert!(flights.is_empty(), "{} loads hang", flights.len());
-    cache.validate();
+/// More changes than a call for many remembers: what it was not asked for is not kept, rather than kept wrongly.
+#[test]
+#[cfg_attr(miri, ignore = "too long for Miri")]
+fn keys_that_nobody_asked_for_after_very_many_changes() {
+    let cache = counting().segments(1).build().unwrap();
+    cache.get_all_or_load([1], |_| {
+        (0..3_000).for_each(|key| cache.insert(10_000 + key, 0));
+        cache.insert(2, 2);
+        cache.remove(&2);
+        valued([1, 2, 3])
+    });
+    assert_eq!((cache.get(&1), cache.get(&2), cache.get(&3)), (Some(101), None, None));
+    cache.get_all_or_load([4], |_| valued([4, 5]));
+    assert_eq!(cache.get(&5), Some(105), "the next call begins anew");
 }
 
-fn schedules<S: BuildHasher + 'static>(seed: u64, schedules: usize, hasher: impl Fn() -> S) {
-    let mut random = Random(seed);
-    let mut loads = 0;
-    for at in 0..schedules {
-        let world = World {
-            versions: Default::default(),
-            told: Default::default(),
-            alive: Arc::new(()),
-            loads: Cell::new(0),
+/// An eviction is no invalidation: what was loaded is as good as before.
+#[test]
+fn evictions_leave_loads_alone() {
+    for segments in [1, 4] {
+        let cache = counting().max_capacity(10).segments(segments).build().unwrap();
+        let fills = |_: &u64| {
+            (100..200).for_each(|key| cache.insert(key, key));
+            7
         };
-        let cache = Cache::builder()
-            .max_capacity(KEYS * 2)
-            .segments(if at % 2 == 0 { 1 } else { 4 })
-            .tags(|&key: &u64, _: &Value| [key % 2])
-            .build_with_hasher(hasher())
-            .unwrap();
-        schedule(&cache, &world, &mut random);
-        settle(&cache);
-        drop(cache);
-        assert_eq!(Arc::strong_count(&world.alive), 1, "a value has leaked");
-        loads += world.loads.get();
+        assert_eq!((cache.get_or_load(1, fills), cache.get(&1)), (7, Some(7)));
+        let evicts = |_: &u64| {
+            cache.set_capacity(0);
+            assert_eq!(cache.get(&1), None);
+            cache.set_capacity(100);
+            2
+        };
+        assert_eq!((cache.refresh(1, evicts), cache.get(&1)), (2, Some(2)));
     }
-    assert!(loads > schedules as u64, "hardly anything was loaded");
 }
 
+/// Case 51: a refresh beside `compute`s loses none of their updates.
 #[test]
-fn no_stale_value_is_seen() {
-    schedules(0x5eed, size_from("LARDER_SCHEDULES", 10_000, 5), ahash::RandomState::new);
+fn loads_beside_compute() {
+    ends(|| {
+        let rounds = size(5_000, 30) as u64;
+        let cache = numbers();
+        let done = AtomicBool::new(false);
+        thread::scope(|scope| {
+            let raise = || {
+                (0..rounds).for_each(|_| _ = cache.compute(1, |now| Op::Insert(now.map_or(1, |n| n + 1))));
+            };
+            let raises = [scope.spawn(raise), scope.spawn(raise)];
+            scope.spawn(|| {
+                while !done.load(SeqCst) {
+                    // What was there, or nothing: out of date as soon as a `compute` has returned.
+                    cache.refresh(1, |key| {
+                        let now = cache.peek(key).unwrap_or(0);
+                        thread::yield_now();
+                        now
+                    });
+                }
+            });
+            raises.into_iter().for_each(|thread| thread.join().unwrap());
+            done.store(true, SeqCst);
+        });
+        assert_eq!(cache.get(&1), Some(2 * rounds));
+        cache.validate();
+    });
 }
 
+/// Case 60, with threads: after an invalidation nobody sees what the store had before.
 #[test]
-fn nor_where_all_keys_have_one_hash() {
-    schedules(0xbad5eed, size_from("LARDER_SCHEDULES", 3_000, 5), || Same);
+#[cfg_attr(miri, ignore = "too long for Miri")]
+fn no_value_from_before_an_invalidation() {
+    for segments in [1, 4] {
+        ends(move || {
+            let cache = counting().segments(segments).build().unwrap();
+            let (store, valid) = (AtomicU64::new(1), AtomicU64::new(0));
+            let done = AtomicBool::new(false);
+            let load = |_: &u64| {
+                let version = store.load(SeqCst);
+                thread::yield_now();
+                version
+            };
+            thread::scope(|scope| {
+                for thread in 0..3 {
+                    let (cache, done, valid) = (&cache, &done, &valid);
+                    scope.spawn(move || {
+                        while !done.load(Relaxed) {
+                            let least = valid.load(SeqCst);
+                            let version = match thread {
+                                0 => cache.get_or_load(1, load),
+                                1 => cache.refresh(1, load),
+                                _ => cache.get_all_or_load([2], |_| [(2, load(&2)), (1, load(&1))])[&2],
+                            };
+                            assert!(version >= least, "{version} was made invalid by {least}");
+                            if let Some(version) = cache.get(&1) {
+                                assert!(version >= least, "{version} is there, after {least}");
+                            }
+                        }
+                    });
+                }
+                for round in 0..2_000 {
+                    let version = store.fetch_add(1, SeqCst) + 1;
+                    match round % 4 {
+                        0 => cache.invalidate_all(),
+                        1 => cache.retain(|_, _| false),
+                        2 => cache.drain().for_each(drop),
+                        _ => _ = (cache.invalidate(&1), cache.remove(&2)),
+                    }
+                    valid.store(version, SeqCst);
+                    for key in [1, 2] {
+                        assert!(cache.get(&key).is_none_or(|found| found >= version), "{key} is out of date");
+                    }
+                }
+                done.store(true, Relaxed);
+            });
+            cache.validate();
+        });
+    }
 }

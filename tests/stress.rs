@@ -10,27 +10,16 @@
 
 mod common;
 
-use common::{policies, size, size_from};
-use larder::{Cache, EvictionPolicy, InsertOptions, RemovalCause};
+use common::{Random, policies, size, size_from};
+use larder::{Cache, EvictionPolicy, InsertOptions, Op, RemovalCause};
 use std::sync::Barrier;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::task::{Context, Poll, Waker};
 
 /// Rounds: `n` tenths of what the environment says; `few` under Miri.
 fn rounds(n: usize, few: usize) -> u64 {
     (size_from("LARDER_STRESS", 10, 0) * n / 10).max(size(1, few)) as u64
-}
-
-/// A small generator of numbers, so that runs can be repeated.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, n: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 32) % n
-    }
 }
 
 /// A value that says whose it is, on the heap in pieces: memory that is used too early or too late shows.
@@ -83,7 +72,7 @@ fn get_never_misses_a_key_that_is_there() {
             for seed in 1..3 {
                 let (cache, done, reads) = (&cache, &done, &reads);
                 scope.spawn(move || {
-                    let mut random = Random(seed);
+                    let mut random = Random::new(seed);
                     let mut n = 0;
                     while !done.load(Relaxed) || n < 100 {
                         let key = random.below(stable);
@@ -97,7 +86,7 @@ fn get_never_misses_a_key_that_is_there() {
                 });
             }
             scope.spawn(|| {
-                let mut random = Random(77);
+                let mut random = Random::new(77);
                 for round in 0..rounds(100_000, 90) {
                     cache.insert(1_000 + round, Signed::new(1_000 + round, 0));
                     match round % 4 {
@@ -136,7 +125,7 @@ fn values_belong_to_their_keys() {
                 for thread in 0..3u64 {
                     let (cache, start) = (&cache, &start);
                     scope.spawn(move || {
-                        let mut random = Random(thread + 1);
+                        let mut random = Random::new(thread + 1);
                         start.wait();
                         for round in 0..rounds(3_000, 60) {
                             let key = random.below(96);
@@ -208,7 +197,7 @@ fn keys_on_the_heap() {
         for thread in 0..3u64 {
             let cache = &cache;
             scope.spawn(move || {
-                let mut random = Random(thread + 9);
+                let mut random = Random::new(thread + 9);
                 for _ in 0..rounds(10_000, 80) {
                     let key = random.below(900).to_string();
                     match cache.get(key.as_str()) {
@@ -249,7 +238,7 @@ fn the_bound_holds_at_every_moment() {
             let writers = (0..2).map(|thread| {
                 let cache = &cache;
                 scope.spawn(move || {
-                    let mut random = Random(thread + 5);
+                    let mut random = Random::new(thread + 5);
                     for _ in 0..rounds(5_000, 60) {
                         cache.insert(random.below(120), random.below(1_000));
                         if random.below(9) == 0 {
@@ -290,7 +279,7 @@ fn versions_never_go_backwards() {
                 for reader in 0..2 {
                     let (cache, removed, written, done) = (&cache, &removed, &written, &done);
                     scope.spawn(move || {
-                        let mut random = Random(reader + 3);
+                        let mut random = Random::new(reader + 3);
                         let mut latest = vec![0; keys as usize];
                         while !done.load(Relaxed) {
                             let key = random.below(keys);
@@ -307,7 +296,7 @@ fn versions_never_go_backwards() {
                 let writers = (0..2).map(|writer| {
                     let (cache, removed, written) = (&cache, &removed, &written);
                     scope.spawn(move || {
-                        let mut random = Random(writer + 11);
+                        let mut random = Random::new(writer + 11);
                         for version in 1..=rounds(4_000, 60) {
                             // Each writer has keys of its own.
                             let key = random.below(keys / 2) * 2 + writer;
@@ -365,7 +354,7 @@ fn capacity_changes_race_with_inserts() {
             let rounds = rounds(600, 30);
             std::thread::scope(|scope| {
                 scope.spawn(|| {
-                    let mut random = Random(1);
+                    let mut random = Random::new(1);
                     for round in 0..rounds {
                         cache.set_capacity([256, 10, 0, 90, 1_000, 1][round as usize % 6]);
                         cache.insert(random.below(60), random.below(12));
@@ -374,7 +363,7 @@ fn capacity_changes_race_with_inserts() {
                 for thread in 0..2u64 {
                     let cache = &cache;
                     scope.spawn(move || {
-                        let mut random = Random(thread + 4);
+                        let mut random = Random::new(thread + 4);
                         for _ in 0..2 * rounds {
                             match random.below(8) {
                                 0 => cache.insert(random.below(60), random.below(1_100)),
@@ -421,7 +410,7 @@ fn listeners_see_whole_entries() {
         for thread in 0..3 {
             let cache = &cache;
             scope.spawn(move || {
-                let mut random = Random(thread + 21);
+                let mut random = Random::new(thread + 21);
                 for round in 0..inserts {
                     let key = random.below(64);
                     cache.insert(key, Signed::new(key, round));
@@ -435,4 +424,101 @@ fn listeners_see_whole_entries() {
     });
     cache.validate();
     assert_eq!(seen.load(Relaxed) + cache.stats().rejected_count() + cache.len() as u64, 3 * inserts);
+}
+
+/// (f) Loads by threads and tasks, given up anywhere, between writes and invalidations: nobody waits for ever, and after an
+/// invalidation nobody sees what was loaded before it.
+#[test]
+fn loads_race_with_everything() {
+    for segments in [1, 4] {
+        let keys = 3;
+        let builder = Cache::builder().max_capacity(64).segments(segments);
+        let cache = builder.tags(|&key: &u64, _: &Signed| [key]).build().unwrap();
+        let store: Vec<AtomicU64> = (0..keys).map(|_| AtomicU64::new(1)).collect();
+        let valid: Vec<AtomicU64> = (0..keys).map(|_| AtomicU64::new(0)).collect();
+        let start = Barrier::new(3);
+        let load = |key: &u64| Signed::new(*key, store[*key as usize].load(SeqCst));
+        let load_many = |asked: &[u64]| {
+            // Also those that it was not asked for.
+            let keys = asked.iter().copied().chain(0..keys);
+            keys.map(|key| (key, load(&key))).collect::<Vec<_>>()
+        };
+        std::thread::scope(|scope| {
+            for thread in 0..3 {
+                let (cache, store, valid, start) = (&cache, &store, &valid, &start);
+                let (load, load_many) = (&load, &load_many);
+                scope.spawn(move || {
+                    let mut random = Random::new(thread + 31);
+                    start.wait();
+                    for _ in 0..rounds(3_000, 25) {
+                        let key = random.below(keys);
+                        let least = valid[key as usize].load(SeqCst);
+                        let polls = random.below(4);
+                        // Pending once, so that it can be given up while it loads.
+                        let slow = |key: &u64| {
+                            let key = *key;
+                            async move {
+                                yield_once().await;
+                                load(&key)
+                            }
+                        };
+                        let version = match random.below(8) {
+                            0 => Some(cache.get_or_load(key, load)),
+                            1 => Some(cache.refresh(key, load)),
+                            2 => cache.get_all_or_load([key, 0, 1], load_many).remove(&key),
+                            3 => give_up(cache.get_or_load_async(key, slow), polls),
+                            4 => give_up(cache.refresh_async(key, slow), polls),
+                            5 => {
+                                let loader = |asked: Vec<u64>| async move {
+                                    yield_once().await;
+                                    load_many(&asked)
+                                };
+                                give_up(cache.get_all_or_load_async([2, key], loader), polls)
+                                    .and_then(|mut found| found.remove(&key))
+                            }
+                            6 => cache.get(&key),
+                            _ => {
+                                let version = store[key as usize].fetch_add(1, SeqCst) + 1;
+                                match random.below(5) {
+                                    0 => cache.invalidate_all(),
+                                    1 => cache.retain(|&other, _| other != key),
+                                    2 => drop(cache.compute(key, |_| Op::Remove)),
+                                    3 => _ = cache.invalidate_tag(key),
+                                    _ => _ = cache.invalidate(&key),
+                                }
+                                valid[key as usize].fetch_max(version, SeqCst);
+                                cache.get(&key)
+                            }
+                        };
+                        if let Some(version) = version.map(|value| value.check(key)) {
+                            assert!(version >= least, "{key}: {version} was made invalid by {least}");
+                        }
+                    }
+                });
+            }
+        });
+        cache.validate();
+    }
+}
+
+/// Polls a future a few times, and drops it if it has not ended then.
+fn give_up<T>(future: impl Future<Output = T>, polls: u64) -> Option<T> {
+    let mut future = std::pin::pin!(future);
+    let mut context = Context::from_waker(Waker::noop());
+    (0..polls).find_map(|_| match future.as_mut().poll(&mut context) {
+        Poll::Ready(result) => Some(result),
+        Poll::Pending => {
+            std::thread::yield_now();
+            None
+        }
+    })
+}
+
+async fn yield_once() {
+    let mut is_first = true;
+    std::future::poll_fn(|_| match std::mem::take(&mut is_first) {
+        true => Poll::Pending,
+        false => Poll::Ready(()),
+    })
+    .await;
 }

@@ -3,12 +3,14 @@
 
 mod common;
 
+use common::loads::{Gate, Task};
 use common::{for_all, logged, settle, size};
 use larder::{Cache, Computed, InsertOptions, Op, RemovalCause, Tag};
 use proptest::prelude::*;
 use std::collections::BTreeSet;
-use std::sync::atomic::AtomicBool;
+use std::future::{pending, ready};
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, Barrier, OnceLock};
 use std::thread;
 
@@ -191,6 +193,37 @@ fn an_invalidation_reaches_what_is_being_loaded() {
         assert_eq!(many(3, 36), 36);
         assert_eq!(cache.get(&3), None);
         cache.validate();
+    }
+}
+
+/// Of those who wait for a load, only who asked before the tag was invalidated gets a value that carries it. Whoever asked
+/// since loads anew, once the load has shown that it does.
+#[test]
+fn who_asks_after_an_invalidation_gets_nothing_loaded_before_it() {
+    let cache =
+        Cache::builder().max_capacity(100).tags(|_: &u64, &value: &u64| [value % 10]).build().unwrap();
+    for (value, after, loads_anew) in [(13, 23, true), (14, 14, false)] {
+        cache.invalidate(&1);
+        let gate = Gate::default();
+        let loading = gate.get();
+        let mut lead = Task::new(cache.get_or_load_async(1, |_| loading)).starts();
+        let mut before = Task::new(cache.get_or_load_async(1, |_| pending())).starts();
+        let mut many = Task::new(cache.get_all_or_load_async([1], |_| pending::<[_; 1]>())).starts();
+        cache.invalidate_tag(3);
+        let loads = AtomicUsize::new(0);
+        let load = |_: &u64| {
+            loads.fetch_add(1, Relaxed);
+            ready(23)
+        };
+        let mut since = [load, load].map(|load| Task::new(cache.get_or_load_async(1, load)).starts());
+        let load_many = |keys: Vec<u64>| ready(keys.into_iter().map(|key| (key, 23)).collect::<Vec<_>>());
+        let mut many_since = Task::new(cache.get_all_or_load_async([1], load_many)).starts();
+        gate.give(value);
+        assert_eq!((lead.ready(), before.ready(), many.ready()[&1]), (value, value, value));
+        assert_eq!(cache.get(&1), (!loads_anew).then_some(value));
+        assert_eq!(since.each_mut().map(Task::ready), [after, after]);
+        assert_eq!(many_since.ready()[&1], after);
+        assert_eq!((loads.load(Relaxed), cache.get(&1)), (usize::from(loads_anew), Some(after)));
     }
 }
 

@@ -1,6 +1,6 @@
 //! What larder has to keep to.
 
-use super::rounds::quantile;
+use super::rounds::{median, quantile};
 
 pub(crate) struct Bar {
     pub(crate) what: String,
@@ -15,11 +15,16 @@ pub(crate) fn print_bars(bars: &[Bar]) {
     }
     println!("| bar | at most | measured (quartiles of the rounds) | met? |\n| --- | --- | --- | --- |");
     for Bar { what, allowed, measured } in bars {
-        let [low, middle, high] = [0.25, 0.5, 0.75].map(|part| quantile(measured, part));
-        let met = if middle <= *allowed { "yes" } else { "**no**" };
-        println!("| {what} | {allowed} | {middle:.2} ({low:.2}..{high:.2}) | {met} |");
+        let met = if median(measured) <= *allowed { "yes" } else { "**no**" };
+        println!("| {what} | {allowed} | {} | {met} |", spread(measured));
     }
     println!();
+}
+
+/// The median, with the quartiles in brackets.
+pub(crate) fn spread(measured: &[f64]) -> String {
+    let [low, middle, high] = [0.25, 0.5, 0.75].map(|part| quantile(measured, part));
+    format!("{middle:.2} ({low:.2}..{high:.2})")
 }
 
 /// Round by round.

@@ -4,11 +4,13 @@
 #![allow(dead_code)]
 
 pub(crate) mod bars;
+pub(crate) mod heap;
 pub(crate) mod keys;
 pub(crate) mod loaders;
 pub(crate) mod plan;
 pub(crate) mod rounds;
 pub(crate) mod subjects;
+pub(crate) mod turns;
 
 /// The names of larder's policies.
 pub(crate) const POLICIES: [&str; 7] = ["s3_lirs", "tiny_lfu", "s3_fifo", "sieve", "lru", "lfu", "fifo"];
@@ -18,4 +20,8 @@ pub(crate) fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let parts = digits.as_bytes().rchunks(3).rev().map(|part| std::str::from_utf8(part).expect("digits"));
     parts.collect::<Vec<_>>().join(",")
+}
+
+pub(crate) fn threads_of(number: usize) -> String {
+    format!("{number} thread{}", if number == 1 { "" } else { "s" })
 }

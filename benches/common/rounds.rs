@@ -45,3 +45,21 @@ pub(crate) fn quantile<T: Copy + PartialOrd>(values: &[T], part: f64) -> T {
 pub(crate) fn median<T: Copy + PartialOrd>(values: &[T]) -> T {
     quantile(values, 0.5)
 }
+
+/// How long the thread has run: a thread that waits for its processor says nothing about what it does. Where the system
+/// does not tell, the time that passes.
+#[cfg(target_os = "linux")]
+#[allow(unsafe_code)] // The standard library has no such clock.
+pub(crate) fn thread_time() -> Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the pointer is to a `timespec` that lives and may be written to.
+    let failed = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time) };
+    assert_eq!(failed, 0, "every Linux has this clock");
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn thread_time() -> Duration {
+    static START: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
+    START.get_or_init(Instant::now).elapsed()
+}

@@ -1,6 +1,6 @@
 //! The caches that are compared, all with `ahash`, behind traits small enough to add another.
 
-use larder::EvictionPolicy;
+use larder::{EvictionPolicy, InsertOptions};
 use quick_cache::UnitWeighter;
 use quick_cache::sync::DefaultLifecycle;
 use std::collections::HashMap;
@@ -35,7 +35,7 @@ pub(crate) trait Reads: Send + Sync {
 }
 
 /// Many writes in one virtual call.
-pub(crate) trait Writes: Reads {
+pub(crate) trait Writes: Reads + Cache<Value = u64> {
     /// Gets each key, inserts it on a miss, and says how many hits there were.
     fn read_through(&self, keys: &[u32]) -> usize;
 
@@ -102,14 +102,22 @@ pub(crate) struct Larder<V> {
 
 impl<V: Clone + Send + Sync + 'static> Larder<V> {
     pub(crate) fn new(capacity: usize, policy: EvictionPolicy) -> Self {
-        let builder = larder::Cache::builder().max_capacity(capacity as u64).eviction_policy(policy);
-        Self { cache: builder.build().expect("a good capacity"), name: "larder".to_owned() }
+        Self::built(larder::Cache::builder().max_capacity(capacity as u64).eviction_policy(policy))
+    }
+
+    pub(crate) fn built(builder: larder::Builder<u64, V>) -> Self {
+        Self { cache: builder.build().expect("good options"), name: "larder".to_owned() }
     }
 
     /// Named after its policy, which is to be one of [`POLICIES`](super::POLICIES).
     pub(crate) fn of(policy: &str, capacity: usize) -> Self {
         let name = format!("larder {policy}");
         Self { name, ..Self::new(capacity, policy.parse().expect("a policy")) }
+    }
+
+    #[inline]
+    pub(crate) fn insert_with(&self, key: u64, value: V, options: InsertOptions) {
+        self.cache.insert_with(key, value, options);
     }
 }
 
@@ -170,7 +178,11 @@ pub(crate) struct Moka<V: Send + Sync + 'static>(pub(super) moka::sync::Cache<u6
 
 impl<V: Clone + Send + Sync + 'static> Moka<V> {
     pub(crate) fn new(capacity: usize) -> Self {
-        Self(moka::sync::Cache::builder().max_capacity(capacity as u64).build_with_hasher(Hasher::new()))
+        Self::built(moka::sync::Cache::builder().max_capacity(capacity as u64))
+    }
+
+    pub(crate) fn built(builder: moka::sync::CacheBuilder<u64, V, moka::sync::Cache<u64, V>>) -> Self {
+        Self(builder.build_with_hasher(Hasher::new()))
     }
 }
 

@@ -319,7 +319,7 @@ where
             return match segment.board(hash, key.clone(), refresh) {
                 Boarding::There => {
                     let guard = pin();
-                    let found = segment.find(&guard, hash, |other| other == key);
+                    let found = segment.find_to_read(&guard, hash, |other| other == key);
                     let Some(found) = found.filter(|found| self.inner.note_read(segment, found)) else {
                         // It has left again.
                         continue;

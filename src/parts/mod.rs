@@ -1,6 +1,7 @@
 //! Parts that know neither keys nor values nor policies: plain data structures over slot numbers and hashes.
 
 pub(crate) mod ghost;
+pub(crate) mod keeper;
 pub(crate) mod lists;
 pub(crate) mod read_buffer;
 pub(crate) mod sketch;

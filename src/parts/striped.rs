@@ -71,7 +71,7 @@ impl<const N: usize> Striped<N> {
 
     /// Adds, if the thread has a stripe of its own already; says whether it has.
     #[inline]
-    pub(crate) fn add_at_once(&self, counter: usize, n: u64) -> bool {
+    fn add_at_once(&self, counter: usize, n: u64) -> bool {
         let Some(counter) = self.own.get(NUMBER.get()).and_then(|stripe| stripe.get(counter)) else {
             return false;
         };

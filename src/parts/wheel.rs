@@ -81,10 +81,10 @@ impl Wheel {
 
     fn link(&mut self, node: usize, deadline: u64) {
         let tick = (deadline >> TICK_SHIFT).max(self.elapsed);
-        let level = (self.elapsed ^ tick | (BUCKETS - 1)).ilog2() / LEVEL_SHIFT;
-        let bucket = tick >> (LEVEL_SHIFT * level) & (BUCKETS - 1);
+        let level = ((self.elapsed ^ tick) | (BUCKETS - 1)).ilog2() / LEVEL_SHIFT;
+        let bucket = (tick >> (LEVEL_SHIFT * level)) & (BUCKETS - 1);
         self.occupied[level as usize] |= 1 << bucket;
-        self.soonest = self.soonest.min(tick >> (LEVEL_SHIFT * level) << (LEVEL_SHIFT * level));
+        self.soonest = self.soonest.min((tick >> (LEVEL_SHIFT * level)) << (LEVEL_SHIFT * level));
         let head = head_of(level, bucket);
         let last = std::mem::replace(&mut self.nodes[head][PREV], node as u32);
         self.nodes[last as usize][NEXT] = node as u32;
@@ -140,11 +140,17 @@ impl Wheel {
             let occupied = self.occupied[level as usize];
             let shift = LEVEL_SHIFT * level;
             let bucket = (occupied != 0).then(|| u64::from(occupied.trailing_zeros()))?;
-            let start = ((self.elapsed >> shift & !(BUCKETS - 1)) | bucket) << shift;
+            let start = (((self.elapsed >> shift) & !(BUCKETS - 1)) | bucket) << shift;
             Some((level, bucket, start))
         };
         // Of buckets that begin together that on the highest level moves down first.
         (0..LEVELS).rev().filter_map(first).min_by_key(|&(_, _, start)| start)
+    }
+
+    /// A time before which nothing is due by a deadline that was scheduled and is not handed out.
+    #[inline]
+    pub(crate) fn soonest(&self) -> u64 {
+        if self.soonest == u64::MAX { u64::MAX } else { self.soonest << TICK_SHIFT }
     }
 
     /// Whether the slot stands in the wheel.
@@ -156,7 +162,7 @@ impl Wheel {
     pub(crate) fn validate(&self) {
         let mut linked = 0;
         for level in 0..LEVELS {
-            let current = self.elapsed >> (LEVEL_SHIFT * level) & (BUCKETS - 1);
+            let current = (self.elapsed >> (LEVEL_SHIFT * level)) & (BUCKETS - 1);
             for bucket in 0..BUCKETS {
                 let head = head_of(level, bucket);
                 let (mut at, mut len) = (head, 0);
@@ -169,7 +175,7 @@ impl Wheel {
                     }
                     len += 1;
                 }
-                let is_occupied = self.occupied[level as usize] >> bucket & 1 == 1;
+                let is_occupied = (self.occupied[level as usize] >> bucket) & 1 == 1;
                 assert!(
                     len == 0 || is_occupied,
                     "bucket {bucket} of level {level} is not known to be occupied"

@@ -33,7 +33,6 @@ pub(crate) use room::{Bank, Carried, share};
 pub(crate) use times::{Life, Rules, Spent, span};
 
 use crate::parts::read_buffer::{ReadBuffer, Recorded};
-use crate::parts::wheel::Wheel;
 use crate::policy::{Chosen, End, Entries, Policy, Reads, Slot};
 use crate::removal::RemovalCause;
 use crate::table::{Found, Guard, Sizing, Table, Unsure, Writer, press_in_turn};
@@ -43,7 +42,7 @@ use room::Room;
 use std::ops::ControlFlow;
 use std::sync::{Arc, OnceLock};
 use tags::TagIndex;
-use times::{Term, Times};
+use times::{Clockwork, Times};
 use write::{Way, Write};
 
 /// Entries that are removed by one hold of the lock, where all of a group are.
@@ -52,13 +51,13 @@ const MOST_AT_ONCE: usize = 64;
 pub(crate) type Listener<K, V> = Arc<dyn Fn(&K, &V, RemovalCause) + Send + Sync>;
 
 /// Aligned so that what a read needs stands in one line of the processor's cache.
-#[repr(align(128))]
+#[repr(C, align(128))]
 pub(crate) struct Segment<K, V> {
     table: Table<K, V, Core>,
-    /// Where reads are recorded, if the policy wants more than marks.
-    recorded: Option<ReadBuffer>,
     /// There if anything ends.
     times: OnceLock<Box<Times>>,
+    /// Where reads are recorded, if the policy wants more than marks.
+    recorded: Option<ReadBuffer>,
     rules: Arc<Rules>,
     listener: Option<Listener<K, V>>,
 }
@@ -71,8 +70,8 @@ struct Core {
     /// Slots for which the policy has places.
     told: usize,
     counts: Counts,
-    /// When entries are to be looked at for being over; none as long as nothing ends.
-    wheel: Option<Box<Wheel>>,
+    /// None as long as nothing ends.
+    clockwork: Option<Box<Clockwork>>,
     /// None until something is loaded or an entry has tags.
     extras: Option<Box<Extras>>,
 }
@@ -104,7 +103,6 @@ pub(crate) struct Counts {
     pub(crate) evicted: u64,
     pub(crate) evicted_weight: u64,
     pub(crate) rejected: u64,
-    pub(crate) expired: u64,
 }
 
 /// What is needed to set up a segment.
@@ -123,7 +121,8 @@ pub(crate) struct Arrival<'a> {
     pub(crate) pin: Option<bool>,
     /// How much more budget the segment needs, if it found no room.
     pub(crate) missing: u64,
-    pub(crate) life: Life,
+    /// None without end.
+    pub(crate) life: Option<&'a Life>,
     pub(crate) tags: &'a [Tag],
 }
 
@@ -196,7 +195,7 @@ impl<K, V> Segment<K, V> {
             room: Room::new(plan.share, plan.max_len),
             told: 0,
             counts: Counts::default(),
-            wheel: None,
+            clockwork: None,
             extras: None,
         };
         let table = Table::new(plan.sizing, listener.is_some(), mark_limit, core);
@@ -218,9 +217,23 @@ impl<K, V> Segment<K, V> {
         self.table.find(guard, hash, matches).filter(|found| !self.is_over(found.slot()))
     }
 
+    /// The same for a read: its time to idle begins anew.
+    #[inline]
+    pub(crate) fn find_to_read<'g>(
+        &'g self,
+        guard: &'g Guard,
+        hash: u64,
+        matches: impl Fn(&K) -> bool,
+    ) -> Option<Found<'g, K, V>> {
+        let found = self.table.find(guard, hash, matches)?;
+        match self.times() {
+            Some(times) if !times.note_read(found.slot()) => None,
+            _ => Some(found),
+        }
+    }
+
     /// Leaves behind what the policy wants to know of a read.
     pub(crate) fn touch(&self, found: &Found<'_, K, V>) {
-        self.renew(found.slot());
         if let Some(reads) = &self.recorded {
             self.record(reads, found.slot());
         } else {
@@ -228,8 +241,8 @@ impl<K, V> Segment<K, V> {
         }
     }
 
-    /// As [`find`](Self::find) for a read, but gives up where that, or to [`touch`](Self::touch), would take longer than
-    /// usual. To be followed by [`mark`](Self::mark).
+    /// An entry that was perhaps over already. Gives up where to find it, or to [`touch`](Self::touch) it, would take longer
+    /// than usual.
     #[inline(always)]
     pub(crate) fn glance<'g>(
         &'g self,
@@ -237,14 +250,10 @@ impl<K, V> Segment<K, V> {
         hash: u64,
         matches: impl Fn(&K) -> bool,
     ) -> Result<Option<Found<'g, K, V>>, Unsure> {
-        let found = self.table.glance(guard, hash, matches)?;
-        match (self.times(), found) {
-            (Some(times), Some(found)) => Ok(times.glance(found.slot())?.then_some(found)),
-            (_, found) => Ok(found),
-        }
+        self.table.glance(guard, hash, matches)
     }
 
-    /// What is left of [`touch`](Self::touch) after a [`glance`](Self::glance).
+    /// [`touch`](Self::touch) after a [`glance`](Self::glance).
     #[inline(always)]
     pub(crate) fn mark(&self, found: &Found<'_, K, V>) {
         self.table.mark(found);
@@ -261,15 +270,20 @@ impl<K, V> Segment<K, V> {
         }
     }
 
-    #[inline]
     fn write(&self) -> Write<'_> {
+        let mut write = self.lock();
+        write.begin();
+        write
+    }
+
+    /// The same, to be followed by [`Write::begin`]: what has begun is not moved, where it must be quick.
+    #[inline(always)]
+    fn lock(&self) -> Write<'_> {
         let mut writer = self.table.lock();
         if let Some(reads) = &self.recorded {
             replay(reads, &mut writer);
         }
-        let mut write = Write { writer, is_recorded: self.recorded.is_some(), times: self.times(), now: 0 };
-        write.begin();
-        write
+        Write { writer, times: self.times() }
     }
 
     #[inline]
@@ -291,7 +305,8 @@ impl<K, V> Segment<K, V> {
     {
         self.table.prefetch(arrival.hash);
         self.expect(arrival.life);
-        let mut write = self.write();
+        let mut write = self.lock();
+        write.begin();
         let outcome = self.put(&mut write, bank, arrival, entry, seen);
         self.close(write).settle_but(panics);
         outcome
@@ -328,20 +343,18 @@ impl<K, V> Segment<K, V> {
         K: Eq,
     {
         let mut current = self.find_locked(write, arrival.hash, entry);
-        if let Some(slot) = current.filter(|&slot| write.is_over(slot)) {
-            write.take_out_slot(slot, RemovalCause::Expired);
-            current = None;
+        if write.times.is_some() {
+            current = write.unless_over(current);
         }
         let way = if write.is_as(seen, arrival, current) {
             write.make_way(bank, current, arrival)
         } else {
             Way::Barred(Outcome::Changed)
         };
-        let mut term = Term::ENDLESS;
-        let (times, now) = (write.times, write.now);
-        let begin_life = |slot| {
+        let times = write.times;
+        let begin_life = |writer: &mut Writer<'_, Core>, slot| {
             if let Some(times) = times {
-                term = times.begin(slot, arrival.hash, arrival.life, now);
+                times.begin(writer, slot, arrival.hash, arrival.life);
             }
         };
         let outcome = match way {
@@ -350,14 +363,12 @@ impl<K, V> Segment<K, V> {
                 let writer = &mut write.writer;
                 let slot = self.table.publish(writer, arrival.hash, || take(entry), begin_life);
                 write.settle_in(slot, arrival);
-                write.watch(slot, term);
                 Outcome::Stored
             }
             Way::Over(old) => {
                 let writer = &mut write.writer;
                 let (new, unlinked) = self.table.replace(writer, old, || take(entry), begin_life);
                 write.settle_over(old, new, unlinked, arrival);
-                write.watch(new, term);
                 Outcome::Stored
             }
         };
@@ -399,11 +410,13 @@ impl<K, V> Segment<K, V> {
     pub(crate) fn remove(&self, bank: &Bank, slot: u32, cause: RemovalCause) -> Option<Leaving<'_, K, V>> {
         let mut write = self.write();
         let live = write.writer.live(slot);
-        let is_removed = live.is_some() && !write.is_over(slot);
+        let expired = write.writer.expired();
         if let Some(live) = live {
             write.take_out(live, cause);
             write.return_surplus(bank);
         }
+        // As the listener is told.
+        let is_removed = live.is_some() && write.writer.expired() == expired;
         let leaving = self.close(write);
         if is_removed {
             return Some(leaving);
@@ -574,6 +587,11 @@ impl<K, V> Segment<K, V> {
         self.table.lock().counts
     }
 
+    /// Entries that were over when they left.
+    pub(crate) fn expired(&self) -> u64 {
+        self.table.lock().expired()
+    }
+
     /// Checks everything that is kept twice. No other thread may be using the segment; gives its budget.
     pub(crate) fn validate(&self) -> u64 {
         let mut write = self.write();
@@ -596,11 +614,11 @@ impl<K, V> Segment<K, V> {
         if let Some(extras) = &write.writer.extras {
             extras.tags.validate(|slot| write.writer.live(slot).is_some());
         }
-        if let (Some(wheel), Some(times)) = (&write.writer.wheel, write.times) {
-            wheel.validate();
+        if let (Some(clockwork), Some(times)) = (&write.writer.clockwork, write.times) {
+            clockwork.validate();
             let slots = (0..write.writer.given() as u32).filter(|&slot| write.writer.live(slot).is_some());
             slots.for_each(|slot| {
-                assert!(!times.is_limited(slot) || wheel.contains(slot), "{slot} is not watched")
+                assert!(!times.is_limited(slot) || clockwork.watches(slot), "{slot} is not watched")
             });
         }
         write.policy(|policy, view| policy.validate(len - pins, view));

@@ -15,13 +15,14 @@
 //!
 //! The wheel, under the lock, is told when an entry is written, and looks at the deadline when it comes by.
 
-use super::Segment;
 use super::write::Write;
+use super::{Core, Segment};
 use crate::clock::{Clock, nanos};
 use crate::parts::wheel::Wheel;
 use crate::removal::RemovalCause;
-use crate::table::{Column, Unsure};
-use std::sync::atomic::Ordering::Relaxed;
+use crate::table::{Column, Found, Unsure, Writer};
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -50,7 +51,7 @@ pub(crate) struct Rules {
 
 impl Rules {
     /// Whether entries may end of which nothing special was said.
-    pub(super) fn is_any(&self) -> bool {
+    pub(crate) fn is_any(&self) -> bool {
         self.life.is_limited() || self.max_reads.is_some() || self.is_asked
     }
 }
@@ -69,9 +70,8 @@ pub(crate) struct Life {
 impl Life {
     pub(crate) const ENDLESS: Self = Self { ttl: FOREVER, tti: FOREVER, own: FOREVER };
 
-    #[inline]
     fn is_limited(self) -> bool {
-        self.ttl & self.tti & self.own != FOREVER
+        self != Self::ENDLESS
     }
 }
 
@@ -91,20 +91,51 @@ pub(crate) enum Spent {
     Over,
 }
 
-/// The deadline of an entry, and that of the one before in the same slot.
-#[derive(Clone, Copy)]
-pub(super) struct Term {
-    deadline: u64,
-    before: u64,
+/// What the lock guards where entries end.
+pub(super) struct Clockwork {
+    /// When the operation that holds the lock got it.
+    now: u64,
+    /// Entries that were over when they left.
+    pub(super) expired: u64,
+    /// When entries are to be looked at for being over.
+    wheel: Wheel,
 }
 
-impl Term {
-    pub(super) const ENDLESS: Self = Self { deadline: FOREVER, before: FOREVER };
+impl Clockwork {
+    fn new(now: u64) -> Self {
+        Self { now, expired: 0, wheel: Wheel::new(now) }
+    }
+
+    /// Whether an entry is to be looked at.
+    pub(super) fn watches(&self, slot: u32) -> bool {
+        self.wheel.contains(slot)
+    }
+
+    pub(super) fn validate(&self) {
+        self.wheel.validate();
+    }
+}
+
+impl Core {
+    /// There in all operations that know of time: see [`Write::begin`].
+    pub(super) fn clockwork(&mut self) -> &mut Clockwork {
+        self.clockwork.as_mut().expect("it is there when an operation has begun")
+    }
+
+    pub(super) fn now(&self) -> u64 {
+        self.clockwork.as_ref().map_or(0, |clockwork| clockwork.now)
+    }
+
+    pub(super) fn expired(&self) -> u64 {
+        self.clockwork.as_ref().map_or(0, |clockwork| clockwork.expired)
+    }
 }
 
 /// What a segment knows of time.
 pub(super) struct Times {
     rules: Arc<Rules>,
+    /// No entry that can be found is over before this time, whatever its deadline. Not so where reads bring deadlines forward.
+    soonest: AtomicU64,
     /// In nanoseconds; 0 for none.
     deadlines: Column,
     /// Beyond which reads do not move the deadline; 0 for none. There once an entry has both such an end and others.
@@ -117,8 +148,14 @@ pub(super) struct Times {
 
 impl Times {
     fn new(rules: Arc<Rules>, deadlines: Column) -> Self {
-        let times =
-            Self { rules, deadlines, ends: OnceLock::new(), idles: OnceLock::new(), reads: OnceLock::new() };
+        let times = Self {
+            rules,
+            soonest: AtomicU64::new(0),
+            deadlines,
+            ends: OnceLock::new(),
+            idles: OnceLock::new(),
+            reads: OnceLock::new(),
+        };
         if times.rules.max_reads.is_some() {
             times.reads.get_or_init(|| times.deadlines.another());
         }
@@ -150,11 +187,11 @@ impl Times {
         self.deadline(slot) != FOREVER
     }
 
-    /// Whether the entry in `slot` has ended.
+    /// Whether the entry in `slot` has ended, by a time that is asked for if that depends on it.
     #[inline]
-    pub(super) fn is_over(&self, slot: u32) -> bool {
+    fn is_over_at(&self, slot: u32, now: impl FnOnce() -> u64) -> bool {
         let deadline = self.deadline(slot);
-        self.is_used_up(slot) || deadline != FOREVER && self.has_ended(slot, deadline, self.now())
+        self.is_used_up(slot) || deadline != FOREVER && self.has_ended(slot, deadline, now())
     }
 
     /// Whether the entry in `slot` has no reads left: whoever had the last one is about to remove it.
@@ -196,10 +233,17 @@ impl Times {
         }
     }
 
-    /// Gives the entry that is about to stand in `slot` its life.
-    pub(super) fn begin(&self, slot: u32, hash: u64, life: Life, now: u64) -> Term {
-        let end = now.saturating_add(self.shortened(life.ttl, hash, now));
-        let deadline = end.min(now.saturating_add(life.tti)).min(now.saturating_add(life.own));
+    /// Gives the entry that is about to stand in `slot` its life, and sees to it that it goes when that is over.
+    #[inline(never)]
+    pub(super) fn begin(&self, writer: &mut Writer<'_, Core>, slot: u32, hash: u64, life: Option<&Life>) {
+        let (life, now) = (*life.unwrap_or(&Life::ENDLESS), writer.now());
+        let mut end = now.saturating_add(self.shortened(life.ttl, hash, now));
+        let own = now.saturating_add(life.own);
+        if life.tti != FOREVER {
+            // Reads ask for no other.
+            end = end.min(own);
+        }
+        let deadline = end.min(now.saturating_add(life.tti)).min(own);
         let before = self.deadline(slot);
         self.deadlines.at(slot).store(coded(deadline), Relaxed);
         let moves = life.tti != FOREVER || self.rules.is_asked;
@@ -208,7 +252,21 @@ impl Times {
         if let (Some(reads), Some(most)) = (self.reads.get(), self.rules.max_reads) {
             reads.at(slot).store(most, Relaxed);
         }
-        Term { deadline, before }
+        if deadline != FOREVER {
+            schedule(writer, slot, deadline, before);
+            self.see_soonest(writer);
+        }
+    }
+
+    /// Lets readers know when the first entry may be over.
+    #[inline]
+    fn see_soonest(&self, writer: &mut Writer<'_, Core>) {
+        let soonest = writer.clockwork().wheel.soonest();
+        // Seldom anything new: the line stays shared.
+        if self.soonest.load(Relaxed) != soonest {
+            // Release: whoever sees it sees that what was over before has left.
+            self.soonest.store(soonest, Release);
+        }
     }
 
     /// Writes to a column that is not there as long as all is 0.
@@ -231,23 +289,30 @@ impl Times {
         ttl - ((u128::from(ttl) * u128::from(self.rules.jitter) * random) >> 64) as u64
     }
 
-    /// Whether the entry in `slot`, which is read, has not ended; gives up where a read takes more than to look at that.
+    /// Whether the entry in `slot`, which is read, has not ended; its time to idle begins anew then.
     #[inline]
-    pub(super) fn glance(&self, slot: u32) -> Result<bool, Unsure> {
-        if self.rules.is_asked || self.rules.max_reads.is_some() {
-            return Err(Unsure);
-        }
+    pub(super) fn note_read(&self, slot: u32) -> bool {
         let deadline = self.deadline(slot);
         if deadline == FOREVER {
-            return Ok(true);
+            return true;
         }
         let now = self.now();
         if now < deadline {
             self.renew(slot, deadline, now);
-            return Ok(true);
+            return true;
         }
         // Otherwise another read has just put it off.
-        if self.has_ended(slot, deadline, now) { Ok(false) } else { Err(Unsure) }
+        !self.has_ended(slot, deadline, now)
+    }
+
+    /// Whether nothing in the segment can be over yet, nor anything is to be written down. Spares the look at the deadline.
+    #[inline]
+    fn is_early<K, V>(&self, found: &Found<'_, K, V>) -> bool {
+        // Acquire: an entry that is live after this had not left when that was written, so that it counted for it; or it came
+        // later, and was not over when this read began.
+        let soonest = self.soonest.load(Acquire);
+        let is_plain = self.rules.life.tti == FOREVER && self.idles.get().is_none();
+        is_plain && found.is_live() && self.now() < soonest
     }
 
     /// After a read: the time to idle begins anew. A later read may have been faster.
@@ -285,19 +350,18 @@ impl Times {
         now.saturating_add(span).min(end)
     }
 
-    /// The entry in `slot` is to live for `span` from now on, unless it has ended. Gives its new deadline if that is earlier
-    /// than the one before.
-    fn put_off(&self, slot: u32, span: u64) -> Option<u64> {
+    /// The entry in `slot` is to live for `span` from now on, unless it has ended. Says whether it ends earlier by that.
+    fn put_off(&self, slot: u32, span: u64) -> bool {
         let now = self.now();
         let next = self.next(slot, now, span);
         let mut deadline = self.deadline(slot);
         while deadline != next && (now < deadline || deadline == FOREVER) {
             match self.change(slot, deadline, next) {
-                Ok(()) => return Some(next).filter(|&next| next < deadline),
+                Ok(()) => return next < deadline,
                 Err(other) => deadline = other,
             }
         }
-        None
+        false
     }
 
     /// Counts a read of the entry in `slot`.
@@ -326,8 +390,8 @@ impl<K, V> Segment<K, V> {
 
     /// Prepares for an entry that may end.
     #[inline]
-    pub(super) fn expect(&self, life: Life) {
-        if life.is_limited() && self.times.get().is_none() {
+    pub(super) fn expect(&self, life: Option<&Life>) {
+        if life.is_some() && self.times.get().is_none() {
             self.begin_times();
         }
     }
@@ -340,7 +404,18 @@ impl<K, V> Segment<K, V> {
     /// Whether an entry that was found has ended.
     #[inline]
     pub(super) fn is_over(&self, slot: u32) -> bool {
-        self.times().is_some_and(|times| times.is_over(slot))
+        self.times().is_some_and(|times| times.is_over_at(slot, || times.now()))
+    }
+
+    /// As [`find_to_read`](Self::find_to_read) for what a glance has found: whether it may be read. Gives up where a read does
+    /// more than to look at the time.
+    #[inline]
+    pub(crate) fn note_glance(&self, found: &Found<'_, K, V>) -> Result<bool, Unsure> {
+        match self.times() {
+            Some(times) if times.rules.is_asked || times.rules.max_reads.is_some() => Err(Unsure),
+            Some(times) => Ok(times.is_early(found) || times.note_read(found.slot())),
+            None => Ok(true),
+        }
     }
 
     /// What is left of the life of an entry that was found.
@@ -350,16 +425,6 @@ impl<K, V> Segment<K, V> {
         (deadline != FOREVER).then(|| Duration::from_nanos(deadline.saturating_sub(times.now())))
     }
 
-    /// A read of an entry that was found begins its time to idle anew.
-    pub(super) fn renew(&self, slot: u32) {
-        if let Some(times) = self.times() {
-            let deadline = times.deadline(slot);
-            if deadline != FOREVER {
-                times.renew(slot, deadline, times.now());
-            }
-        }
-    }
-
     /// Whether a read of this entry asks for a new deadline: not if it has a time to idle of its own.
     pub(crate) fn asks_after_read(&self, slot: u32) -> bool {
         self.times().is_some_and(|times| times.idle(slot) == FOREVER)
@@ -367,11 +432,13 @@ impl<K, V> Segment<K, V> {
 
     /// An entry that was found is to live for `span` from now on, as far as its time to live goes.
     pub(crate) fn put_off(&self, slot: u32, span: u64) {
-        if let Some(deadline) = self.times().and_then(|times| times.put_off(slot, span)) {
+        let Some(times) = self.times() else { return };
+        if times.put_off(slot, span) {
             // The wheel knows of the later one only. It is told even if the entry has left: of the slot's next one it is said
             // that the wheel knows of this.
             let mut write = self.write();
-            write.schedule(slot, deadline, FOREVER);
+            // What it is now: another read may have made it shorter still, and been here before.
+            schedule(&mut write.writer, slot, times.deadline(slot), FOREVER);
             self.close(write).settle();
         }
     }
@@ -395,21 +462,28 @@ impl<K, V> Segment<K, V> {
 }
 
 impl Write<'_> {
-    /// Sees what time it is, and removes some of the entries that are over.
+    /// Sees what time it is, now that it has the lock, and removes some of the entries that are over.
     #[inline]
     pub(super) fn begin(&mut self) {
         if let Some(times) = self.times {
-            self.now = times.now();
-            self.sweep(SWEPT_BY_WRITE);
+            self.begin_in_time(times);
         }
+    }
+
+    #[inline(never)]
+    fn begin_in_time(&mut self, times: &Times) {
+        let now = times.now();
+        self.writer.clockwork.get_or_insert_with(|| Box::new(Clockwork::new(now))).now = now;
+        self.sweep(SWEPT_BY_WRITE);
     }
 
     /// Removes entries that are over, but looks at `most` at most. Says whether that was all.
     #[inline]
     fn sweep(&mut self, most: usize) -> bool {
-        let (Some(times), now) = (self.times, self.now) else { return true };
+        let (Some(times), now) = (self.times, self.writer.now()) else { return true };
         for _ in 0..most {
-            let Some(slot) = self.writer.wheel.as_mut().and_then(|wheel| wheel.next_due(now)) else {
+            let Some(slot) = self.writer.clockwork().wheel.next_due(now) else {
+                times.see_soonest(&mut self.writer);
                 return true;
             };
             if self.writer.live(slot).is_none() {
@@ -420,42 +494,41 @@ impl Write<'_> {
                 self.take_out_slot(slot, RemovalCause::Expired);
             } else if deadline != FOREVER {
                 // One that has just become later is looked at again by the earlier one.
-                self.schedule(slot, deadline, 0);
+                schedule(&mut self.writer, slot, deadline, 0);
             }
         }
         false
     }
 
-    /// Sees to it that the entry in `slot`, whose life has begun, goes when it is over.
-    #[inline]
-    pub(super) fn watch(&mut self, slot: u32, term: Term) {
-        if term.deadline != FOREVER {
-            self.schedule(slot, term.deadline, term.before);
+    /// The entry in `slot`, if there is one and it is not over; else it goes.
+    #[inline(never)]
+    pub(super) fn unless_over(&mut self, slot: Option<u32>) -> Option<u32> {
+        let slot = slot?;
+        let is_over = self.is_over(slot);
+        if is_over {
+            self.take_out_slot(slot, RemovalCause::Expired);
         }
-    }
-
-    #[inline]
-    fn schedule(&mut self, slot: u32, deadline: u64, before: u64) {
-        if !self.writer.wheel.as_ref().is_some_and(|wheel| wheel.has_room(slot)) {
-            self.make_room_in_wheel();
-        }
-        if let Some(wheel) = &mut self.writer.wheel {
-            wheel.schedule(slot, deadline, before);
-        }
-    }
-
-    #[cold]
-    fn make_room_in_wheel(&mut self) {
-        let (slots, now) = (self.writer.foreseen(), self.now);
-        let wheel = self.writer.wheel.get_or_insert_with(|| Box::new(Wheel::new(now)));
-        wheel.reserve(slots);
+        (!is_over).then_some(slot)
     }
 
     /// Whether the entry in `slot` is over.
     #[inline]
     pub(super) fn is_over(&self, slot: u32) -> bool {
-        self.times.is_some_and(|times| {
-            times.is_used_up(slot) || times.has_ended(slot, times.deadline(slot), self.now)
-        })
+        self.times.is_some_and(|times| times.is_over_at(slot, || self.writer.now()))
     }
+}
+
+/// Lets the wheel look at a slot by `deadline`. It did so by `before` or earlier, if at all.
+#[inline]
+fn schedule(writer: &mut Writer<'_, Core>, slot: u32, deadline: u64, before: u64) {
+    if !writer.clockwork().wheel.has_room(slot) {
+        make_room_in_wheel(writer);
+    }
+    writer.clockwork().wheel.schedule(slot, deadline, before);
+}
+
+#[cold]
+fn make_room_in_wheel(writer: &mut Writer<'_, Core>) {
+    let slots = writer.foreseen();
+    writer.clockwork().wheel.reserve(slots);
 }

@@ -3,7 +3,7 @@
 use super::room::{Bank, Carried};
 use super::times::Times;
 use super::{Arrival, Core, Outcome, Seen};
-use crate::policy::{Chosen, Entries, Policy, Slot, policy_hash};
+use crate::policy::{Chosen, Entries, Policy, Reads, Slot, policy_hash};
 use crate::removal::RemovalCause;
 use crate::table::{Departures, Due, Live, Unlinked, Writer};
 use crate::tag::Tag;
@@ -13,12 +13,8 @@ use crate::tag::Tag;
 /// The books are brought up to date before the policy is told, so that they are right even if it panics.
 pub(super) struct Write<'a> {
     pub(super) writer: Writer<'a, Core>,
-    /// Whether the policy hears of each read.
-    pub(super) is_recorded: bool,
     /// What the segment knows of time, if anything ends in it.
     pub(super) times: Option<&'a Times>,
-    /// When the operation got the lock; 0 if nothing ends.
-    pub(super) now: u64,
 }
 
 /// Where an arriving entry may go.
@@ -185,7 +181,7 @@ impl<'a> Write<'a> {
 
     /// An update counts as a read.
     fn read_by_update(&mut self, slot: u32) {
-        if self.is_recorded {
+        if self.writer.policy.reads() == Reads::Recorded {
             self.policy(|policy, entries| policy.hit(Slot::new(slot), entries));
         } else {
             self.writer.mark(slot);
@@ -228,6 +224,26 @@ impl<'a> Write<'a> {
     /// The one way out, whatever the cause.
     #[inline(always)]
     fn let_go(&mut self, live: Live<'a>, cause: RemovalCause) {
+        match self.times {
+            None => self.let_go_as(live, cause, cause),
+            Some(_) => self.let_go_in_time(live, cause),
+        }
+    }
+
+    /// Whoever comes for an entry that is over finds that it went by itself.
+    #[inline(never)]
+    fn let_go_in_time(&mut self, live: Live<'a>, cause: RemovalCause) {
+        if cause == RemovalCause::Expired || self.is_over(live.slot()) {
+            self.writer.clockwork().expired += 1;
+            self.let_go_as(live, cause, RemovalCause::Expired);
+        } else {
+            self.let_go_as(live, cause, cause);
+        }
+    }
+
+    /// Lets an entry go because of `cause`, but tells the listener another.
+    #[inline(always)]
+    fn let_go_as(&mut self, live: Live<'a>, cause: RemovalCause, told: RemovalCause) {
         let pinned = live.header().is_pinned();
         let weight = self.writer.weights.get(live.slot());
         if let Some(extras) = &mut self.writer.extras {
@@ -236,19 +252,13 @@ impl<'a> Write<'a> {
                 extras.loads.void(live.header().hash());
             }
         }
-        // Whoever comes for an entry that is over finds that it went by itself.
-        let cause = if self.is_over(live.slot()) { RemovalCause::Expired } else { cause };
-        self.writer.take_out(live, weight, cause);
+        self.writer.take_out(live, weight, told);
         let Core { room, counts, .. } = &mut *self.writer;
         room.len -= 1;
         room.weight -= weight;
-        match cause {
-            RemovalCause::Expired => counts.expired += 1,
-            _ if cause.was_evicted() => {
-                counts.evicted += 1;
-                counts.evicted_weight = counts.evicted_weight.saturating_add(weight);
-            }
-            _ => {}
+        if told == RemovalCause::Size {
+            counts.evicted += 1;
+            counts.evicted_weight = counts.evicted_weight.saturating_add(weight);
         }
         if pinned {
             self.pin_weight(0, weight);

@@ -175,11 +175,11 @@ impl<K, V, X> Table<K, V, X> {
         writer: &mut Writer<'_, X>,
         hash: u64,
         entry: impl FnOnce() -> (K, V),
-        prepare: impl FnOnce(u32),
+        prepare: impl FnOnce(&mut Writer<'_, X>, u32),
     ) -> u32 {
         self.store.check(writer.store.id());
         let slot = writer.take();
-        prepare(slot);
+        prepare(writer, slot);
         // SAFETY: just taken; and as in `cell`.
         unsafe { self.store.cells.fill(slot, hash, entry()) };
         writer.enlist(hash, slot);
@@ -193,13 +193,13 @@ impl<K, V, X> Table<K, V, X> {
         writer: &mut Writer<'_, X>,
         old: u32,
         entry: impl FnOnce() -> (K, V),
-        prepare: impl FnOnce(u32),
+        prepare: impl FnOnce(&mut Writer<'_, X>, u32),
     ) -> (u32, Unlinked) {
         self.store.check(writer.store.id());
         let before = writer.header(old);
         assert!(before.is_live(), "slot {old} has no entry");
         let slot = writer.take();
-        prepare(slot);
+        prepare(writer, slot);
         // SAFETY: as in `publish`.
         unsafe { self.store.cells.fill(slot, before.hash(), entry()) };
         let header = writer.header(slot);
@@ -253,6 +253,12 @@ impl<K, V, X> Drop for Table<K, V, X> {
 impl<K, V> Found<'_, K, V> {
     pub(crate) fn slot(&self) -> u32 {
         self.slot
+    }
+
+    /// Whether the entry has not left, as far as what its writers did before is seen.
+    #[inline]
+    pub(crate) fn is_live(&self) -> bool {
+        self.cell.header().is_live()
     }
 }
 

@@ -1,17 +1,17 @@
-//! What the integration tests share: every policy by name, keys and values that count their drops, odd hashers.
+//! What the integration tests share: every policy by name, keys and values that count their drops, odd hashers, random
+//! numbers that can be repeated, and in `loads` what tests of loading need.
 #![allow(dead_code, unreachable_pub)]
 
+pub mod loads;
 pub mod time;
 
 use larder::{Builder, Cache, EvictionPolicy, RemovalCause};
 use std::hash::{BuildHasher, Hash, Hasher};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::pin::Pin;
+use std::sync::atomic::AtomicI64;
 use std::sync::atomic::Ordering::SeqCst;
-use std::sync::atomic::{AtomicI64, AtomicUsize};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, Once};
-use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 /// All policies that have a name. The list is read from the error for a wrong one, so it is never out of date.
@@ -40,6 +40,34 @@ pub fn size_from(variable: &str, most: usize, few: usize) -> usize {
     match std::env::var(variable) {
         Ok(number) => number.parse().expect("a number"),
         Err(_) => size(most, few),
+    }
+}
+
+/// A small generator of random numbers, the same ones for the same seed, so that a failure can be repeated.
+#[derive(Clone)]
+pub struct Random(u64);
+
+impl Random {
+    pub fn new(seed: u64) -> Self {
+        // Seeds that differ by one give unlike sequences; 0 would give nothing but 0.
+        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    pub fn below(&mut self, n: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 32) % n
+    }
+
+    /// Says yes once in `n` times.
+    pub fn one_in(&mut self, n: u64) -> bool {
+        self.below(n) == 0
+    }
+
+    /// Some of the numbers below `n`, maybe none, in order.
+    pub fn subset(&mut self, n: u64) -> Vec<u64> {
+        (0..n).filter(|_| self.one_in(2)).collect()
     }
 }
 
@@ -198,138 +226,22 @@ pub fn settle<K, V, S>(cache: &Cache<K, V, S>) {
     }
 }
 
-/// Runs a test that fails instead of waiting for ever.
+/// Runs a test that fails if it hangs.
 pub fn ends(test: impl FnOnce() + Send + 'static) {
     let (done, is_done) = mpsc::channel();
     let thread = std::thread::spawn(move || {
         test();
         done.send(()).unwrap();
     });
-    match is_done.recv_timeout(Duration::from_secs(if cfg!(miri) { 600 } else { 60 })) {
-        Err(RecvTimeoutError::Timeout) => panic!("somebody waits for ever"),
+    match is_done.recv_timeout(Duration::from_secs(if cfg!(miri) { 600 } else { 120 })) {
+        Err(RecvTimeoutError::Timeout) => panic!("the test hangs"),
         _ => thread.join().unwrap_or_else(|payload| resume_unwind(payload)),
     }
 }
 
-/// Gives other threads time until something is so.
-pub fn until(is_so: impl Fn() -> bool) {
+/// Lets other threads run until a condition holds.
+pub fn until(mut is_so: impl FnMut() -> bool) {
     while !is_so() {
         std::thread::yield_now();
-    }
-}
-
-/// A waker that counts how often it is used.
-#[derive(Default)]
-pub struct Wakes(AtomicUsize);
-
-impl Wakes {
-    pub fn count(&self) -> usize {
-        self.0.load(SeqCst)
-    }
-}
-
-impl Wake for Wakes {
-    fn wake(self: Arc<Self>) {
-        self.0.fetch_add(1, SeqCst);
-    }
-}
-
-/// A future that a test polls by hand.
-pub struct Task<'a, T> {
-    future: Pin<Box<dyn Future<Output = T> + Send + 'a>>,
-    wakes: Arc<Wakes>,
-}
-
-impl<'a, T> Task<'a, T> {
-    pub fn new(future: impl Future<Output = T> + Send + 'a) -> Self {
-        Self { future: Box::pin(future), wakes: Arc::default() }
-    }
-
-    pub fn poll(&mut self) -> Poll<T> {
-        self.poll_with(&Waker::from(Arc::clone(&self.wakes)))
-    }
-
-    pub fn poll_with(&mut self, waker: &Waker) -> Poll<T> {
-        self.future.as_mut().poll(&mut Context::from_waker(waker))
-    }
-
-    /// How often it was woken.
-    pub fn wakes(&self) -> usize {
-        self.wakes.count()
-    }
-
-    /// Polls it once, for nothing.
-    pub fn starts(mut self) -> Self {
-        assert!(self.poll().is_pending());
-        self
-    }
-
-    /// Polls it, for its result.
-    pub fn ready(&mut self) -> T {
-        match self.poll() {
-            Poll::Ready(result) => result,
-            Poll::Pending => panic!("it should be ready"),
-        }
-    }
-}
-
-/// Runs a future in this thread.
-pub fn block_on<T>(future: impl Future<Output = T>) -> T {
-    struct Unpark(std::thread::Thread);
-    impl Wake for Unpark {
-        fn wake(self: Arc<Self>) {
-            self.0.unpark();
-        }
-    }
-    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
-    let mut future = std::pin::pin!(future);
-    loop {
-        match future.as_mut().poll(&mut Context::from_waker(&waker)) {
-            Poll::Ready(result) => return result,
-            Poll::Pending => std::thread::park(),
-        }
-    }
-}
-
-/// What a loader waits for until the test gives it.
-pub struct Gate<T>(Arc<Mutex<(Option<T>, Option<Waker>)>>);
-
-impl<T> Clone for Gate<T> {
-    fn clone(&self) -> Self {
-        Self(Arc::clone(&self.0))
-    }
-}
-
-impl<T> Default for Gate<T> {
-    fn default() -> Self {
-        Self(Arc::new(Mutex::new((None, None))))
-    }
-}
-
-impl<T> Gate<T> {
-    pub fn give(&self, what: T) {
-        let waker = {
-            let mut inner = self.0.lock().unwrap();
-            inner.0 = Some(what);
-            inner.1.take()
-        };
-        waker.into_iter().for_each(Waker::wake);
-    }
-
-    pub fn get(&self) -> impl Future<Output = T> + Send + use<T>
-    where
-        T: Send,
-    {
-        let gate = self.clone();
-        std::future::poll_fn(move |context| {
-            let mut inner = gate.0.lock().unwrap();
-            match inner.0.take() {
-                Some(what) => Poll::Ready(what),
-                None => {
-                    inner.1 = Some(context.waker().clone());
-                    Poll::Pending
-                }
-            }
-        })
     }
 }
