@@ -76,7 +76,10 @@ fn what_ended_is_heard_of_once_and_as_expired_whatever_comes_then() {
                     (2..5).for_each(|key| cache.insert(key, key));
                     // With several segments it may have been evicted for the others.
                     let there = cache.contains_key(&1);
-                    clock.advance(secs(1) + later);
+                    clock.advance(secs(1) - NS);
+                    // The wheel has it in its last tick from now on.
+                    cache.run_pending_tasks();
+                    clock.advance(NS + later);
                     act(&cache);
                     cache.validate();
                     clock.advance(TICK);
@@ -151,7 +154,7 @@ fn pending_tasks_remove_all_that_is_over() {
             cache.insert_with(census.count(key), census.count(key), options);
         }
         clock.advance(secs(keys / 2) + TICK);
-        settle(&cache);
+        cache.run_pending_tasks();
         let expected = (0..keys).filter(|key| key % 4 == 3 || key % 4 < 2 && key * 2 > keys).count() as u64;
         assert_eq!(cache.len() as u64, expected);
         frees(&cache, &census, 2 * expected as i64);
@@ -352,12 +355,38 @@ fn an_entry_that_ends_during_an_operation_has_ended() {
         heard(vec![(1, 3, RemovalCause::Expired)]);
         cache.insert(1, 77);
         heard(vec![(1, 4, RemovalCause::Expired)]);
+        // The same where it is not swept on the way, since its tick is not over.
+        let last = || {
+            clock.advance(secs(10) - NS);
+            cache.run_pending_tasks();
+        };
+        last();
         let removed = cache.remove_if(&1, |_, _| {
-            clock.advance(secs(10));
+            clock.advance(NS);
             true
         });
         assert_eq!(removed, None);
         heard(vec![(1, 77, RemovalCause::Expired)]);
+        cache.insert(1, 5);
+        last();
+        let mut seen = Vec::new();
+        let computed = cache.compute(1, |now| {
+            seen.push(now.copied());
+            clock.advance(NS);
+            Op::Remove
+        });
+        assert_eq!((computed, seen), (Computed::Absent, vec![Some(5), None]));
+        heard(vec![(1, 5, RemovalCause::Expired)]);
+        cache.insert(1, 6);
+        last();
+        let computed = cache.compute(1, |_| {
+            clock.advance(NS);
+            Op::Insert(7)
+        });
+        assert_eq!(computed, Computed::Inserted(7));
+        heard(vec![(1, 6, RemovalCause::Expired)]);
+        cache.invalidate_all();
+        log.lock().unwrap().clear();
         (1..4).for_each(|key| cache.insert(key, key));
         cache.retain(|_, _| {
             clock.advance(secs(10));

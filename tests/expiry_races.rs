@@ -4,11 +4,11 @@
 
 mod common;
 
-use common::{Census, Counted, Random, policies, size, size_from};
+use common::{Census, Counted, Random, policies, size, size_from, until};
 use larder::{Cache, Clock, EvictionPolicy, InsertOptions, RemovalCause};
+use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, fence};
-use std::sync::{Arc, Barrier};
 use std::time::Duration;
 
 /// Rounds: `n` tenths of what the environment says; `few` under Miri.
@@ -221,7 +221,7 @@ fn what_was_found_to_be_over_never_comes_back() {
 fn reads_are_limited_exactly_among_threads() {
     for policy in some_policies() {
         for most in if cfg!(miri) { vec![2] } else { vec![1, 2, 9] } {
-            let (threads, keys) = (size(4, 3) as u64, rounds(400, 2));
+            let (threads, keys) = (3, rounds(400, 2));
             let expired = Arc::new(AtomicU64::new(0));
             let heard = Arc::clone(&expired);
             let cache: Cache<u64, u64> = Cache::builder()
@@ -237,13 +237,16 @@ fn reads_are_limited_exactly_among_threads() {
                 .unwrap();
             let got: Vec<AtomicUsize> = (0..keys).map(|_| AtomicUsize::new(0)).collect();
             (0..keys).for_each(|key| cache.insert(key, key));
-            let barrier = Barrier::new(threads as usize);
+            // So that all come to a key at the same time.
+            let come: Vec<AtomicUsize> = (0..keys).map(|_| AtomicUsize::new(0)).collect();
             std::thread::scope(|scope| {
                 for thread in 0..threads {
-                    let (cache, got, barrier) = (&cache, &got, &barrier);
+                    let (cache, got, come) = (&cache, &got, &come);
                     scope.spawn(move || {
-                        barrier.wait();
                         for key in 0..keys {
+                            let here = &come[key as usize];
+                            here.fetch_add(1, SeqCst);
+                            until(|| here.load(SeqCst) == threads as usize);
                             for read in 0..=most {
                                 let found = match (read + thread + key) % 5 {
                                     0 => cache.get(&key),
