@@ -44,6 +44,9 @@ use std::time::{Duration, Instant};
 #[derive(Clone)]
 pub struct Clock(Source);
 
+/// What all times have more than their nanoseconds: their highest bit. Without it they are over, by any clock.
+pub(crate) const EPOCH: u64 = 1 << 63;
+
 #[derive(Clone)]
 enum Source {
     Coarse,
@@ -73,10 +76,10 @@ impl Clock {
     /// As [`manual`](Self::manual), from a time on: to test what happens after years.
     #[must_use]
     pub fn manual_at(time: Duration) -> Self {
-        Self(Source::Manual(Arc::new(AtomicU64::new(nanos(time).max(1)))))
+        Self(Source::Manual(Arc::new(AtomicU64::new(EPOCH.saturating_add(nanos(time).max(1))))))
     }
 
-    /// Moves a manual clock, and its clones, forwards. It stops at 2^64 nanoseconds, some 584 years.
+    /// Moves a manual clock, and its clones, forwards. It stops at 2^63 nanoseconds, some 292 years.
     ///
     /// # Panics
     ///
@@ -89,13 +92,21 @@ impl Clock {
         let _ = now.fetch_update(Relaxed, Relaxed, later);
     }
 
-    /// Nanoseconds since some moment in the past: never 0.
+    /// Nanoseconds since some moment in the past, and [`EPOCH`]: always more than that.
     #[inline]
     pub(crate) fn now(&self) -> u64 {
         match &self.0 {
-            Source::Coarse => coarse_nanos().unwrap_or_else(precise_nanos),
+            Source::Coarse => coarse_nanos().map_or_else(precise_nanos, |nanos| EPOCH + nanos),
             Source::Precise => precise_nanos(),
             Source::Manual(now) => now.load(Relaxed),
+        }
+    }
+
+    /// As [`now`](Self::now), but never coarse: to measure how long something takes.
+    pub(crate) fn precisely(&self) -> u64 {
+        match &self.0 {
+            Source::Coarse => precise_nanos(),
+            _ => self.now(),
         }
     }
 }
@@ -119,7 +130,7 @@ impl fmt::Debug for Clock {
 
 fn precise_nanos() -> u64 {
     static START: OnceLock<Instant> = OnceLock::new();
-    nanos(START.get_or_init(Instant::now).elapsed()).max(1)
+    EPOCH.saturating_add(nanos(START.get_or_init(Instant::now).elapsed()).max(1))
 }
 
 /// A time in nanoseconds, at most `u64::MAX`.
@@ -145,7 +156,7 @@ mod tests {
 
     #[test]
     fn a_manual_clock_stops_at_its_end() {
-        let clock = Clock::manual_at(Duration::from_nanos(u64::MAX - 1));
+        let clock = Clock::manual_at(Duration::from_nanos(i64::MAX as u64 - 1));
         clock.advance(Duration::MAX);
         assert_eq!(clock.now(), u64::MAX);
     }

@@ -10,14 +10,14 @@
 //! whoever finds an entry under a guard finds its deadline, and an entry that is over is passed over by all, swept or not.
 //! What is kept beyond the deadline has columns of its own, which are there only where some entry needs them.
 //!
-//! That an entry is over is for good: who finds it so writes that down ([`OVER`]) before acting on it, and a read that began
-//! while it was not does not put off what says so.
+//! That an entry is over is for good: who finds it so writes that down before acting on it, by taking from the deadline the
+//! bit that all times have ([`EPOCH`]), and a read that began while it was not over does not put off what lacks it.
 //!
 //! The wheel, under the lock, is told when an entry is written, and looks at the deadline when it comes by.
 
 use super::write::Write;
 use super::{Core, Segment};
-use crate::clock::{Clock, nanos};
+use crate::clock::{Clock, EPOCH, nanos};
 use crate::parts::wheel::Wheel;
 use crate::removal::RemovalCause;
 use crate::table::{Column, Found, Unsure, Writer};
@@ -28,8 +28,6 @@ use std::time::Duration;
 
 /// No end, in nanoseconds.
 const FOREVER: u64 = u64::MAX;
-/// The deadline of an entry that was found to be over: a time that all clocks have passed.
-const OVER: u64 = 1;
 
 /// Entries that a write looks at, at most, for being over. Some more than one, so that it comes to an end with them.
 const SWEPT_BY_WRITE: usize = 16;
@@ -211,10 +209,10 @@ impl Times {
     #[cold]
     fn end(&self, slot: u32, mut deadline: u64, now: u64) -> bool {
         while deadline <= now && deadline != FOREVER {
-            if deadline == OVER {
+            if deadline & EPOCH == 0 {
                 return true;
             }
-            match self.change(slot, deadline, OVER) {
+            match self.change(slot, deadline, deadline & !EPOCH) {
                 Ok(()) => return true,
                 Err(other) => deadline = other,
             }

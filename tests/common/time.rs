@@ -8,7 +8,7 @@ pub const NS: Duration = Duration::from_nanos(1);
 /// A tick of the wheel: an entry may stay so long after it has ended.
 pub const TICK: Duration = Duration::from_nanos(1 << 20);
 /// Where the clock stops.
-pub const END: Duration = Duration::from_nanos(u64::MAX);
+pub const END: Duration = Duration::from_nanos(i64::MAX as u64);
 
 pub const fn secs(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
