@@ -1,13 +1,14 @@
 //! How a cache is set up.
 
-use crate::cache::{Cache, Negative, Tagger, Weigher};
+use crate::cache::{Cache, Negative, Refresher, Tagger, Weigher};
 use crate::clock::{Clock, nanos};
 use crate::error::BuildError;
 use crate::expiry::Expiry;
 use crate::parts::lists::MAX_SLOTS;
 use crate::policy::EvictionPolicy;
+use crate::refresh::Refresh;
 use crate::removal::RemovalCause;
-use crate::segment::{Life, Listener, Plan, Rules, Segment, share, span};
+use crate::segment::{Life, Listener, Plan, Rules, Segment, Soft, share, span};
 use crate::table::Sizing;
 use crate::tag::Tag;
 use std::fmt;
@@ -59,6 +60,13 @@ pub struct Builder<K, V> {
     housekeeping: Option<Duration>,
     pub(crate) expiry: Option<Arc<dyn Expiry<K, V> + Send + Sync>>,
     pub(crate) negative: Option<Negative<V>>,
+    refresh_after: Option<Duration>,
+    revalidate: Duration,
+    on_error: Duration,
+    refresh_early: f64,
+    refresh_backoff: Duration,
+    record_ages: bool,
+    pub(crate) refresher: Option<Refresher<K, V>>,
     pub(crate) policy: EvictionPolicy,
     pub(crate) listener: Option<Listener<K, V>>,
     pub(crate) record_stats: bool,
@@ -84,6 +92,13 @@ impl<K, V> Default for Builder<K, V> {
             housekeeping: None,
             expiry: None,
             negative: None,
+            refresh_after: None,
+            revalidate: Duration::ZERO,
+            on_error: Duration::ZERO,
+            refresh_early: 0.0,
+            refresh_backoff: Duration::from_secs(1),
+            record_ages: false,
+            refresher: None,
             policy: EvictionPolicy::default(),
             listener: None,
             record_stats: false,
@@ -248,6 +263,139 @@ where
         self
     }
 
+    /// After how long an entry is *due*: of the callers who bring a loader and find it due, by
+    /// [`get_or_load`](Cache::get_or_load) or another method that loads, one loads it anew, and the others get the value that is
+    /// there, at once. By default entries are not loaded anew before they end.
+    ///
+    /// The one who loads gets the new value; if its loader fails it gets the old one, and the next attempt waits for the
+    /// [`refresh_backoff`](Self::refresh_backoff). With [`refresh_with`](Self::refresh_with) no caller loads itself. Reads
+    /// without a loader, such as [`get`](Cache::get), see the entry as before, and refresh nothing.
+    ///
+    /// ```
+    /// use larder::{Cache, Clock};
+    /// use std::time::Duration;
+    ///
+    /// let clock = Clock::manual();
+    /// let prices = Cache::builder()
+    ///     .max_capacity(1_000)
+    ///     .refresh_after_write(Duration::from_secs(30))
+    ///     .time_to_live(Duration::from_secs(60))
+    ///     .clock(clock.clone())
+    ///     .build()?;
+    /// assert_eq!(prices.get_or_load("tea", |_| 3), 3);
+    /// clock.advance(Duration::from_secs(30));
+    /// // While this caller loads the price anew another one gets the old one.
+    /// let new = prices.get_or_load("tea", |_| {
+    ///     assert_eq!(prices.get_or_load("tea", |_| unreachable!()), 3);
+    ///     4
+    /// });
+    /// assert_eq!((new, prices.get("tea")), (4, Some(4)));
+    /// # Ok::<(), larder::BuildError>(())
+    /// ```
+    pub fn refresh_after_write(mut self, time: Duration) -> Self {
+        self.refresh_after = Some(time);
+        self
+    }
+
+    /// How long an entry that is over is still given to callers who bring a loader, while one of them loads it anew, as in
+    /// [`refresh_after_write`](Self::refresh_after_write). By default zero: they wait for the value.
+    ///
+    /// This is the `stale-while-revalidate` of RFC 5861. For reads without a loader, and all other operations, an entry that is
+    /// over is not there. It counts in [`Cache::len`] and may be evicted as long as it stays. To be removed or made invalid
+    /// ends it at once, also by [`retain`](Cache::retain) and [`remove_if`](Cache::remove_if), which do not see it.
+    pub fn stale_while_revalidate(mut self, time: Duration) -> Self {
+        self.revalidate = time;
+        self
+    }
+
+    /// How long an entry that is over is still given to callers whose loader failed, or who waited for one that did. By default
+    /// zero: they get the error.
+    ///
+    /// After a failure all callers get the old value, without their loaders being called, for the
+    /// [`refresh_backoff`](Self::refresh_backoff). This is the `stale-if-error` of RFC 5861; what else is said of
+    /// [`stale_while_revalidate`](Self::stale_while_revalidate) goes for it, too. Both begin with the end of the entry. A panic
+    /// is no error here.
+    ///
+    /// ```
+    /// use larder::{Cache, Clock};
+    /// use std::time::Duration;
+    ///
+    /// let clock = Clock::manual();
+    /// let prices = Cache::builder()
+    ///     .max_capacity(1_000)
+    ///     .time_to_live(Duration::from_secs(60))
+    ///     .stale_if_error(Duration::from_secs(3_600))
+    ///     .clock(clock.clone())
+    ///     .build()?;
+    /// prices.insert("tea", 3);
+    /// clock.advance(Duration::from_secs(60));
+    /// assert_eq!(prices.get("tea"), None);
+    /// assert_eq!(prices.try_get_or_load("tea", |_| Err("the shop is closed")).unwrap(), 3);
+    /// # Ok::<(), larder::BuildError>(())
+    /// ```
+    pub fn stale_if_error(mut self, time: Duration) -> Self {
+        self.on_error = time;
+        self
+    }
+
+    /// How long it takes after a refresh that failed until the next is tried; after each further failure in a row twice as long,
+    /// up to 64 times. By default a second.
+    pub fn refresh_backoff(mut self, time: Duration) -> Self {
+        self.refresh_backoff = time;
+        self
+    }
+
+    /// Makes entries due before it is time, at random, the sooner the longer they took to load: XFetch, of A. Vattani,
+    /// F. Chierichetti and K. Lowenstein, "Optimal probabilistic cache stampede prevention" (2015). By default 0: never.
+    ///
+    /// This is for many processes with a cache each that would otherwise all load at once: within one cache there is one loader
+    /// anyway. The authors find 1 to do for most; more is earlier. What counts as time here is
+    /// [`refresh_after_write`](Self::refresh_after_write), or the end of the entry. Entries that were inserted are not loaded
+    /// early. Takes 8 bytes an entry.
+    pub fn refresh_early(mut self, beta: f64) -> Self {
+        self.refresh_early = beta;
+        self
+    }
+
+    /// Moves refreshes of entries that are due or stale off the callers who find them so: one of these calls `hook`, and all of
+    /// them get the old value at once. The hook sees to it that the value is loaded somewhere and given to the [`Refresh`]; it
+    /// should not do so itself. A miss is still loaded by its caller.
+    ///
+    /// ```
+    /// use larder::{Cache, Clock, Refresh};
+    /// use std::thread;
+    /// use std::time::Duration;
+    ///
+    /// fn load(key: &u32) -> String {
+    ///     key.to_string()
+    /// }
+    ///
+    /// let cache = Cache::builder()
+    ///     .max_capacity(100)
+    ///     .refresh_after_write(Duration::from_secs(60))
+    ///     // With an executor, `spawn` a task instead that awaits the value.
+    ///     .refresh_with(|refresh: Refresh<u32, String>| {
+    ///         thread::spawn(move || {
+    ///             let value = load(refresh.key());
+    ///             refresh.complete(value);
+    ///         });
+    ///     })
+    ///     .build()?;
+    /// assert_eq!(cache.get_or_load(7, load), "7");
+    /// # Ok::<(), larder::BuildError>(())
+    /// ```
+    pub fn refresh_with(mut self, hook: impl Fn(Refresh<K, V>) + Send + Sync + 'static) -> Self {
+        self.refresher = Some(Arc::new(hook));
+        self
+    }
+
+    /// Keeps when entries were written, for [`Metadata::age`](crate::Metadata::age). Takes 8 bytes an entry. Not needed with
+    /// [`refresh_after_write`](Self::refresh_after_write).
+    pub fn record_ages(mut self) -> Self {
+        self.record_ages = true;
+        self
+    }
+
     /// Calls [`run_pending_tasks`](Cache::run_pending_tasks) once in every `period`, so that entries whose time is over go,
     /// and the listener hears of it, even if nobody uses the cache.
     ///
@@ -323,6 +471,9 @@ where
         if !(0.0..=1.0).contains(&self.ttl_jitter) {
             return Err(BuildError::TtlJitter { given: self.ttl_jitter });
         }
+        if !(0.0..f64::INFINITY).contains(&self.refresh_early) {
+            return Err(BuildError::RefreshEarly { given: self.refresh_early });
+        }
         if self.time_to_idle.is_some() && self.expiry.is_some() {
             return Err(BuildError::IdleAndExpiry);
         }
@@ -355,7 +506,22 @@ where
             jitter: (self.ttl_jitter * (1_u64 << 32) as f64) as u64,
             max_reads: self.max_reads,
             is_asked: self.expiry.is_some(),
+            has_ages: self.record_ages || self.refresh_after.is_some(),
+            soft: self.is_soft().then(|| Soft {
+                refresh_after: span(self.refresh_after),
+                revalidate: nanos(self.revalidate),
+                on_error: nanos(self.on_error),
+                early: self.refresh_early,
+                backoff: nanos(self.refresh_backoff),
+                patience: span(self.load_timeout),
+            }),
         }
+    }
+
+    fn is_soft(&self) -> bool {
+        self.refresh_after.is_some()
+            || self.revalidate.max(self.on_error) > Duration::ZERO
+            || self.refresh_early > 0.0
     }
 
     /// The most entries that there can be, if that is known.

@@ -3,8 +3,10 @@
 use crate::builder::Builder;
 use crate::clock::nanos;
 use crate::expiry::Expiry;
+use crate::metadata::Metadata;
 use crate::parts::keeper::{Kept, keep};
 use crate::policy::{End, EvictionPolicy};
+use crate::refresh::Refresh;
 use crate::removal::RemovalCause;
 use crate::segment::{
     Arrival, Bank, Carried, Leaving, Life, Outcome, Panics, Rules, Seen, Segment, Spent, share, span,
@@ -24,6 +26,7 @@ use std::time::Duration;
 
 pub(crate) type Weigher<K, V> = Arc<dyn Fn(&K, &V) -> u64 + Send + Sync>;
 pub(crate) type Tagger<K, V> = Arc<dyn Fn(&K, &V) -> Vec<Tag> + Send + Sync>;
+pub(crate) type Refresher<K, V> = Arc<dyn Fn(Refresh<K, V>) + Send + Sync>;
 
 /// A bounded map that many threads share, from which the least useful entries are evicted.
 ///
@@ -51,9 +54,13 @@ pub(crate) struct Inner<K, V, S> {
     hasher: S,
     /// Whether reads are not counted, and no entry ends. Once it is not so it never is again.
     is_plain: AtomicBool,
+    /// Whether who brings a loader may be asked to load what is there.
+    pub(crate) is_soft: bool,
+    /// Whether entries may be loaded anew before it is time.
+    is_early: bool,
     reads: Option<Reads>,
     bank: Bank,
-    pub(crate) loading: Loading,
+    pub(crate) loading: Loading<K, V>,
     weigher: Option<Weigher<K, V>>,
     tagger: Option<Tagger<K, V>>,
     /// Whether anything below says that entries end.
@@ -73,13 +80,15 @@ const BEGUN: u8 = 1;
 const IN_USE: u8 = 2;
 
 /// What the cache knows of loads.
-pub(crate) struct Loading {
+pub(crate) struct Loading<K, V> {
     /// Whether anything was ever loaded: if not, nothing needs to be voided.
     state: AtomicU8,
     /// How long a caller waits for another one's load.
     pub(crate) timeout: Option<Duration>,
     /// How many keys a loader of many gets at once.
     pub(crate) most_at_once: usize,
+    /// Who makes refreshes, if not the caller who finds them due.
+    pub(crate) refresher: Option<Refresher<K, V>>,
 }
 
 /// Values that stand for none, and how long such an entry lives.
@@ -104,13 +113,15 @@ pub struct InsertOptions {
     tags: Option<Vec<Tag>>,
     ttl: Option<Duration>,
     tti: Option<Duration>,
+    /// How long it took to load, in nanoseconds.
+    pub(crate) took: u64,
 }
 
 impl InsertOptions {
     /// No options: as [`Cache::insert`].
     #[must_use]
     pub const fn new() -> Self {
-        Self { weight: None, pinned: None, tags: None, ttl: None, tti: None }
+        Self { weight: None, pinned: None, tags: None, ttl: None, tti: None, took: 0 }
     }
 
     /// What the entry weighs, whatever the weigher says. In a cache without a weigher other entries weigh 1.
@@ -199,12 +210,15 @@ impl<K, V, S> Cache<K, V, S> {
             segments,
             hasher,
             is_plain: AtomicBool::new(!builder.record_stats && !rules.is_any()),
+            is_soft: rules.soft.is_some(),
+            is_early: rules.soft.as_ref().is_some_and(|soft| soft.early > 0.0),
             reads: builder.record_stats.then(Reads::new),
             bank: Bank::new(builder.max_capacity.unwrap_or(u64::MAX)),
             loading: Loading {
                 state: AtomicU8::new(UNUSED),
                 timeout: builder.load_timeout,
                 most_at_once: builder.max_batch,
+                refresher: builder.refresher,
             },
             weigher: builder.weigher,
             tagger: builder.tagger,
@@ -476,6 +490,37 @@ where
         self.find(&pin(), key).is_some()
     }
 
+    /// What is known of the entry of `key` beside its value, leaving no trace.
+    ///
+    /// ```
+    /// use larder::{Cache, Clock};
+    /// use std::time::Duration;
+    ///
+    /// let clock = Clock::manual();
+    /// let cache = Cache::builder()
+    ///     .max_capacity(100)
+    ///     .time_to_live(Duration::from_secs(60))
+    ///     .record_ages()
+    ///     .clock(clock.clone())
+    ///     .build()?;
+    /// cache.insert("key", 1);
+    /// clock.advance(Duration::from_secs(20));
+    /// let metadata = cache.metadata("key").unwrap();
+    /// assert_eq!(metadata.age, Some(Duration::from_secs(20)));
+    /// assert_eq!(metadata.remaining, Some(Duration::from_secs(40)));
+    /// assert_eq!((metadata.reads_left, metadata.weight), (None, 1));
+    /// # Ok::<(), larder::BuildError>(())
+    /// ```
+    pub fn metadata<Q>(&self, key: &Q) -> Option<Metadata>
+    where
+        Q: Hash + Equivalent<K> + ?Sized,
+    {
+        let (hash, segment) = self.inner.locate(key);
+        let guard = pin();
+        let found = segment.find(&guard, hash, |other| key.equivalent(other))?;
+        segment.metadata(found.slot())
+    }
+
     /// Puts an entry in, in place of the one with this key, if there is one. Evicts what does not fit any more.
     ///
     /// An entry that is heavier than the whole capacity is refused: the listener gets it as
@@ -645,7 +690,7 @@ where
         let by_weigher = || self.inner.weigher.as_ref().map_or(1, |weigher| weigher(&key, &value));
         let weight = options.weight.unwrap_or_else(by_weigher);
         let tags = options.tags.unwrap_or_else(|| self.inner.tags_of(&key, &value));
-        let life = self.inner.life(hash, &key, &value, options.ttl, options.tti);
+        let life = self.inner.life(hash, &key, &value, options.ttl, options.tti, options.took);
         let life = life.as_ref();
         if life.is_some() && self.inner.is_plain.load(Relaxed) {
             // Before the entry is there: who finds it sees this.
@@ -711,7 +756,27 @@ where
                 return true;
             }
         }
+        drop(guard);
+        self.take_out_over(key);
         false
+    }
+
+    /// Removes the entry of `key` if it is over, so that nobody gets it any more who brings a loader.
+    pub(crate) fn take_out_over<Q>(&self, key: &Q)
+    where
+        Q: Hash + Equivalent<K> + ?Sized,
+    {
+        if !self.inner.is_soft {
+            return;
+        }
+        let (hash, segment) = self.inner.locate(key);
+        let guard = pin();
+        let found = segment.find_in_any_state(&guard, hash, |other| key.equivalent(other));
+        if let Some(found) = found.filter(|found| segment.is_over(found.slot())) {
+            let removed = segment.remove(&self.inner.bank, found.slot(), RemovalCause::Expired);
+            drop(guard);
+            removed.into_iter().for_each(Leaving::settle);
+        }
     }
 }
 
@@ -757,6 +822,7 @@ impl<K, V, S> Inner<K, V, S> {
         value: &V,
         ttl: Option<Duration>,
         tti: Option<Duration>,
+        took: u64,
     ) -> Option<Life>
     where
         K: Eq,
@@ -764,7 +830,7 @@ impl<K, V, S> Inner<K, V, S> {
         if !self.is_timed && ttl.is_none() && tti.is_none() {
             return None;
         }
-        Some(self.limited_life(hash, key, value, ttl, tti))
+        Some(Life { took, ..self.limited_life(hash, key, value, ttl, tti) })
     }
 
     #[inline(never)]
@@ -830,14 +896,36 @@ impl<K, V, S> Inner<K, V, S> {
         true
     }
 
-    /// Whether loads are counted.
-    pub(crate) fn is_counting(&self) -> bool {
-        self.reads.is_some()
+    /// The time, for [`note_load`](Self::note_load), if anybody wants to know how long loads take.
+    pub(crate) fn load_starts(&self) -> Option<u64> {
+        (self.reads.is_some() || self.is_early).then(|| self.rules.clock.precisely())
     }
 
-    pub(crate) fn count_load(&self, has_succeeded: bool, time: Duration) {
+    /// Counts a load. Gives how long it took, in nanoseconds, if that is to be kept with the entry.
+    pub(crate) fn note_load(&self, has_succeeded: bool, started: Option<u64>) -> u64 {
+        let Some(started) = started else { return 0 };
+        let took = self.rules.clock.precisely().saturating_sub(started);
         if let Some(reads) = &self.reads {
-            reads.count_load(has_succeeded, time);
+            reads.count_load(has_succeeded, took);
+        }
+        if self.is_early { took } else { 0 }
+    }
+
+    pub(crate) fn count_stale(&self) {
+        if let Some(reads) = &self.reads {
+            reads.count_stale();
+        }
+    }
+
+    pub(crate) fn count_refresh(&self, has_succeeded: bool) {
+        if let Some(reads) = &self.reads {
+            reads.count_refresh(has_succeeded);
+        }
+    }
+
+    pub(crate) fn count_read(&self, hit: bool) {
+        if let Some(reads) = &self.reads {
+            reads.count(hit);
         }
     }
 
@@ -976,10 +1064,26 @@ impl<K, V, S> Inner<K, V, S> {
 
     /// Takes out all entries that are there when it is called.
     fn remove_all(&self, cause: RemovalCause, panics: &mut Panics) {
+        self.remove_those(cause, |_, _| true, panics);
+    }
+
+    /// Takes out all entries that are over.
+    pub(crate) fn remove_over(&self, panics: &mut Panics) {
+        if self.is_soft {
+            self.remove_those(RemovalCause::Expired, Segment::is_over, panics);
+        }
+    }
+
+    fn remove_those(
+        &self,
+        cause: RemovalCause,
+        which: impl Fn(&Segment<K, V>, u32) -> bool,
+        panics: &mut Panics,
+    ) {
         for segment in &self.segments {
             let mut cursor = Some(0);
             while let Some(at) = cursor {
-                let (next, leaving) = segment.remove_from(&self.bank, at, cause);
+                let (next, leaving) = segment.remove_from(&self.bank, at, cause, |slot| which(segment, slot));
                 cursor = next;
                 leaving.settle_but(panics);
             }

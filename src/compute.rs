@@ -90,6 +90,7 @@ where
                     // What is being loaded goes, and so does what has just landed.
                     self.inner.void_loads(self.inner.hash(&key));
                     if self.find(&guard, &key).is_none() {
+                        self.take_out_over(&key);
                         return Computed::Absent;
                     }
                     continue;

@@ -44,6 +44,11 @@ pub enum BuildError {
         /// What was asked for.
         given: f64,
     },
+    /// `refresh_early` was no factor.
+    RefreshEarly {
+        /// What was asked for.
+        given: f64,
+    },
     /// Both `time_to_idle` and `expire_after` were given.
     IdleAndExpiry,
     /// No thread could be started for `housekeeping`.
@@ -73,6 +78,9 @@ impl fmt::Display for BuildError {
             Self::MaxReads => f.write_str("`max_reads(0)` would answer no read: give at least 1, or leave it out"),
             Self::TtlJitter { given } => {
                 write!(f, "`ttl_jitter({given})` is out of range: give the part of a time to live, 0 to 1")
+            }
+            Self::RefreshEarly { given } => {
+                write!(f, "`refresh_early({given})` is out of range: give a finite number from 0 on, such as 1")
             }
             Self::IdleAndExpiry => f.write_str(
                 "`time_to_idle` and `expire_after` both say what a read does: let `Expiry::after_read` do it",

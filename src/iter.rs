@@ -71,6 +71,7 @@ where
                 }
             }
         }
+        self.inner.remove_over(&mut panics);
         panics.resume();
     }
 
@@ -172,6 +173,7 @@ impl<K, V, S> Drop for Drain<K, V, S> {
                 remove(segment, inner.bank(), found.slot(), &mut panics);
             });
         }
+        inner.remove_over(&mut panics);
         panics.resume();
     }
 }

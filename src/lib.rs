@@ -102,6 +102,21 @@
 //! To an entry that is over, what comes next is as if it were not there: `compute` is given `None`, `remove` finds nothing,
 //! and `get_or_load` loads. An end is no invalidation: a load that is under way for the key goes on.
 //!
+//! Who brings a loader can be served better than that: the value is loaded before it is needed, by one caller or elsewhere,
+//! while all others get the one that is there.
+//!
+//! | age of the entry | with a loader (`get_or_load` and its like) | without (`get`, `iter`, `compute`, ..) |
+//! | --- | --- | --- |
+//! | below [`refresh_after_write`](Builder::refresh_after_write) | the value | the value |
+//! | from then on it is *due* | the value; one caller loads it anew, or has that done: [`refresh_with`](Builder::refresh_with) | the value |
+//! | over, up to [`stale_while_revalidate`](Builder::stale_while_revalidate) | the same: it is *stale* | nothing |
+//! | over, up to [`stale_if_error`](Builder::stale_if_error) | a new value; the old one if that fails | nothing |
+//! | over for longer than both | a new value | nothing |
+//!
+//! A refresh that fails is tried again after a [wait](Builder::refresh_backoff) that grows with each failure. To write a key or
+//! to make it invalid ends what is there of it, stale or not. [`refresh_early`](Builder::refresh_early) spreads the refreshes
+//! of many processes. [`Cache::metadata`] tells how old an entry is.
+//!
 //! A cache of which nothing was said of time reads no clock and keeps nothing for it, until an entry comes with a life of
 //! its own. For how exact clocks are see [`Clock`].
 //!
@@ -200,7 +215,7 @@
 //!   drops all keys and values.
 //! - An entry takes 16 bytes more where entries end, for its deadline and its place in a timing wheel; and 8 bytes more for
 //!   each of these, from when the first entry needs it: an end that reads must not move, a time to idle other than the
-//!   builder's, a number of reads.
+//!   builder's, a number of reads, when it was written, how long it took to load, who refreshes it.
 //! - Where the number of entries is bounded, cells and index for all of them, up to 16 MiB each for a segment, are
 //!   asked of the allocator as zeroed blocks when the cache is built. For such blocks operating systems reserve addresses,
 //!   and give memory when it is written to. All else grows with the number of entries. Nothing shrinks before the cache is
@@ -223,7 +238,6 @@
 //!
 //! Not yet:
 //!
-//! - Refreshing entries ahead of their end, or serving them for a while after it.
 //! - Snapshots on disk, a second tier such as Redis.
 //!
 //! `entry(key).or_insert_with(..)` is no load: it runs its closure in each thread that finds the key missing, and keeps
@@ -248,8 +262,10 @@ mod error;
 mod expiry;
 mod iter;
 mod load;
+mod metadata;
 mod parts;
 pub mod policy;
+mod refresh;
 mod removal;
 mod segment;
 mod stats;
@@ -264,7 +280,9 @@ pub use equivalent::Equivalent;
 pub use error::{BuildError, LoadError, ParseError};
 pub use expiry::Expiry;
 pub use iter::{Drain, Iter, Keys};
+pub use metadata::Metadata;
 pub use policy::EvictionPolicy;
+pub use refresh::Refresh;
 pub use removal::RemovalCause;
 pub use stats::Stats;
 pub use tag::Tag;

@@ -12,9 +12,12 @@ const LOADS: usize = 2;
 const FAILURES: usize = 3;
 const LOAD_NANOS: usize = 4;
 const WAITS: usize = 5;
+const STALE: usize = 6;
+const REFRESHES: usize = 7;
+const REFRESH_FAILURES: usize = 8;
 
 /// Reads and loads, counted by many threads at once.
-pub(crate) struct Reads(Striped<6>);
+pub(crate) struct Reads(Striped<9>);
 
 impl Reads {
     pub(crate) fn new() -> Self {
@@ -25,9 +28,17 @@ impl Reads {
         self.0.add(counter_of(hit), 1);
     }
 
-    pub(crate) fn count_load(&self, has_succeeded: bool, time: Duration) {
+    pub(crate) fn count_load(&self, has_succeeded: bool, nanos: u64) {
         self.0.add(if has_succeeded { LOADS } else { FAILURES }, 1);
-        self.0.add(LOAD_NANOS, time.as_nanos().try_into().unwrap_or(u64::MAX));
+        self.0.add(LOAD_NANOS, nanos);
+    }
+
+    pub(crate) fn count_stale(&self) {
+        self.0.add(STALE, 1);
+    }
+
+    pub(crate) fn count_refresh(&self, has_succeeded: bool) {
+        self.0.add(if has_succeeded { REFRESHES } else { REFRESH_FAILURES }, 1);
     }
 
     pub(crate) fn count_wait(&self) {
@@ -58,7 +69,7 @@ fn counter_of(hit: bool) -> usize {
 /// let window = cache.stats() - before;
 /// assert_eq!((window.hit_count(), window.miss_count()), (1, 1));
 /// assert_eq!(window.hit_rate(), 0.5);
-/// assert_eq!(window.to_string(), "1 hits, 1 misses (50.00 % hits), 0 evicted (weight 0), 0 rejected");
+/// assert_eq!(window.to_string(), "1 hits, 1 misses (50.00 % hits), 0 evicted (weight 0), 0 rejected, 0 expired");
 /// # Ok::<(), larder::BuildError>(())
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -73,6 +84,9 @@ pub struct Stats {
     load_failures: u64,
     load_waits: u64,
     load_time: Duration,
+    stale: u64,
+    refreshes: u64,
+    refresh_failures: u64,
 }
 
 impl Stats {
@@ -85,6 +99,9 @@ impl Stats {
             stats.load_failures = reads.sum(FAILURES);
             stats.load_waits = reads.sum(WAITS);
             stats.load_time = Duration::from_nanos(reads.sum(LOAD_NANOS));
+            stats.stale = reads.sum(STALE);
+            stats.refreshes = reads.sum(REFRESHES);
+            stats.refresh_failures = reads.sum(REFRESH_FAILURES);
         }
         for (counts, expired) in segments {
             stats.expired += expired;
@@ -163,6 +180,27 @@ impl Stats {
         Duration::from_nanos((self.load_time.as_nanos() / calls).try_into().unwrap_or(u64::MAX))
     }
 
+    /// Values given after the life of their entry was over: see
+    /// [`stale_while_revalidate`](crate::Builder::stale_while_revalidate) and
+    /// [`stale_if_error`](crate::Builder::stale_if_error).
+    #[must_use]
+    pub fn stale_count(&self) -> u64 {
+        self.stale
+    }
+
+    /// Loads of keys that gave a value where there was one, or was asked to be: by [`refresh`](crate::Cache::refresh), and of
+    /// entries that were due.
+    #[must_use]
+    pub fn refresh_count(&self) -> u64 {
+        self.refreshes
+    }
+
+    /// Such loads that gave none: by an error, a panic, or because they were given up.
+    #[must_use]
+    pub fn refresh_failure_count(&self) -> u64 {
+        self.refresh_failures
+    }
+
     /// The part of reads that were hits, from 0 to 1; 1 if there were none.
     #[must_use]
     pub fn hit_rate(&self) -> f64 {
@@ -195,6 +233,9 @@ impl Sub for Stats {
             load_failures: self.load_failures.saturating_sub(earlier.load_failures),
             load_waits: self.load_waits.saturating_sub(earlier.load_waits),
             load_time: self.load_time.saturating_sub(earlier.load_time),
+            stale: self.stale.saturating_sub(earlier.stale),
+            refreshes: self.refreshes.saturating_sub(earlier.refreshes),
+            refresh_failures: self.refresh_failures.saturating_sub(earlier.refresh_failures),
         }
     }
 }
@@ -203,13 +244,14 @@ impl fmt::Display for Stats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} hits, {} misses ({:.2} % hits), {} evicted (weight {}), {} rejected",
+            "{} hits, {} misses ({:.2} % hits), {} evicted (weight {}), {} rejected, {} expired",
             self.hits,
             self.misses,
             100.0 * self.hit_rate(),
             self.evicted,
             self.evicted_weight,
-            self.rejected
+            self.rejected,
+            self.expired
         )
     }
 }

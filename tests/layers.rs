@@ -1,7 +1,7 @@
 //! The import order: a module uses only what stands above it, and unsafe code has one room.
 //!
 //! ```text
-//! error, expiry, removal, tag
+//! error, expiry, metadata, refresh, removal, tag
 //!                          know nothing of the others
 //! parts                    plain data structures
 //! table                    entries, under any order
@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 
 /// Modules from the ground up. Those in one layer do not know each other, unless `FRIENDS` says so.
 const LAYERS: [&[&str]; 6] = [
-    &["error", "expiry", "removal", "tag"],
+    &["error", "expiry", "metadata", "refresh", "removal", "tag"],
     &["parts"],
     &["table"],
     &["clock", "policy"],

@@ -50,11 +50,11 @@ fn changes<S: BuildHasher + Send + Sync + 'static>() -> impl Iterator<Item = Cha
     changes.into_iter().step_by(size(1, 5))
 }
 
-fn insert_too_heavy<S: BuildHasher + 'static>(cache: &Numbers<S>) {
+fn insert_too_heavy<S: BuildHasher + Send + Sync + 'static>(cache: &Numbers<S>) {
     cache.insert_with(1, 5, InsertOptions::new().weight(1_000_000));
 }
 
-fn insert_and_remove<S: BuildHasher + 'static>(cache: &Numbers<S>) {
+fn insert_and_remove<S: BuildHasher + Send + Sync + 'static>(cache: &Numbers<S>) {
     cache.insert(1, 5);
     cache.remove(&1);
 }
@@ -74,7 +74,11 @@ macro_rules! for_all_caches {
 }
 
 /// Whoever comes afterwards finds `expected`, or loads anew, which is kept. Gives what is there then.
-fn comes_later<S: BuildHasher + 'static>(cache: &Numbers<S>, name: &str, expected: Option<u64>) -> u64 {
+fn comes_later<S: BuildHasher + Send + Sync + 'static>(
+    cache: &Numbers<S>,
+    name: &str,
+    expected: Option<u64>,
+) -> u64 {
     // Walks through the whole cache take seconds under Miri.
     let walks = !cfg!(miri);
     assert_eq!(cache.get(&1), expected, "{name}");

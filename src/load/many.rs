@@ -4,22 +4,21 @@
 //! then waits for those that others lead. So two calls that want each other's keys never wait for each other.
 
 use super::led::{leading, leading_async};
-use super::{Joined, Lead, Place, sure};
+use super::{Joined, Lead, Place, Want, sure};
 use crate::cache::{Cache, InsertOptions};
 use crate::error::LoadError;
-use crate::segment::{Landing, LoadId, Seen};
+use crate::segment::{Claim, Landing, LoadId, Seen};
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, Hash};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Instant;
 
 impl<K, V, S> Cache<K, V, S>
 where
     K: Hash + Eq + Clone + Send + Sync + 'static,
     V: Clone + Send + Sync + 'static,
-    S: BuildHasher + 'static,
+    S: BuildHasher + Send + Sync + 'static,
 {
     /// The values of many keys. What is missing, and is not being loaded by others, is given to one call of `loader`.
     ///
@@ -184,6 +183,8 @@ struct Many<'a, K, V, S> {
     found: HashMap<K, V>,
     /// Keys that are to board.
     wanted: Vec<K>,
+    /// Keys that were found, and are to be loaded anew.
+    due: Vec<(K, Claim)>,
     led: Vec<Lead<'a, K, V, S>>,
     joined: Vec<Joined<K, V>>,
 }
@@ -192,21 +193,37 @@ impl<'a, K, V, S> Many<'a, K, V, S>
 where
     K: Hash + Eq + Clone + Send + Sync + 'static,
     V: Clone + Send + Sync + 'static,
-    S: BuildHasher + 'static,
+    S: BuildHasher + Send + Sync + 'static,
 {
     fn new(cache: &'a Cache<K, V, S>, keys: impl IntoIterator<Item = K>) -> Self {
         let mut wanted: Vec<K> = keys.into_iter().collect();
-        let values = cache.get_many(&wanted);
-        let mut values = values.into_iter();
         let mut found = HashMap::new();
-        wanted.retain(|key| match values.next().flatten() {
-            Some(value) => {
+        let mut due = Vec::new();
+        if cache.inner.is_soft {
+            wanted.retain(|key| {
+                let value = match cache.look(key).1 {
+                    Ok(value) => value,
+                    Err(Want::Due(value, right)) => {
+                        due.push((key.clone(), right));
+                        value
+                    }
+                    Err(Want::Missing | Want::Anew) => return true,
+                };
                 found.insert(key.clone(), value);
                 false
-            }
-            None => true,
-        });
-        Self { cache, found, wanted, led: Vec::new(), joined: Vec::new() }
+            });
+        } else {
+            let values = cache.get_many(&wanted);
+            let mut values = values.into_iter();
+            wanted.retain(|key| match values.next().flatten() {
+                Some(value) => {
+                    found.insert(key.clone(), value);
+                    false
+                }
+                None => true,
+            });
+        }
+        Self { cache, found, wanted, due, led: Vec::new(), joined: Vec::new() }
     }
 
     /// Boards what is wanted. Says whether there is anything to load or to wait for.
@@ -217,11 +234,14 @@ where
             if self.found.contains_key(&key) || !boarded.insert(key.clone()) {
                 continue;
             }
-            match self.cache.board(self.cache.inner.hash(&key), &key, false)? {
+            match self.cache.board(self.cache.inner.hash(&key), &key, &Want::Missing)? {
                 Place::There(value) => _ = self.found.insert(key, value),
                 Place::Leads(lead) => self.led.push(lead),
                 Place::Joins(joined) => self.joined.push(joined),
             }
+        }
+        for (key, due) in std::mem::take(&mut self.due) {
+            self.led.extend(self.cache.begin_renewal(self.cache.inner.hash(&key), &key, due));
         }
         // The first comes out first.
         self.led.reverse();
@@ -252,20 +272,28 @@ where
         loaded: Result<Vec<(K, V)>, E>,
     ) -> Result<(), LoadError<E>> {
         let Batch { keys, mut led, others, started } = batch;
-        if let Some(started) = started {
-            self.cache.inner.count_load(loaded.is_ok(), started.elapsed());
-        }
+        let took = self.cache.inner.note_load(loaded.is_ok(), started);
         let values = match loaded {
             Ok(values) => values,
             Err(error) => {
                 let error = Arc::new(error);
+                let hashes: Vec<_> = led.iter().map(|lead| lead.hash).collect();
                 led.into_iter().for_each(|lead| _ = lead.land_error(Arc::clone(&error)));
-                return Err(LoadError::Failed(error));
+                let mut is_left = false;
+                for (key, hash) in keys.into_iter().zip(hashes) {
+                    if !self.found.contains_key(&key) {
+                        match self.cache.rescue(hash, &key, true) {
+                            Some(old) => _ = self.found.insert(key, old),
+                            None => is_left = true,
+                        }
+                    }
+                }
+                return if is_left { Err(LoadError::Failed(error)) } else { Ok(()) };
             }
         };
         // All are ready to land before the first does, which may panic.
         let places: HashMap<&K, usize> = keys.iter().zip(0..).collect();
-        led.iter_mut().for_each(|lead| lead.landing = Landing::Absent);
+        led.iter_mut().for_each(|lead| (lead.landing, lead.took) = (Landing::Absent, took));
         let mut unasked = Vec::new();
         for (key, value) in values {
             match places.get(&key).map(|&place| &mut led[place].landing) {
@@ -295,7 +323,11 @@ where
         }
         let key = joined.flight.key().clone();
         match self.cache.arrive(joined, landing) {
-            Some(arrived) => _ = self.found.insert(key, arrived?),
+            Some(arrived) => {
+                let hash = self.cache.inner.hash(&key);
+                let arrived = arrived.or_else(|error| self.cache.rescue(hash, &key, false).ok_or(error))?;
+                self.found.insert(key, arrived);
+            }
             None => self.wanted.push(key),
         }
         Ok(())
@@ -307,7 +339,7 @@ struct Batch<'a, K, V, S> {
     keys: Vec<K>,
     led: Vec<Lead<'a, K, V, S>>,
     others: Others<'a, K, V, S>,
-    started: Option<Instant>,
+    started: Option<u64>,
 }
 
 /// An iterator may do the loader's work only now: it belongs to the load.
@@ -326,7 +358,7 @@ impl<'a, K, V, S> Others<'a, K, V, S>
 where
     K: Hash + Eq + Clone + Send + Sync + 'static,
     V: Clone + Send + Sync + 'static,
-    S: BuildHasher + 'static,
+    S: BuildHasher + Send + Sync + 'static,
 {
     fn new(cache: &'a Cache<K, V, S>) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);

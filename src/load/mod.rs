@@ -28,10 +28,11 @@
 
 mod led;
 mod many;
+mod renewal;
 
 use crate::cache::{Cache, InsertOptions, Stored};
 use crate::error::LoadError;
-use crate::segment::{Boarding, Flight, Landing, LoadId, Seen};
+use crate::segment::{Boarding, Claim, Flight, Landing, LoadId, Seen};
 use crate::table::pin;
 use crate::tag::Tag;
 use std::convert::Infallible;
@@ -43,7 +44,7 @@ impl<K, V, S> Cache<K, V, S>
 where
     K: Hash + Eq + Clone + Send + Sync + 'static,
     V: Clone + Send + Sync + 'static,
-    S: BuildHasher + 'static,
+    S: BuildHasher + Send + Sync + 'static,
 {
     /// The value of `key`, cloned; what `loader` gives for it, if there is none, which is then kept.
     ///
@@ -76,8 +77,8 @@ where
     pub fn get_or_load(&self, key: K, loader: impl FnOnce(&K) -> V) -> V {
         let (hash, there) = self.look(&key);
         match there {
-            Some(value) => value,
-            None => sure(self.load(hash, key, false, |key| Ok(loader(key)))),
+            Ok(value) => value,
+            Err(want) => sure(self.load(hash, key, want, |key| Ok(loader(key)))),
         }
     }
 
@@ -111,8 +112,8 @@ where
     ) -> Result<V, LoadError<E>> {
         let (hash, there) = self.look(&key);
         match there {
-            Some(value) => Ok(value),
-            None => self.load(hash, key, false, loader),
+            Ok(value) => Ok(value),
+            Err(want) => self.load(hash, key, want, loader),
         }
     }
 
@@ -134,8 +135,8 @@ where
     {
         let (hash, there) = self.look(&key);
         match there {
-            Some(value) => value,
-            None => sure(self.load_async(hash, key, false, loader, Ok).await),
+            Ok(value) => value,
+            Err(want) => sure(self.load_async(hash, key, want, loader, Ok).await),
         }
     }
 
@@ -159,8 +160,8 @@ where
     {
         let (hash, there) = self.look(&key);
         match there {
-            Some(value) => Ok(value),
-            None => self.load_async(hash, key, false, loader, |result| result).await,
+            Ok(value) => Ok(value),
+            Err(want) => self.load_async(hash, key, want, loader, |result| result).await,
         }
     }
 
@@ -183,7 +184,7 @@ where
     ///
     /// As `get_or_load`.
     pub fn refresh(&self, key: K, loader: impl FnOnce(&K) -> V) -> V {
-        sure(self.load(self.inner.hash(&key), key, true, |key| Ok(loader(key))))
+        sure(self.load(self.inner.hash(&key), key, Want::Anew, |key| Ok(loader(key))))
     }
 
     /// As [`refresh`](Self::refresh), with a loader that may fail; then what was there stays.
@@ -200,7 +201,7 @@ where
         key: K,
         loader: impl FnOnce(&K) -> Result<V, E>,
     ) -> Result<V, LoadError<E>> {
-        self.load(self.inner.hash(&key), key, true, loader)
+        self.load(self.inner.hash(&key), key, Want::Anew, loader)
     }
 
     /// As [`refresh`](Self::refresh), for a task: see [`get_or_load_async`](Self::get_or_load_async).
@@ -212,7 +213,7 @@ where
     where
         F: Future<Output = V>,
     {
-        sure(self.load_async(self.inner.hash(&key), key, true, loader, Ok).await)
+        sure(self.load_async(self.inner.hash(&key), key, Want::Anew, loader, Ok).await)
     }
 
     /// As [`try_refresh`](Self::try_refresh), for a task: see [`get_or_load_async`](Self::get_or_load_async).
@@ -233,14 +234,17 @@ where
         E: Send + Sync + 'static,
         F: Future<Output = Result<V, E>>,
     {
-        self.load_async(self.inner.hash(&key), key, true, loader, |result| result).await
+        self.load_async(self.inner.hash(&key), key, Want::Anew, loader, |result| result).await
     }
 
-    /// As [`get`](Self::get), with the hash for what follows.
+    /// As [`get`](Self::get), with the hash for what follows, and what that is.
     #[inline]
-    fn look(&self, key: &K) -> (u64, Option<V>) {
+    fn look(&self, key: &K) -> (u64, Result<V, Want<V>>) {
         let (hash, segment) = self.inner.locate(key);
-        (hash, self.with_at((hash, segment), key, V::clone))
+        if self.inner.is_soft {
+            return (hash, self.look_softly(hash, segment, key));
+        }
+        (hash, self.with_at((hash, segment), key, V::clone).ok_or(Want::Missing))
     }
 
     #[inline(never)]
@@ -248,53 +252,59 @@ where
         &self,
         hash: u64,
         key: K,
-        refresh: bool,
+        want: Want<V>,
         loader: impl FnOnce(&K) -> Result<V, E>,
     ) -> Result<V, LoadError<E>> {
         let lead = loop {
-            match self.board(hash, &key, refresh)? {
+            match self.board(hash, &key, &want)? {
                 Place::There(value) => return Ok(value),
                 Place::Leads(lead) => break lead,
                 Place::Joins(joined) => {
                     let landing = self.wait_for(&joined, self.deadline())?;
                     if let Some(arrived) = self.arrive(&joined, landing) {
-                        return arrived;
+                        return arrived.or_else(|error| self.soften(hash, &key, want, false, error));
                     }
                 }
             }
         };
-        led::leading(&[lead.flight.number], || lead.land(loader(&key)))
+        let loaded = led::leading(&[lead.flight.number], || lead.land(loader(&key)));
+        loaded.or_else(|error| self.soften(hash, &key, want, true, error))
     }
 
-    async fn load_async<T, E, F>(
+    #[allow(clippy::manual_async_fn, reason = "the future of an `async fn` keeps its arguments twice")]
+    fn load_async<T, E, F>(
         &self,
         hash: u64,
         key: K,
-        refresh: bool,
+        want: Want<V>,
         loader: impl FnOnce(&K) -> F,
         result: impl FnOnce(T) -> Result<V, E>,
-    ) -> Result<V, LoadError<E>>
+    ) -> impl Future<Output = Result<V, LoadError<E>>>
     where
         E: Send + Sync + 'static,
         F: Future<Output = T>,
     {
-        let lead = loop {
-            match self.board(hash, &key, refresh)? {
-                Place::There(value) => return Ok(value),
-                Place::Leads(lead) => break lead,
-                Place::Joins(joined) => {
-                    let landing = joined.flight.wait.wait(self.deadline()).await;
-                    if let Some(arrived) = self.arrive(&joined, landing) {
-                        return arrived;
+        async move {
+            let lead = loop {
+                match self.board(hash, &key, &want)? {
+                    Place::There(value) => return Ok(value),
+                    Place::Leads(lead) => break lead,
+                    Place::Joins(joined) => {
+                        let landing = joined.flight.wait.wait(self.deadline()).await;
+                        if let Some(arrived) = self.arrive(&joined, landing) {
+                            return arrived.or_else(|error| self.soften(hash, &key, want, false, error));
+                        }
                     }
                 }
-            }
-        };
-        let led = [lead.flight.number];
-        // Boxed, so that the future of a load, which most often is one of a hit, is not several times as large as the loader's.
-        let loading = Box::pin(led::leading(&led, || loader(&key)));
-        let loaded = led::leading_async(&led, loading).await;
-        led::leading(&led, || lead.land(result(loaded)))
+            };
+            let led = [lead.flight.number];
+            // Boxed, so that the future of a load, which most often is one of a hit, is not several times as large as the
+            // loader's.
+            let loading = Box::pin(led::leading(&led, || loader(&key)));
+            let loaded = led::leading_async(&led, loading).await;
+            let loaded = led::leading(&led, || lead.land(result(loaded)));
+            loaded.or_else(|error| self.soften(hash, &key, want, true, error))
+        }
     }
 
     fn deadline(&self) -> Option<Instant> {
@@ -312,7 +322,12 @@ where
         Ok(joined.flight.wait.block(deadline))
     }
 
-    fn board<E>(&self, hash: u64, key: &K, refresh: bool) -> Result<Place<'_, K, V, S>, LoadError<E>> {
+    fn board<E>(&self, hash: u64, key: &K, want: &Want<V>) -> Result<Place<'_, K, V, S>, LoadError<E>> {
+        if let Want::Due(old, due) = want {
+            let lead = self.begin_renewal(hash, key, *due);
+            return Ok(lead.map_or_else(|| Place::There(old.clone()), Place::Leads));
+        }
+        let refresh = matches!(want, Want::Anew);
         self.inner.begin_loading();
         let segment = self.inner.segment(hash);
         loop {
@@ -331,14 +346,7 @@ where
                     self.inner.count_wait();
                     Ok(Place::Joins(Joined { flight, too_old }))
                 }
-                Boarding::Leads(flight) => Ok(Place::Leads(Lead {
-                    cache: self,
-                    hash,
-                    flight,
-                    started: self.inner.is_counting().then(Instant::now),
-                    landing: Landing::Abandoned,
-                    is_registered: true,
-                })),
+                Boarding::Leads(flight) => Ok(Place::Leads(Lead::new(self, hash, flight, refresh))),
             };
         }
     }
@@ -375,6 +383,15 @@ fn sure<V>(loaded: Result<V, LoadError<Infallible>>) -> V {
     loaded.unwrap_or_else(|error| panic!("{error}"))
 }
 
+/// What a caller wants who did not find all it wanted.
+enum Want<V> {
+    Missing,
+    /// A new value, whether there is one or not.
+    Anew,
+    /// A new value in place of this one, which was due.
+    Due(V, Claim),
+}
+
 enum Place<'a, K, V, S> {
     There(V),
     Joins(Joined<K, V>),
@@ -393,7 +410,14 @@ struct Lead<'a, K, V, S> {
     cache: &'a Cache<K, V, S>,
     hash: u64,
     flight: Arc<Flight<K, V>>,
-    started: Option<Instant>,
+    /// By the cache's clock, if it matters how long it takes.
+    started: Option<u64>,
+    /// How long it took, in nanoseconds, if that is kept with the entry.
+    took: u64,
+    /// Whether it is a refresh of which it is not known yet how it ends.
+    is_refresh: bool,
+    /// There if the entry was found due.
+    due: Option<Claim>,
     /// What those who wait get when this is dropped.
     landing: Landing<V>,
     is_registered: bool,
@@ -403,14 +427,12 @@ impl<K, V, S> Lead<'_, K, V, S>
 where
     K: Hash + Eq + Clone + Send + Sync + 'static,
     V: Clone + Send + Sync + 'static,
-    S: BuildHasher + 'static,
+    S: BuildHasher + Send + Sync + 'static,
 {
     /// What the loader gave goes where it belongs. The flight should still be led here: the weigher and the listener run, and
     /// may ask for keys, too.
     fn land<E: Send + Sync + 'static>(mut self, loaded: Result<V, E>) -> Result<V, LoadError<E>> {
-        if let Some(started) = self.started {
-            self.cache.inner.count_load(loaded.is_ok(), started.elapsed());
-        }
+        self.took = self.cache.inner.note_load(loaded.is_ok(), self.started);
         match loaded {
             Ok(value) => {
                 self.landing = Landing::Loaded(value);
@@ -426,7 +448,10 @@ where
         let Landing::Loaded(value) = &self.landing else { unreachable!("nothing was loaded") };
         let (key, kept) = (self.flight.key().clone(), value.clone());
         let seen = Seen::Loading(LoadId::Of(self.flight.number));
-        let stored = self.cache.store_at(self.hash, key, kept, InsertOptions::new(), seen);
+        self.settle(true);
+        let mut options = InsertOptions::new();
+        options.took = self.took;
+        let stored = self.cache.store_at(self.hash, key, kept, options, seen);
         // To write the key takes its registration out. What is not written may be registered still: if it is for its tags.
         self.is_registered = matches!(stored, Stored::Changed(_));
         self.land_now();
@@ -440,8 +465,28 @@ where
     }
 }
 
-impl<K, V, S> Lead<'_, K, V, S> {
+impl<'a, K, V, S> Lead<'a, K, V, S> {
+    fn new(cache: &'a Cache<K, V, S>, hash: u64, flight: Arc<Flight<K, V>>, is_refresh: bool) -> Self {
+        let started = cache.inner.load_starts();
+        let landing = Landing::Abandoned;
+        Self { cache, hash, flight, started, took: 0, is_refresh, due: None, landing, is_registered: true }
+    }
+
+    /// It is known whether there is a value.
+    fn settle(&mut self, has_value: bool) {
+        if std::mem::take(&mut self.is_refresh) {
+            self.cache.inner.count_refresh(has_value);
+        }
+        // Where there is a new entry nobody comes to what was claimed any more.
+        if let Some(due) = self.due.take().filter(|_| !has_value) {
+            self.cache.inner.segment(self.hash).release(due);
+        }
+    }
+
     fn land_error<E: Send + Sync + 'static>(mut self, error: Arc<E>) -> LoadError<E> {
+        if self.due.as_ref().is_some_and(|due| due.is_stale) {
+            self.cache.inner.count_stale();
+        }
         self.landing = Landing::Failed(error.clone());
         LoadError::Failed(error)
     }
@@ -454,6 +499,7 @@ impl<K, V, S> Lead<'_, K, V, S> {
     }
 
     fn land_now(&mut self) {
+        self.settle(false);
         self.end();
         // Nobody can join any more: where nobody has, nobody waits.
         if Arc::strong_count(&self.flight) > 1 {

@@ -3,6 +3,7 @@
 pub(crate) mod ghost;
 pub(crate) mod keeper;
 pub(crate) mod lists;
+pub(crate) mod random;
 pub(crate) mod read_buffer;
 pub(crate) mod sketch;
 pub(crate) mod striped;

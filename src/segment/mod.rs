@@ -22,6 +22,7 @@ mod flight;
 mod leaving;
 mod loads;
 mod room;
+mod soft;
 mod tags;
 mod times;
 mod write;
@@ -30,8 +31,10 @@ pub(crate) use flight::{Boarding, Flight, Landing};
 pub(crate) use leaving::{Leaving, Panics};
 pub(crate) use loads::LoadId;
 pub(crate) use room::{Bank, Carried, share};
+pub(crate) use soft::{Claim, Soft, Stage};
 pub(crate) use times::{Life, Rules, Spent, span};
 
+use crate::metadata::Metadata;
 use crate::parts::read_buffer::{ReadBuffer, Recorded};
 use crate::policy::{Chosen, End, Entries, Policy, Reads, Slot};
 use crate::removal::RemovalCause;
@@ -217,7 +220,17 @@ impl<K, V> Segment<K, V> {
         self.table.find(guard, hash, matches).filter(|found| !self.is_over(found.slot()))
     }
 
-    /// The same for a read: its time to idle begins anew.
+    /// The same, also if the entry is over.
+    pub(crate) fn find_in_any_state<'g>(
+        &'g self,
+        guard: &'g Guard,
+        hash: u64,
+        matches: impl Fn(&K) -> bool,
+    ) -> Option<Found<'g, K, V>> {
+        self.table.find(guard, hash, matches)
+    }
+
+    /// The same as `find` for a read: its time to idle begins anew.
     #[inline]
     pub(crate) fn find_to_read<'g>(
         &'g self,
@@ -344,7 +357,7 @@ impl<K, V> Segment<K, V> {
     {
         let mut current = self.find_locked(write, arrival.hash, entry);
         if write.times.is_some() {
-            current = write.unless_over(current);
+            current = write.unless_over(current, seen);
         }
         let way = if write.is_as(seen, arrival, current) {
             write.make_way(bank, current, arrival)
@@ -425,17 +438,18 @@ impl<K, V> Segment<K, V> {
         None
     }
 
-    /// Removes the entries of some hashes from `cursor` on, and says where to go on.
+    /// Removes those of the entries of some hashes from `cursor` on that `go`, and says where to go on.
     pub(crate) fn remove_from(
         &self,
         bank: &Bank,
         cursor: u64,
         cause: RemovalCause,
+        go: impl Fn(u32) -> bool,
     ) -> (Option<u64>, Leaving<'_, K, V>) {
         let mut slots = Vec::new();
         let mut write = self.write();
         let next = write.writer.entries_from(cursor, &mut slots);
-        for slot in slots {
+        for slot in slots.into_iter().filter(|&slot| go(slot)) {
             write.take_out_slot(slot, cause);
         }
         write.return_surplus(bank);
@@ -460,6 +474,17 @@ impl<K, V> Segment<K, V> {
             }
             write = self.write();
         }
+    }
+
+    /// What is known of an entry that was found under a guard that still lives; `None` if it has left.
+    pub(crate) fn metadata(&self, slot: u32) -> Option<Metadata> {
+        let (weight, is_pinned) = {
+            let writer = self.table.lock();
+            let live = writer.live(slot)?;
+            (writer.weights.get(slot), live.header().is_pinned())
+        };
+        let (age, remaining, reads_left) = (self.age(slot), self.remaining(slot), self.reads_left(slot));
+        Some(Metadata { age, remaining, reads_left, weight, is_pinned })
     }
 
     /// Pins or unpins an entry that was found under a guard that still lives. Says whether it was still there.

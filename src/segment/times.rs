@@ -15,8 +15,9 @@
 //!
 //! The wheel, under the lock, is told when an entry is written, and looks at the deadline when it comes by.
 
+use super::soft::Soft;
 use super::write::Write;
-use super::{Core, Segment};
+use super::{Core, Seen, Segment};
 use crate::clock::{Clock, EPOCH, nanos};
 use crate::parts::wheel::Wheel;
 use crate::removal::RemovalCause;
@@ -27,7 +28,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 /// No end, in nanoseconds.
-const FOREVER: u64 = u64::MAX;
+pub(super) const FOREVER: u64 = u64::MAX;
 
 /// Entries that a write looks at, at most, for being over. Some more than one, so that it comes to an end with them.
 const SWEPT_BY_WRITE: usize = 16;
@@ -45,12 +46,19 @@ pub(crate) struct Rules {
     pub(crate) max_reads: Option<u64>,
     /// Whether reads are asked for a new deadline.
     pub(crate) is_asked: bool,
+    /// Whether it is kept when entries were written.
+    pub(crate) has_ages: bool,
+    pub(crate) soft: Option<Soft>,
 }
 
 impl Rules {
     /// Whether entries may end of which nothing special was said.
     pub(crate) fn is_any(&self) -> bool {
-        self.life.is_limited() || self.max_reads.is_some() || self.is_asked
+        self.life.is_limited()
+            || self.max_reads.is_some()
+            || self.is_asked
+            || self.has_ages
+            || self.soft.is_some()
     }
 }
 
@@ -63,10 +71,12 @@ pub(crate) struct Life {
     pub(crate) tti: u64,
     /// From now, by what an `Expiry` said.
     pub(crate) own: u64,
+    /// How long it took to load the value; 0 if that is not known.
+    pub(crate) took: u64,
 }
 
 impl Life {
-    pub(crate) const ENDLESS: Self = Self { ttl: FOREVER, tti: FOREVER, own: FOREVER };
+    pub(crate) const ENDLESS: Self = Self { ttl: FOREVER, tti: FOREVER, own: FOREVER, took: 0 };
 
     fn is_limited(self) -> bool {
         self != Self::ENDLESS
@@ -134,25 +144,37 @@ pub(super) struct Times {
     rules: Arc<Rules>,
     /// No entry that can be found is over before this time, whatever its deadline. Not so where reads bring deadlines forward.
     soonest: AtomicU64,
+    /// How long entries stay that are over.
+    pub(super) grace: u64,
     /// In nanoseconds; 0 for none.
-    deadlines: Column,
+    pub(super) deadlines: Column,
     /// Beyond which reads do not move the deadline; 0 for none. There once an entry has both such an end and others.
     ends: OnceLock<Column>,
     /// Times to idle; 0 for that of the rules. There once an entry has another.
     idles: OnceLock<Column>,
     /// Reads that are left.
     reads: OnceLock<Column>,
+    /// When entries were written, if that is kept.
+    written: Option<Column>,
+    /// How long it took to load them; 0 if that is not known.
+    took: OnceLock<Column>,
+    /// Who loads them anew when: see `soft.rs`.
+    pub(super) turns: OnceLock<Column>,
 }
 
 impl Times {
     fn new(rules: Arc<Rules>, deadlines: Column) -> Self {
         let times = Self {
-            rules,
             soonest: AtomicU64::new(0),
+            grace: rules.soft.as_ref().map_or(0, Soft::grace),
+            written: rules.has_ages.then(|| deadlines.another()),
+            rules,
             deadlines,
             ends: OnceLock::new(),
             idles: OnceLock::new(),
             reads: OnceLock::new(),
+            took: OnceLock::new(),
+            turns: OnceLock::new(),
         };
         if times.rules.max_reads.is_some() {
             times.reads.get_or_init(|| times.deadlines.another());
@@ -167,7 +189,7 @@ impl Times {
     /// Relaxed, here and elsewhere: what is written before an entry can be found is seen by who finds it; and later changes
     /// order nothing else.
     #[inline]
-    fn read(column: &Column, slot: u32) -> u64 {
+    pub(super) fn read(column: &Column, slot: u32) -> u64 {
         column.get(slot).map_or(0, |number| number.load(Relaxed))
     }
 
@@ -178,6 +200,16 @@ impl Times {
             0 => FOREVER,
             deadline => deadline,
         }
+    }
+
+    /// When the entry in `slot` was written, if that is kept.
+    pub(super) fn written(&self, slot: u32) -> Option<u64> {
+        self.written.as_ref().map(|written| Self::read(written, slot))
+    }
+
+    /// How long it took to load the entry in `slot`; 0 if that is not known.
+    pub(super) fn took(&self, slot: u32) -> u64 {
+        self.took.get().map_or(0, |took| Self::read(took, slot))
     }
 
     /// Whether the entry in `slot` ends.
@@ -194,14 +226,14 @@ impl Times {
 
     /// Whether the entry in `slot` has no reads left: whoever had the last one is about to remove it.
     #[inline]
-    fn is_used_up(&self, slot: u32) -> bool {
+    pub(super) fn is_used_up(&self, slot: u32) -> bool {
         self.reads.get().is_some_and(|reads| Self::read(reads, slot) == 0)
     }
 
     /// Whether the entry in `slot` has ended at a time, when its deadline was seen to be `deadline`. If so, for good: no read
     /// puts it off any more.
     #[inline]
-    fn has_ended(&self, slot: u32, deadline: u64, now: u64) -> bool {
+    pub(super) fn has_ended(&self, slot: u32, deadline: u64, now: u64) -> bool {
         // What has no end has not ended where the clock stops either.
         deadline <= now && deadline != FOREVER && self.end(slot, deadline, now)
     }
@@ -250,8 +282,13 @@ impl Times {
         if let (Some(reads), Some(most)) = (self.reads.get(), self.rules.max_reads) {
             reads.at(slot).store(most, Relaxed);
         }
+        if let Some(written) = &self.written {
+            written.at(slot).store(now, Relaxed);
+        }
+        self.note(&self.took, slot, life.took);
+        self.note(&self.turns, slot, 0);
         if deadline != FOREVER {
-            schedule(writer, slot, deadline, before);
+            schedule(writer, slot, self.watched(deadline), self.watched(before));
             self.see_soonest(writer);
         }
     }
@@ -259,7 +296,10 @@ impl Times {
     /// Lets readers know when the first entry may be over.
     #[inline]
     fn see_soonest(&self, writer: &mut Writer<'_, Core>) {
-        let soonest = writer.clockwork().wheel.soonest();
+        let soonest = match writer.clockwork().wheel.soonest() {
+            FOREVER => FOREVER,
+            soonest => soonest.saturating_sub(self.grace),
+        };
         // Seldom anything new: the line stays shared.
         if self.soonest.load(Relaxed) != soonest {
             // Release: whoever sees it sees that what was over before has left.
@@ -401,7 +441,7 @@ impl<K, V> Segment<K, V> {
 
     /// Whether an entry that was found has ended.
     #[inline]
-    pub(super) fn is_over(&self, slot: u32) -> bool {
+    pub(crate) fn is_over(&self, slot: u32) -> bool {
         self.times().is_some_and(|times| times.is_over_at(slot, || times.now()))
     }
 
@@ -423,6 +463,17 @@ impl<K, V> Segment<K, V> {
         (deadline != FOREVER).then(|| Duration::from_nanos(deadline.saturating_sub(times.now())))
     }
 
+    /// How long ago an entry that was found was written, if that is kept.
+    pub(crate) fn age(&self, slot: u32) -> Option<Duration> {
+        let times = self.times()?;
+        times.written(slot).map(|written| Duration::from_nanos(times.now().saturating_sub(written)))
+    }
+
+    /// How many reads an entry that was found still answers, if that is limited.
+    pub(crate) fn reads_left(&self, slot: u32) -> Option<u64> {
+        self.times()?.reads.get().map(|reads| Times::read(reads, slot))
+    }
+
     /// Whether a read of this entry asks for a new deadline: not if it has a time to idle of its own.
     pub(crate) fn asks_after_read(&self, slot: u32) -> bool {
         self.times().is_some_and(|times| times.idle(slot) == FOREVER)
@@ -436,7 +487,7 @@ impl<K, V> Segment<K, V> {
             // that the wheel knows of this.
             let mut write = self.write();
             // What it is now: another read may have made it shorter still, and been here before.
-            schedule(&mut write.writer, slot, times.deadline(slot), FOREVER);
+            schedule(&mut write.writer, slot, times.watched(times.deadline(slot)), FOREVER);
             self.close(write).settle();
         }
     }
@@ -488,25 +539,30 @@ impl Write<'_> {
                 continue;
             }
             let deadline = times.deadline(slot);
-            if times.has_ended(slot, deadline, now) {
+            if times.has_ended(slot, deadline, now) && times.is_gone(slot, now) {
                 self.take_out_slot(slot, RemovalCause::Expired);
             } else if deadline != FOREVER {
                 // One that has just become later is looked at again by the earlier one.
-                schedule(&mut self.writer, slot, deadline, 0);
+                schedule(&mut self.writer, slot, times.watched(deadline), 0);
             }
         }
         false
     }
 
-    /// The entry in `slot`, if there is one and it is not over; else it goes.
+    /// The entry in `slot`, if there is one and it is not over; else it goes. What is loaded takes the place of an entry also
+    /// if that is over but still good for something.
     #[inline(never)]
-    pub(super) fn unless_over(&mut self, slot: Option<u32>) -> Option<u32> {
+    pub(super) fn unless_over(&mut self, slot: Option<u32>, seen: Seen) -> Option<u32> {
         let slot = slot?;
-        let is_over = self.is_over(slot);
-        if is_over {
-            self.take_out_slot(slot, RemovalCause::Expired);
+        let is_kept = || {
+            let is_loaded = matches!(seen, Seen::Loading(_));
+            is_loaded && self.times.is_some_and(|times| !times.is_gone(slot, self.writer.now()))
+        };
+        if !self.is_over(slot) || is_kept() {
+            return Some(slot);
         }
-        (!is_over).then_some(slot)
+        self.take_out_slot(slot, RemovalCause::Expired);
+        None
     }
 
     /// Whether the entry in `slot` is over.

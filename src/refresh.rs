@@ -1,0 +1,54 @@
+//! Refreshes that are made elsewhere than in the call that found them due.
+
+use std::fmt;
+
+type Finish<V> = Box<dyn FnOnce(Option<V>) + Send>;
+
+/// An entry that is to be loaded anew: what [`Builder::refresh_with`](crate::Builder::refresh_with) is given.
+///
+/// Dropped without a value it counts as a load that failed: the old value stays for as long as it is good, and the next
+/// attempt waits. As long as it lives nobody else loads the key, and the cache lives.
+///
+/// A load that it stands for begins when it is made. If the key is written or made invalid before it is completed, its value
+/// is not kept.
+#[must_use = "dropped without a value it is a refresh that failed"]
+pub struct Refresh<K, V> {
+    key: K,
+    finish: Option<Finish<V>>,
+}
+
+impl<K, V> Refresh<K, V> {
+    pub(crate) fn new(key: K, finish: Finish<V>) -> Self {
+        Self { key, finish: Some(finish) }
+    }
+
+    /// Whose value is wanted.
+    pub fn key(&self) -> &K {
+        &self.key
+    }
+
+    /// Puts the new value in the place of the old one.
+    ///
+    /// # Panics
+    ///
+    /// As an insert: if the weigher or the listener does.
+    pub fn complete(mut self, value: V) {
+        if let Some(finish) = self.finish.take() {
+            finish(Some(value));
+        }
+    }
+}
+
+impl<K, V> Drop for Refresh<K, V> {
+    fn drop(&mut self) {
+        if let Some(finish) = self.finish.take() {
+            finish(None);
+        }
+    }
+}
+
+impl<K: fmt::Debug, V> fmt::Debug for Refresh<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Refresh").field("key", &self.key).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,206 @@
+//! Entries that are loaded anew before they end, or are still good for something after.
+//!
+//! ```text
+//! written            refresh_after             deadline        + revalidate       + on_error
+//!    |      fresh          |          due          |      stale      |     failing     |  gone
+//! ```
+//!
+//! A due or stale entry is *claimed* by one of those who want it: it loads the value anew, and the others get the one that is
+//! there. That there is one claim saves the others the way to the lock; that there is one loader is seen to by registration
+//! (`loads.rs`), as with all loads. So a claim that is lost does no harm, and neither does one on a slot that has a new entry
+//! by now.
+//!
+//! To all who bring no loader an entry that is stale, or failing, is over.
+
+use super::Segment;
+use super::times::{FOREVER, Times};
+use crate::clock::EPOCH;
+use crate::parts::random::random;
+use crate::table::{Found, Guard};
+use std::sync::atomic::Ordering::Relaxed;
+
+/// When entries are loaded anew, and what those that are over are good for. In nanoseconds.
+#[derive(Clone, Debug)]
+pub(crate) struct Soft {
+    /// How old an entry is that is due.
+    pub(crate) refresh_after: u64,
+    /// How long one that is over is served while one caller loads.
+    pub(crate) revalidate: u64,
+    /// How long it is served if to load fails.
+    pub(crate) on_error: u64,
+    /// How much sooner than necessary entries may be loaded anew, in times that their loading took; 0 for not at all.
+    pub(crate) early: f64,
+    /// How long to wait after a failure; after each further one twice as long.
+    pub(crate) backoff: u64,
+    /// After how long a claim is taken for lost.
+    pub(crate) patience: u64,
+}
+
+impl Soft {
+    /// How long entries that are over stay.
+    pub(super) fn grace(&self) -> u64 {
+        self.revalidate.max(self.on_error)
+    }
+}
+
+/// What an entry is good for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    Fresh,
+    /// Good, but to be loaded anew.
+    Due,
+    /// Over, but good for all while one loads.
+    Stale,
+    /// Over, but good if to load fails.
+    Failing,
+    Over,
+}
+
+/// Whoever holds it loads an entry anew.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Claim {
+    slot: u32,
+    /// What its slot's turn is as long as it stands.
+    turn: u64,
+    /// Whether another was taken for lost.
+    pub(crate) is_second: bool,
+    /// Whether the entry was over.
+    pub(crate) is_stale: bool,
+}
+
+/// A slot's turn is the time before which nobody is to claim its entry, but for the bits below; 0 if it never was.
+const CLAIMED: u64 = 1 << 7;
+/// Loads in a row that failed.
+const FAILURES: u64 = CLAIMED - 1;
+const TIME: u64 = !(CLAIMED | FAILURES);
+/// The waits after failures grow so often.
+const DOUBLINGS: u64 = 6;
+
+impl Soft {
+    fn turn_after_failure(&self, turn: u64, now: u64) -> u64 {
+        let failures = turn & FAILURES;
+        let wait = self.backoff.saturating_mul(1 << failures.min(DOUBLINGS));
+        (now.saturating_add(wait) & TIME) | (failures + 1).min(FAILURES)
+    }
+}
+
+impl Times {
+    /// What the entry in `slot` is good for.
+    fn stage(&self, soft: &Soft, slot: u32, now: u64) -> Stage {
+        if self.is_used_up(slot) {
+            return Stage::Over;
+        }
+        let deadline = self.deadline(slot);
+        if !self.has_ended(slot, deadline, now) {
+            return if self.is_due(soft, slot, deadline, now) { Stage::Due } else { Stage::Fresh };
+        }
+        // As it was when it had ended: nobody changes it any more.
+        let late = now.saturating_sub(self.deadline(slot) | EPOCH);
+        let is_waiting = || self.turn(slot) & CLAIMED == 0 && self.turn(slot) & TIME > now;
+        if late < soft.revalidate || late < soft.on_error && is_waiting() {
+            Stage::Stale
+        } else if late < soft.on_error {
+            Stage::Failing
+        } else {
+            Stage::Over
+        }
+    }
+
+    fn is_due(&self, soft: &Soft, slot: u32, deadline: u64, now: u64) -> bool {
+        let written = self.written(slot).unwrap_or(now);
+        let due = written.saturating_add(soft.refresh_after).min(deadline);
+        if due <= now {
+            return true;
+        }
+        let took = self.took(slot);
+        // By an exponential distribution, whose logarithm is worth taking only if it may turn out so: below 2^-53 there are no numbers.
+        let most = took as f64 * soft.early;
+        let left = (due - now) as f64;
+        left < 37.0 * most && left <= most * -random().ln()
+    }
+
+    fn turn(&self, slot: u32) -> u64 {
+        self.turns.get().map_or(0, |turns| Self::read(turns, slot))
+    }
+
+    fn claim(&self, soft: &Soft, slot: u32, is_stale: bool, now: u64) -> Option<Claim> {
+        let turns = self.turns.get_or_init(|| self.deadlines.another()).at(slot);
+        let before = turns.load(Relaxed);
+        if before & TIME > now {
+            return None;
+        }
+        let turn = (now.saturating_add(soft.patience) & TIME) | CLAIMED | before & FAILURES;
+        let is_second = before & CLAIMED != 0;
+        turns.compare_exchange(before, turn, Relaxed, Relaxed).ok()?;
+        Some(Claim { slot, turn, is_second, is_stale })
+    }
+
+    /// Whoever held the claim has loaded nothing.
+    fn release(&self, soft: &Soft, claim: Claim, now: u64) {
+        let Some(turns) = self.turns.get() else { return };
+        let next = soft.turn_after_failure(claim.turn, now);
+        // Otherwise it was taken for lost, or the entry has gone.
+        let _ = turns.at(claim.slot).compare_exchange(claim.turn, next, Relaxed, Relaxed);
+    }
+
+    fn note_failure(&self, soft: &Soft, slot: u32, now: u64) {
+        let turns = self.turns.get_or_init(|| self.deadlines.another()).at(slot);
+        let _ = turns.fetch_update(Relaxed, Relaxed, |turn| Some(soft.turn_after_failure(turn, now)));
+    }
+
+    /// By when the wheel is to look at an entry with this deadline, over or not.
+    pub(super) fn watched(&self, deadline: u64) -> u64 {
+        if deadline == FOREVER { FOREVER } else { (deadline | EPOCH).saturating_add(self.grace) }
+    }
+
+    /// Whether the entry in `slot`, which is over, is good for nothing any more.
+    pub(super) fn is_gone(&self, slot: u32, now: u64) -> bool {
+        self.is_used_up(slot) || self.watched(self.deadline(slot)) <= now
+    }
+}
+
+impl<K, V> Segment<K, V> {
+    /// The entry whose key `matches`, if it is good for anything. If it can be read, its time to idle begins anew.
+    pub(crate) fn find_to_load<'g>(
+        &'g self,
+        guard: &'g Guard,
+        hash: u64,
+        matches: impl Fn(&K) -> bool,
+    ) -> Option<(Found<'g, K, V>, Stage)> {
+        let found = self.table.find(guard, hash, matches)?;
+        let (Some(times), Some(soft)) = (self.times(), &self.rules.soft) else {
+            return Some((found, Stage::Fresh));
+        };
+        let stage = times.stage(soft, found.slot(), times.now());
+        match stage {
+            Stage::Fresh | Stage::Due if !times.note_read(found.slot()) => None,
+            Stage::Over => None,
+            _ => Some((found, stage)),
+        }
+    }
+
+    /// The right to load the entry in `slot` anew, if it is due, nobody else has it, and no load has failed just now.
+    pub(crate) fn claim(&self, slot: u32, stage: Stage) -> Option<Claim> {
+        let is_stale = match stage {
+            Stage::Due => false,
+            Stage::Stale => true,
+            Stage::Fresh | Stage::Failing | Stage::Over => return None,
+        };
+        let (times, soft) = (self.times()?, self.rules.soft.as_ref()?);
+        times.claim(soft, slot, is_stale, times.now())
+    }
+
+    /// Nothing came of a claim: it is some time until the next.
+    pub(crate) fn release(&self, claim: Claim) {
+        if let (Some(times), Some(soft)) = (self.times(), &self.rules.soft) {
+            times.release(soft, claim, times.now());
+        }
+    }
+
+    /// To load what was found, which is over, has failed: it is some time until that is tried again.
+    pub(crate) fn note_failure(&self, slot: u32) {
+        if let (Some(times), Some(soft)) = (self.times(), &self.rules.soft) {
+            times.note_failure(soft, slot, times.now());
+        }
+    }
+}
