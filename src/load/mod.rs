@@ -32,7 +32,7 @@ mod renewal;
 
 use crate::cache::{Cache, InsertOptions, Stored};
 use crate::error::LoadError;
-use crate::segment::{Boarding, Claim, Flight, Landing, LoadId, Seen};
+use crate::segment::{Boarding, Claim, Flight, Landing, LoadId, Reason, Seen};
 use crate::table::pin;
 use crate::tag::Tag;
 use std::convert::Infallible;
@@ -327,11 +327,12 @@ where
             let lead = self.begin_renewal(hash, key, *due);
             return Ok(lead.map_or_else(|| Place::There(old.clone()), Place::Leads));
         }
-        let refresh = matches!(want, Want::Anew);
+        let is_refresh = matches!(want, Want::Anew);
+        let reason = if is_refresh { Reason::Anew } else { Reason::Missing };
         self.inner.begin_loading();
         let segment = self.inner.segment(hash);
         loop {
-            return match segment.board(hash, key.clone(), refresh) {
+            return match segment.board(hash, key.clone(), reason) {
                 Boarding::There => {
                     let guard = pin();
                     let found = segment.find_to_read(&guard, hash, |other| other == key);
@@ -346,7 +347,7 @@ where
                     self.inner.count_wait();
                     Ok(Place::Joins(Joined { flight, too_old }))
                 }
-                Boarding::Leads(flight) => Ok(Place::Leads(Lead::new(self, hash, flight, refresh))),
+                Boarding::Leads(flight) => Ok(Place::Leads(Lead::new(self, hash, flight, is_refresh))),
             };
         }
     }
@@ -480,13 +481,14 @@ impl<'a, K, V, S> Lead<'a, K, V, S> {
         // Where there is a new entry nobody comes to what was claimed any more.
         if let Some(due) = self.due.take().filter(|_| !has_value) {
             self.cache.inner.segment(self.hash).release(due);
+            // Who led gets the old value, unless it panicked or gave up.
+            if due.is_stale && !matches!(self.landing, Landing::Abandoned) {
+                self.cache.inner.count_stale();
+            }
         }
     }
 
     fn land_error<E: Send + Sync + 'static>(mut self, error: Arc<E>) -> LoadError<E> {
-        if self.due.as_ref().is_some_and(|due| due.is_stale) {
-            self.cache.inner.count_stale();
-        }
         self.landing = Landing::Failed(error.clone());
         LoadError::Failed(error)
     }

@@ -4,7 +4,7 @@ use super::{Lead, Want, led};
 use crate::cache::Cache;
 use crate::error::LoadError;
 use crate::refresh::Refresh;
-use crate::segment::{Boarding, Claim, Flight, Segment, Stage};
+use crate::segment::{Boarding, Claim, Flight, Reason, Segment, Stage};
 use crate::table::pin;
 use std::convert::Infallible;
 use std::hash::{BuildHasher, Hash};
@@ -61,11 +61,11 @@ where
         let segment = self.inner.segment(hash);
         let held = Held { segment, claim };
         let hook = self.inner.loading.refresher.as_ref().map(|hook| (hook, key.clone()));
-        let mut boarding = segment.board(hash, key.clone(), true);
+        let mut boarding = segment.board(hash, key.clone(), Reason::Due(claim));
         if let (Boarding::Joins(flight, _), true) = (&boarding, claim.is_second) {
             // Whoever had the first one has been loading for too long: see `load_timeout`.
             segment.end_load(hash, flight.number);
-            boarding = segment.board(hash, key.clone(), true);
+            boarding = segment.board(hash, key.clone(), Reason::Due(claim));
         }
         if let Boarding::Leads(flight) = boarding {
             let Some((hook, key)) = hook else {

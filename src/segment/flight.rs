@@ -2,6 +2,7 @@
 
 use super::Segment;
 use super::loads::AnyFlight;
+use super::soft::Claim;
 use crate::parts::wait::Wait;
 use crate::tag::Tag;
 use std::any::Any;
@@ -45,8 +46,20 @@ pub(crate) enum Landing<V> {
     Absent,
 }
 
+/// Why somebody wants to load a key.
+#[derive(Clone, Copy)]
+pub(crate) enum Reason {
+    /// It was not there.
+    Missing,
+    /// For a new value, whether there is one or not.
+    Anew,
+    /// It was due.
+    Due(Claim),
+}
+
 /// What somebody meets who wants a key.
 pub(crate) enum Boarding<K, V> {
+    /// There is no reason any more.
     There,
     /// With the tags that were invalidated since the flight began.
     Joins(Arc<Flight<K, V>>, Vec<Tag>),
@@ -61,18 +74,23 @@ impl<K, V> Flight<K, V> {
 }
 
 impl<K: Eq + Send + Sync + 'static, V: Send + Sync + 'static> Segment<K, V> {
-    /// Says that the key is there, or finds the flight that brings it, or registers a flight. For a `refresh` it does not
-    /// count whether it is there.
+    /// Says that the key is there, or finds the flight that brings it, or registers a flight.
     ///
     /// The entry is looked for under the lock under which loads are registered and land, so that a load that has just
     /// landed is not begun again.
-    pub(crate) fn board(&self, hash: u64, key: K, refresh: bool) -> Boarding<K, V> {
+    pub(crate) fn board(&self, hash: u64, key: K, reason: Reason) -> Boarding<K, V> {
         let number = next_number();
         let fresh = Arc::new(Flight { key, number, wait: Wait::new() });
         let key = &fresh.key;
         let mut writer = self.table.lock();
         let find = || self.table.find_locked(&writer, hash, |other| other == key);
-        if !refresh && find().is_some_and(|slot| !self.is_over(slot)) {
+        let is_there = match reason {
+            Reason::Missing => find().is_some_and(|slot| !self.is_over(slot)),
+            Reason::Anew => false,
+            // If it has gone, its old value is good enough for who found it.
+            Reason::Due(claim) => !find().is_some_and(|slot| self.is_claimed(slot, claim)),
+        };
+        if is_there {
             return Boarding::There;
         }
         let is_it = |flight: &AnyFlight| {

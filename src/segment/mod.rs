@@ -27,7 +27,7 @@ mod tags;
 mod times;
 mod write;
 
-pub(crate) use flight::{Boarding, Flight, Landing};
+pub(crate) use flight::{Boarding, Flight, Landing, Reason};
 pub(crate) use leaving::{Leaving, Panics};
 pub(crate) use loads::LoadId;
 pub(crate) use room::{Bank, Carried, share};
@@ -217,7 +217,28 @@ impl<K, V> Segment<K, V> {
         hash: u64,
         matches: impl Fn(&K) -> bool,
     ) -> Option<Found<'g, K, V>> {
-        self.table.find(guard, hash, matches).filter(|found| !self.is_over(found.slot()))
+        self.find_good(guard, hash, matches, |found| (!self.is_over(found.slot())).then_some(()))
+            .map(|(found, ())| found)
+    }
+
+    /// The entry whose key `matches`, and what it is `good` for. If that is nothing, but the entry has been replaced since it
+    /// was found, it may be that it was good until then: then its successor counts. (An entry is out of the index before it
+    /// is known to have left, so nobody waits here.)
+    pub(super) fn find_good<'g, T>(
+        &'g self,
+        guard: &'g Guard,
+        hash: u64,
+        matches: impl Fn(&K) -> bool,
+        good: impl Fn(&Found<'g, K, V>) -> Option<T>,
+    ) -> Option<(Found<'g, K, V>, T)> {
+        loop {
+            let found = self.table.find(guard, hash, &matches)?;
+            match good(&found) {
+                Some(good) => return Some((found, good)),
+                None if found.is_live() => return None,
+                None => {}
+            }
+        }
     }
 
     /// The same, also if the entry is over.
@@ -238,11 +259,10 @@ impl<K, V> Segment<K, V> {
         hash: u64,
         matches: impl Fn(&K) -> bool,
     ) -> Option<Found<'g, K, V>> {
-        let found = self.table.find(guard, hash, matches)?;
-        match self.times() {
-            Some(times) if !times.note_read(found.slot()) => None,
-            _ => Some(found),
-        }
+        let good = |found: &Found<'_, K, V>| {
+            self.times().is_none_or(|times| times.note_read(found.slot())).then_some(())
+        };
+        self.find_good(guard, hash, matches, good).map(|(found, ())| found)
     }
 
     /// Leaves behind what the policy wants to know of a read.

@@ -160,23 +160,27 @@ impl Times {
 }
 
 impl<K, V> Segment<K, V> {
-    /// The entry whose key `matches`, if it is good for anything. If it can be read, its time to idle begins anew.
+    /// The entry whose key `matches`, if it is good for anything to a cache with rules for that. If it can be read, its time to
+    /// idle begins anew.
     pub(crate) fn find_to_load<'g>(
         &'g self,
         guard: &'g Guard,
         hash: u64,
         matches: impl Fn(&K) -> bool,
     ) -> Option<(Found<'g, K, V>, Stage)> {
-        let found = self.table.find(guard, hash, matches)?;
-        let (Some(times), Some(soft)) = (self.times(), &self.rules.soft) else {
-            return Some((found, Stage::Fresh));
-        };
-        let stage = times.stage(soft, found.slot(), times.now());
-        match stage {
-            Stage::Fresh | Stage::Due if !times.note_read(found.slot()) => None,
-            Stage::Over => None,
-            _ => Some((found, stage)),
-        }
+        let (times, soft) = (self.times()?, self.rules.soft.as_ref()?);
+        self.find_good(guard, hash, matches, |found| {
+            let slot = found.slot();
+            loop {
+                match times.stage(soft, slot, times.now()) {
+                    // It has come to its end since.
+                    Stage::Fresh | Stage::Due if !times.note_read(slot) => {}
+                    Stage::Over => return None,
+                    Stage::Fresh => return Some(Stage::Fresh),
+                    stage => return found.is_live().then_some(stage),
+                }
+            }
+        })
     }
 
     /// The right to load the entry in `slot` anew, if it is due, nobody else has it, and no load has failed just now.
@@ -188,6 +192,11 @@ impl<K, V> Segment<K, V> {
         };
         let (times, soft) = (self.times()?, self.rules.soft.as_ref()?);
         times.claim(soft, slot, is_stale, times.now())
+    }
+
+    /// Whether the entry in `slot` is the one that was claimed, and the claim still stands.
+    pub(super) fn is_claimed(&self, slot: u32, claim: Claim) -> bool {
+        claim.slot == slot && self.times().is_some_and(|times| times.turn(slot) == claim.turn)
     }
 
     /// Nothing came of a claim: it is some time until the next.

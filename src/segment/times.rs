@@ -451,7 +451,10 @@ impl<K, V> Segment<K, V> {
     pub(crate) fn note_glance(&self, found: &Found<'_, K, V>) -> Result<bool, Unsure> {
         match self.times() {
             Some(times) if times.rules.is_asked || times.rules.max_reads.is_some() => Err(Unsure),
-            Some(times) => Ok(times.is_early(found) || times.note_read(found.slot())),
+            Some(times) if times.is_early(found) || times.note_read(found.slot()) => Ok(true),
+            // Otherwise its successor counts: see `find_good`.
+            Some(_) if found.is_live() => Ok(false),
+            Some(_) => Err(Unsure),
             None => Ok(true),
         }
     }
