@@ -14,6 +14,7 @@ mod common;
 use common::bars::{Bar, print_bars, ratios, spread};
 use common::heap::{Filled, Heap};
 use common::keys::{Popularity, range_of, window};
+use common::loaders::Loader;
 use common::plan::Plan;
 use common::rounds::{median, quantile, thread_time};
 use common::subjects::{Cache, Larder, Lookup, Moka, Writes};
@@ -40,6 +41,8 @@ const BOTH: &str = "time_to_live and time_to_idle";
 const EXPIRY: &str = "an Expiry";
 const PRECISE: &str = "time_to_live, precise clock";
 const OWN: &str = "InsertOptions::ttl, of varied length";
+const LOADED: &str = "without expiry, get_or_load";
+const SOFT: &str = "refresh_after_write, get_or_load";
 const JITTER: &str = "time_to_live, jitter of 0.1";
 
 const HITS: &str = "hits, Zipf 0.99 over 100,000 resident keys";
@@ -123,6 +126,33 @@ fn own_life(key: u64) -> InsertOptions {
     InsertOptions::new().ttl(Duration::from_millis(1000 + scattered))
 }
 
+/// Larder, read by those who bring a loader. What is there needs none.
+struct Loaded(Larder<u64>);
+
+impl Lookup for Loaded {
+    type Value = u64;
+
+    fn name(&self) -> &str {
+        self.0.name()
+    }
+
+    #[inline]
+    fn get(&self, key: u64) -> Option<u64> {
+        Some(self.0.get_or_load(key, || unreachable!("{key} is there, and not due")))
+    }
+}
+
+impl Cache for Loaded {
+    #[inline]
+    fn insert(&self, key: u64, value: u64) {
+        self.0.insert(key, value);
+    }
+
+    fn settle(&self) {
+        self.0.settle();
+    }
+}
+
 type Subject = Box<dyn Writes>;
 
 fn builder(plan: &Plan, capacity: usize) -> larder::Builder<u64, u64> {
@@ -140,6 +170,8 @@ fn larder(plan: &Plan, way: &str, capacity: usize) -> Subject {
         EXPIRY => plain.expire_after(Fixed(HOUR)),
         PRECISE => plain.time_to_live(HOUR).clock(Clock::precise()),
         JITTER => plain.time_to_live(HOUR).ttl_jitter(0.1),
+        LOADED => return Box::new(Loaded(Larder::built(plain))),
+        SOFT => return Box::new(Loaded(Larder::built(plain.refresh_after_write(HOUR)))),
         OWN => return Box::new(OwnLives(Larder::built(plain))),
         _ => unreachable!("{way}"),
     };
@@ -190,7 +222,7 @@ fn compare(
 fn hits(plan: &Plan) -> Vec<Measured> {
     eprintln!("{HITS} ...");
     let keys = 100_000;
-    let larders = [WITHOUT, TTL, TTI, BOTH, EXPIRY, PRECISE];
+    let larders = [WITHOUT, TTL, TTI, BOTH, EXPIRY, PRECISE, LOADED, SOFT];
     let subjects = subjects(plan, 2 * keys as usize, &larders, &[WITHOUT, TTL, EXPIRY]);
     for (_, subject) in &subjects {
         subject.fill(0..keys.into());

@@ -5,7 +5,7 @@ use crate::cache::Cache;
 use crate::error::LoadError;
 use crate::refresh::Refresh;
 use crate::segment::{Boarding, Claim, Flight, Reason, Segment, Stage};
-use crate::table::pin;
+use crate::table::{pin, try_pin};
 use std::convert::Infallible;
 use std::hash::{BuildHasher, Hash};
 use std::sync::Arc;
@@ -39,6 +39,19 @@ where
     /// What a caller with a loader gets at once, where entries may be due; otherwise what it has to do.
     #[inline(never)]
     pub(super) fn look_softly(&self, hash: u64, segment: &Segment<K, V>, key: &K) -> Result<V, Want<V>> {
+        if let Some(guard) = try_pin()
+            && let Ok(Some(found)) = segment.glance(&guard, hash, |other| other == key)
+            && segment.is_fresh(&found)
+        {
+            segment.mark(&found);
+            self.inner.count_read(true);
+            return Ok(found.entry().1.clone());
+        }
+        self.look_closely(hash, segment, key)
+    }
+
+    #[inline(never)]
+    fn look_closely(&self, hash: u64, segment: &Segment<K, V>, key: &K) -> Result<V, Want<V>> {
         let guard = pin();
         let found = segment.find_to_load(&guard, hash, |other| other == key);
         let good =

@@ -183,6 +183,24 @@ impl<K, V> Segment<K, V> {
         })
     }
 
+    /// As [`find_to_load`](Self::find_to_load) for what a glance has found: whether that is fresh, and nothing more is to be done
+    /// than to look at the time.
+    #[inline]
+    pub(crate) fn is_fresh(&self, found: &Found<'_, K, V>) -> bool {
+        let (Some(times), Some(soft)) = (self.times(), &self.rules.soft) else { return false };
+        if self.rules.does_more() || soft.early > 0.0 {
+            return false;
+        }
+        let (slot, now) = (found.slot(), times.now());
+        let deadline = times.deadline(slot);
+        let due = times.written(slot).map_or(FOREVER, |written| written.saturating_add(soft.refresh_after));
+        let is_fresh = now < deadline.min(due);
+        if is_fresh && deadline != FOREVER {
+            times.renew(slot, deadline, now);
+        }
+        is_fresh
+    }
+
     /// The right to load the entry in `slot` anew, if it is due, nobody else has it, and no load has failed just now.
     pub(crate) fn claim(&self, slot: u32, stage: Stage) -> Option<Claim> {
         let is_stale = match stage {

@@ -60,6 +60,11 @@ impl Rules {
             || self.has_ages
             || self.soft.is_some()
     }
+
+    /// Whether a read does more than to look at the time.
+    pub(super) fn does_more(&self) -> bool {
+        self.is_asked || self.max_reads.is_some()
+    }
 }
 
 /// How long an entry is to live, in nanoseconds.
@@ -355,7 +360,7 @@ impl Times {
 
     /// After a read: the time to idle begins anew. A later read may have been faster.
     #[inline]
-    fn renew(&self, slot: u32, mut deadline: u64, now: u64) {
+    pub(super) fn renew(&self, slot: u32, mut deadline: u64, now: u64) {
         let idle = self.idle(slot);
         if idle == FOREVER {
             return;
@@ -450,7 +455,7 @@ impl<K, V> Segment<K, V> {
     #[inline]
     pub(crate) fn note_glance(&self, found: &Found<'_, K, V>) -> Result<bool, Unsure> {
         match self.times() {
-            Some(times) if times.rules.is_asked || times.rules.max_reads.is_some() => Err(Unsure),
+            Some(times) if times.rules.does_more() => Err(Unsure),
             Some(times) if times.is_early(found) || times.note_read(found.slot()) => Ok(true),
             // Otherwise its successor counts: see `find_good`.
             Some(_) if found.is_live() => Ok(false),
