@@ -179,6 +179,9 @@ where
     /// How long a caller of [`get_or_load`](Cache::get_or_load) and its like waits for another one's loader. After that it
     /// runs its own, and the cache keeps nothing of what the other may still bring.
     ///
+    /// The first caller who finds an entry [due](Self::refresh_after_write) for this long while another is loading it takes over
+    /// from that one, too; for the next time the limit for that entry is twice as long.
+    ///
     /// By default there is no limit. Needed where a loader may never end, or a future that leads may be kept without being
     /// polled or dropped. A task is woken at the limit by a thread that larder starts when it is first needed, and that ends
     /// when nothing is left to wait for.
@@ -267,8 +270,8 @@ where
     /// [`get_or_load`](Cache::get_or_load) or another method that loads, one loads it anew, and the others get the value that is
     /// there, at once. By default entries are not loaded anew before they end.
     ///
-    /// The one who loads gets the new value; if its loader fails it gets the old one, and the next attempt waits for the
-    /// [`refresh_backoff`](Self::refresh_backoff). With [`refresh_with`](Self::refresh_with) no caller loads itself. Reads
+    /// The one who loads gets the new value. If its loader fails it gets the old one, as long as that is good for anything, and
+    /// the next attempt waits for the [`refresh_backoff`](Self::refresh_backoff). With [`refresh_with`](Self::refresh_with) no caller loads itself. Reads
     /// without a loader, such as [`get`](Cache::get), see the entry as before, and refresh nothing.
     ///
     /// ```
@@ -313,8 +316,8 @@ where
     ///
     /// After a failure all callers get the old value, without their loaders being called, for the
     /// [`refresh_backoff`](Self::refresh_backoff). This is the `stale-if-error` of RFC 5861; what else is said of
-    /// [`stale_while_revalidate`](Self::stale_while_revalidate) goes for it, too. Both begin with the end of the entry. A panic
-    /// is no error here.
+    /// [`stale_while_revalidate`](Self::stale_while_revalidate) goes for it, too. Both begin with the end of the entry. Neither a
+    /// panic nor a future that is dropped is an error.
     ///
     /// ```
     /// use larder::{Cache, Clock};
@@ -338,7 +341,7 @@ where
         self
     }
 
-    /// How long it takes after a refresh that failed until the next is tried; after each further failure in a row twice as long,
+    /// How long it takes after the refresh of an entry that was due, or over, has failed until the next is tried; after each further failure in a row twice as long,
     /// up to 64 times. By default a second.
     pub fn refresh_backoff(mut self, time: Duration) -> Self {
         self.refresh_backoff = time;
@@ -352,6 +355,8 @@ where
     /// anyway. The authors find 1 to do for most; more is earlier. What counts as time here is
     /// [`refresh_after_write`](Self::refresh_after_write), or the end of the entry. Entries that were inserted are not loaded
     /// early. Takes 8 bytes an entry.
+    ///
+    /// What is not a finite number from 0 on is a [`BuildError`].
     pub fn refresh_early(mut self, beta: f64) -> Self {
         self.refresh_early = beta;
         self
@@ -473,6 +478,9 @@ where
         }
         if !(0.0..f64::INFINITY).contains(&self.refresh_early) {
             return Err(BuildError::RefreshEarly { given: self.refresh_early });
+        }
+        if self.refresher.is_some() && !self.is_soft() {
+            return Err(BuildError::NothingToRefresh);
         }
         if self.time_to_idle.is_some() && self.expiry.is_some() {
             return Err(BuildError::IdleAndExpiry);

@@ -490,7 +490,7 @@ where
         self.find(&pin(), key).is_some()
     }
 
-    /// What is known of the entry of `key` beside its value, leaving no trace.
+    /// What is known of the entry of `key` beside its value, leaving no trace. Takes the segment's lock for a moment.
     ///
     /// ```
     /// use larder::{Cache, Clock};
@@ -517,8 +517,12 @@ where
     {
         let (hash, segment) = self.inner.locate(key);
         let guard = pin();
-        let found = segment.find(&guard, hash, |other| key.equivalent(other))?;
-        segment.metadata(found.slot())
+        loop {
+            let found = segment.find(&guard, hash, |other| key.equivalent(other))?;
+            if let Some(metadata) = segment.metadata(found.slot()) {
+                return Some(metadata);
+            }
+        }
     }
 
     /// Puts an entry in, in place of the one with this key, if there is one. Evicts what does not fit any more.
@@ -875,16 +879,11 @@ impl<K, V, S> Inner<K, V, S> {
 
     /// What a read does beside giving the value. Says whether it may give it: the entry may have no reads left.
     pub(crate) fn note_read(&self, segment: &Segment<K, V>, found: &Found<'_, K, V>) -> bool {
-        match segment.spend(found.slot()) {
+        match self.spend_read(segment, found) {
             Spent::No => {}
-            Spent::Last => {
-                let leaving = segment.remove(&self.bank, found.slot(), RemovalCause::Expired);
-                leaving.into_iter().for_each(Leaving::settle);
-                return true;
-            }
+            Spent::Last => return true,
             Spent::Over => return false,
         }
-        segment.touch(found);
         if let Some(expiry) = self.expiry.as_ref().filter(|_| segment.asks_after_read(found.slot())) {
             let remaining = segment.remaining(found.slot());
             let (key, value) = found.entry();
@@ -894,6 +893,20 @@ impl<K, V, S> Inner<K, V, S> {
             }
         }
         true
+    }
+
+    /// The same for an entry that may be over, so that it does not matter how long it lives.
+    pub(crate) fn spend_read(&self, segment: &Segment<K, V>, found: &Found<'_, K, V>) -> Spent {
+        let spent = segment.spend(found.slot());
+        match spent {
+            Spent::No => segment.touch(found),
+            Spent::Last => {
+                let leaving = segment.remove(&self.bank, found.slot(), RemovalCause::Expired);
+                leaving.into_iter().for_each(Leaving::settle);
+            }
+            Spent::Over => {}
+        }
+        spent
     }
 
     /// The time, for [`note_load`](Self::note_load), if anybody wants to know how long loads take.
@@ -1069,7 +1082,7 @@ impl<K, V, S> Inner<K, V, S> {
 
     /// Takes out all entries that are over.
     pub(crate) fn remove_over(&self, panics: &mut Panics) {
-        if self.is_soft {
+        if self.rules.soft.as_ref().is_some_and(|soft| soft.grace() > 0) {
             self.remove_those(RemovalCause::Expired, Segment::is_over, panics);
         }
     }

@@ -49,6 +49,8 @@ pub enum BuildError {
         /// What was asked for.
         given: f64,
     },
+    /// `refresh_with` was given, but nothing after which an entry would be refreshed.
+    NothingToRefresh,
     /// Both `time_to_idle` and `expire_after` were given.
     IdleAndExpiry,
     /// No thread could be started for `housekeeping`.
@@ -82,6 +84,10 @@ impl fmt::Display for BuildError {
             Self::RefreshEarly { given } => {
                 write!(f, "`refresh_early({given})` is out of range: give a finite number from 0 on, such as 1")
             }
+            Self::NothingToRefresh => f.write_str(
+                "`refresh_with` would never be called: say when by `refresh_after_write`, `stale_while_revalidate` or \
+                 `refresh_early`",
+            ),
             Self::IdleAndExpiry => f.write_str(
                 "`time_to_idle` and `expire_after` both say what a read does: let `Expiry::after_read` do it",
             ),

@@ -69,7 +69,7 @@
 //! | --- | --- | --- | --- |
 //! | the loader returns | the value | the value | the value, if it may be admitted |
 //! | the key is written or made invalid meanwhile | the value | the value; who comes later starts a new flight | not the value |
-//! | the loader gives an error | the error | the error, if they expect one of its type; else one of them loads | nothing new |
+//! | the loader gives an error | the error, or an old value that is [still good](#time) | the same, if they expect an error of its type; else one of them loads | nothing new |
 //! | the loader panics | the panic | one of them loads | nothing new |
 //! | the future that leads is dropped | | one of them loads | nothing new |
 //! | it takes longer than [`load_timeout`](Builder::load_timeout) | the value, when it comes | one of them loads | not the value |
@@ -97,7 +97,8 @@
 //! does: `len`, `is_empty`, `weighted_size`, and what `invalidate_tag` returns. It is removed, as
 //! [`Expired`](RemovalCause::Expired), by whoever comes for it, or by one of the next writes to its segment, each of which
 //! looks at a few such entries. [`run_pending_tasks`](Cache::run_pending_tasks) removes all that have been over for a
-//! millisecond or more, and [`housekeeping`](Builder::housekeeping) calls that every now and then.
+//! millisecond or more, and [`housekeeping`](Builder::housekeeping) calls that every now and then. What is still good for
+//! something, as in the table below, stays until it is not, or is written, removed or evicted.
 //!
 //! To an entry that is over, what comes next is as if it were not there: `compute` is given `None`, `remove` finds nothing,
 //! and `get_or_load` loads. An end is no invalidation: a load that is under way for the key goes on.
@@ -113,8 +114,8 @@
 //! | over, up to [`stale_if_error`](Builder::stale_if_error) | a new value; the old one if that fails | nothing |
 //! | over for longer than both | a new value | nothing |
 //!
-//! A refresh that fails is tried again after a [wait](Builder::refresh_backoff) that grows with each failure. To write a key or
-//! to make it invalid ends what is there of it, stale or not. [`refresh_early`](Builder::refresh_early) spreads the refreshes
+//! A refresh that fails is tried again after a [wait](Builder::refresh_backoff) that grows with each failure; one that panics or
+//! is given up, by whoever comes next. To write a key or to make it invalid ends what is there of it, stale or not. [`refresh_early`](Builder::refresh_early) spreads the refreshes
 //! of many processes. [`Cache::metadata`] tells how old an entry is.
 //!
 //! A cache of which nothing was said of time reads no clock and keeps nothing for it, until an entry comes with a life of
@@ -162,7 +163,7 @@
 //!
 //! # Panics
 //!
-//! A panic in `Hash`, `Eq`, `Clone`, a weigher, a loader, a closure, a listener or a policy of your own reaches the caller of the
+//! A panic in `Hash`, `Eq`, `Clone`, a weigher, a loader, a closure, a hook, a listener or a policy of your own reaches the caller of the
 //! operation in which it happened, leaves no lock locked, and the cache stays usable and within its bound. A panicking
 //! weigher leaves it as it was. A panic of the listener goes on when everything else that belongs to the operation has
 //! been done, other notifications included; of several the first goes on.
@@ -179,7 +180,8 @@
 //! | --- | --- |
 //! | `get`, `with`, `peek`, `contains_key` | O(1) on average, without a lock, plus the clone |
 //! | `insert`, `remove`, `compute`, `pin` and their like | O(1) amortised under the lock of one segment, and for each entry that is evicted; `sieve` may pass over many entries for one eviction |
-//! | `get_or_load` and its like, on a hit | as `get` |
+//! | `get_or_load` and its like, on a hit | as `get`, and where entries may be due a look at the time |
+//! | `metadata` | O(1); the segment's lock for a moment |
 //! | the same on a miss | as two inserts, an allocation and a clone of the key, beside the loader |
 //! | `get_all_or_load`, if a key is missing | as `get_or_load` for each key; each segment's lock twice |
 //! | `invalidate_tag` | O(segments), and for each entry that carries the tag |

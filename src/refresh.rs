@@ -2,14 +2,17 @@
 
 use std::fmt;
 
-type Finish<V> = Box<dyn FnOnce(Option<V>) + Send>;
+type Finish<V> = Box<dyn FnOnce(Option<V>) + Send + Sync>;
 
 /// An entry that is to be loaded anew: what [`Builder::refresh_with`](crate::Builder::refresh_with) is given.
 ///
-/// Dropped without a value it counts as a load that failed: the old value stays for as long as it is good, and the next
-/// attempt waits. As long as it lives nobody else loads the key, and the cache lives.
+/// Dropped without a value it is a load that failed: the old value stays for as long as it is good, and the next attempt
+/// [waits](crate::Builder::refresh_backoff). As long as it lives the cache lives, and nobody else loads the key: who comes when
+/// the old value is no good any more, or was evicted, waits for this one. So whoever holds it must not ask for the key by
+/// [`refresh`](crate::Cache::refresh) or `get_or_load`: in the hook itself that is noticed, in another thread it may wait for
+/// ever, unless there is a [`load_timeout`](crate::Builder::load_timeout).
 ///
-/// A load that it stands for begins when it is made. If the key is written or made invalid before it is completed, its value
+/// The load that it stands for begins when it is made. If the key is written or made invalid before it is completed, its value
 /// is not kept.
 #[must_use = "dropped without a value it is a refresh that failed"]
 pub struct Refresh<K, V> {

@@ -112,7 +112,7 @@ impl Stats {
         stats
     }
 
-    /// Reads that found their key.
+    /// Reads that found their key; loads of what was due are among them.
     #[must_use]
     pub fn hit_count(&self) -> u64 {
         self.hits

@@ -7,7 +7,7 @@ use super::led::{leading, leading_async};
 use super::{Joined, Lead, Place, Want, sure};
 use crate::cache::{Cache, InsertOptions};
 use crate::error::LoadError;
-use crate::segment::{Claim, Landing, LoadId, Seen};
+use crate::segment::{Landing, LoadId, Seen};
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, Hash};
 use std::sync::Arc;
@@ -20,7 +20,8 @@ where
     V: Clone + Send + Sync + 'static,
     S: BuildHasher + Send + Sync + 'static,
 {
-    /// The values of many keys. What is missing, and is not being loaded by others, is given to one call of `loader`.
+    /// The values of many keys. What is missing, or [due](crate::Builder::refresh_after_write), and is not being loaded by
+    /// others, is given to one call of `loader`.
     ///
     /// Each key has a flight of its own, so others can wait for single ones, and this call waits for those that others
     /// load. A key for which the loader gives nothing is left out, here and for those who wait for it in calls like this
@@ -62,8 +63,8 @@ where
     ///
     /// # Errors
     ///
-    /// The first that the loader of this call gave, or one of another's for which this call waited. What was loaded until
-    /// then is kept.
+    /// The first that the loader of this call gave, or one of another's for which this call waited, unless there are old values
+    /// that are still good for all its keys. What was loaded until then is kept.
     ///
     /// # Panics
     ///
@@ -183,8 +184,6 @@ struct Many<'a, K, V, S> {
     found: HashMap<K, V>,
     /// Keys that are to board.
     wanted: Vec<K>,
-    /// Keys that were found, and are to be loaded anew.
-    due: Vec<(K, Claim)>,
     led: Vec<Lead<'a, K, V, S>>,
     joined: Vec<Joined<K, V>>,
 }
@@ -198,18 +197,14 @@ where
     fn new(cache: &'a Cache<K, V, S>, keys: impl IntoIterator<Item = K>) -> Self {
         let mut wanted: Vec<K> = keys.into_iter().collect();
         let mut found = HashMap::new();
-        let mut due = Vec::new();
+        let mut led = Vec::new();
         if cache.inner.is_soft {
             wanted.retain(|key| {
-                let value = match cache.look(key).1 {
-                    Ok(value) => value,
-                    Err(Want::Due(value, right)) => {
-                        due.push((key.clone(), right));
-                        value
-                    }
+                match cache.look(key).1 {
+                    Ok(value) => _ = found.insert(key.clone(), value),
+                    Err(Want::Renewal(lead)) => led.extend(lead.map(|lead| *lead)),
                     Err(Want::Missing | Want::Anew) => return true,
-                };
-                found.insert(key.clone(), value);
+                }
                 false
             });
         } else {
@@ -223,7 +218,7 @@ where
                 None => true,
             });
         }
-        Self { cache, found, wanted, due, led: Vec::new(), joined: Vec::new() }
+        Self { cache, found, wanted, led, joined: Vec::new() }
     }
 
     /// Boards what is wanted. Says whether there is anything to load or to wait for.
@@ -234,14 +229,11 @@ where
             if self.found.contains_key(&key) || !boarded.insert(key.clone()) {
                 continue;
             }
-            match self.cache.board(self.cache.inner.hash(&key), &key, &Want::Missing)? {
+            match self.cache.board(self.cache.inner.hash(&key), &key, &mut Want::Missing)? {
                 Place::There(value) => _ = self.found.insert(key, value),
                 Place::Leads(lead) => self.led.push(lead),
                 Place::Joins(joined) => self.joined.push(joined),
             }
-        }
-        for (key, due) in std::mem::take(&mut self.due) {
-            self.led.extend(self.cache.begin_renewal(self.cache.inner.hash(&key), &key, due));
         }
         // The first comes out first.
         self.led.reverse();
@@ -277,18 +269,13 @@ where
             Ok(values) => values,
             Err(error) => {
                 let error = Arc::new(error);
-                let hashes: Vec<_> = led.iter().map(|lead| lead.hash).collect();
+                let were: Vec<_> = led.iter().map(|lead| (lead.hash, lead.claim.is_some())).collect();
                 led.into_iter().for_each(|lead| _ = lead.land_error(Arc::clone(&error)));
-                let mut is_left = false;
-                for (key, hash) in keys.into_iter().zip(hashes) {
-                    if !self.found.contains_key(&key) {
-                        match self.cache.rescue(hash, &key, true) {
-                            Some(old) => _ = self.found.insert(key, old),
-                            None => is_left = true,
-                        }
-                    }
-                }
-                return if is_left { Err(LoadError::Failed(error)) } else { Ok(()) };
+                let are_all_there = keys
+                    .into_iter()
+                    .zip(were)
+                    .all(|(key, (hash, is_renewal))| self.keep_old(hash, key, is_renewal));
+                return if are_all_there { Ok(()) } else { Err(LoadError::Failed(error)) };
             }
         };
         // All are ready to land before the first does, which may panic.
@@ -304,12 +291,26 @@ where
             }
         }
         for (key, lead) in keys.into_iter().zip(led) {
+            let (hash, is_renewal) = (lead.hash, lead.claim.is_some());
             if matches!(lead.landing, Landing::Loaded(_)) {
                 self.found.insert(key, lead.land_value());
+            } else if is_renewal {
+                drop(lead);
+                self.keep_old(hash, key, true);
             }
         }
         unasked.into_iter().for_each(|(key, value)| others.land(key, value));
         Ok(())
+    }
+
+    /// Gives an old value for a key that was not loaded, if there is one.
+    fn keep_old(&mut self, hash: u64, key: K, is_renewal: bool) -> bool {
+        if self.found.contains_key(&key) {
+            return true;
+        }
+        let want = if is_renewal { Want::Renewal(None) } else { Want::Missing };
+        let old = self.cache.rescue(hash, &key, &want, true);
+        old.map(|old| self.found.insert(key, old)).is_some()
     }
 
     /// As [`Cache::arrive`]; what has to board again is wanted again.
@@ -322,12 +323,9 @@ where
             return Ok(());
         }
         let key = joined.flight.key().clone();
-        match self.cache.arrive(joined, landing) {
-            Some(arrived) => {
-                let hash = self.cache.inner.hash(&key);
-                let arrived = arrived.or_else(|error| self.cache.rescue(hash, &key, false).ok_or(error))?;
-                self.found.insert(key, arrived);
-            }
+        let hash = self.cache.inner.hash(&key);
+        match self.cache.arrive_softly(hash, joined, landing, &Want::Missing) {
+            Some(arrived) => _ = self.found.insert(key, arrived?),
             None => self.wanted.push(key),
         }
         Ok(())

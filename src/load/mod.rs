@@ -51,7 +51,8 @@ where
     /// Of all who want a missing key at the same time one runs its loader, and the others wait for its value, threads and
     /// tasks alike. No lock is held meanwhile. If the loader panics, so does its caller, and one of those who wait runs its
     /// own. When the key is written or made invalid while it is being loaded, those who wait get the loaded value, but the
-    /// cache does not keep it, and who comes later loads anew: see the [guarantees](crate#guarantees).
+    /// cache does not keep it, and who comes later loads anew: see the [guarantees](crate#guarantees). Where the builder was told
+    /// to [`refresh_after_write`](crate::Builder::refresh_after_write) or the like, a value that is there may be loaded anew.
     ///
     /// To remember that there is *no* value, let `V` be an `Option`:
     ///
@@ -85,7 +86,8 @@ where
     /// As [`get_or_load`](Self::get_or_load), with a loader that may fail.
     ///
     /// An error is not kept: the next caller loads again. It goes to all who wait for it in a call with the same type of
-    /// error; one who waits with another type, or cannot fail, runs its own loader.
+    /// error; one who waits with another type, or cannot fail, runs its own loader. Where there is an old value that is
+    /// [still good](crate::Builder::stale_if_error), callers get that instead.
     ///
     /// ```
     /// use larder::{Cache, LoadError};
@@ -121,8 +123,8 @@ where
     ///
     /// Needs no executor, and runs on any. The future is `Send` if the loader's is, and may be dropped at any point: then
     /// one of those who wait runs its own loader. One that leads and is neither polled nor dropped keeps the others
-    /// waiting, unless there is a [`load_timeout`](crate::Builder::load_timeout); so does one whose own `Drop` asks for the
-    /// key, for ever.
+    /// waiting, or the entry from being refreshed, unless there is a [`load_timeout`](crate::Builder::load_timeout); so does one
+    /// whose own `Drop` asks for the key, for ever.
     ///
     /// The loader's future cannot borrow the key: take what it needs out first, as in `|&key| async move { .. }`.
     ///
@@ -239,7 +241,7 @@ where
 
     /// As [`get`](Self::get), with the hash for what follows, and what that is.
     #[inline]
-    fn look(&self, key: &K) -> (u64, Result<V, Want<V>>) {
+    fn look(&self, key: &K) -> (u64, Result<V, Want<'_, K, V, S>>) {
         let (hash, segment) = self.inner.locate(key);
         if self.inner.is_soft {
             return (hash, self.look_softly(hash, segment, key));
@@ -248,35 +250,35 @@ where
     }
 
     #[inline(never)]
-    fn load<E: Send + Sync + 'static>(
-        &self,
+    fn load<'a, E: Send + Sync + 'static>(
+        &'a self,
         hash: u64,
         key: K,
-        want: Want<V>,
+        mut want: Want<'a, K, V, S>,
         loader: impl FnOnce(&K) -> Result<V, E>,
     ) -> Result<V, LoadError<E>> {
         let lead = loop {
-            match self.board(hash, &key, &want)? {
+            match self.board(hash, &key, &mut want)? {
                 Place::There(value) => return Ok(value),
                 Place::Leads(lead) => break lead,
                 Place::Joins(joined) => {
                     let landing = self.wait_for(&joined, self.deadline())?;
-                    if let Some(arrived) = self.arrive(&joined, landing) {
-                        return arrived.or_else(|error| self.soften(hash, &key, want, false, error));
+                    if let Some(arrived) = self.arrive_softly(hash, &joined, landing, &want) {
+                        return arrived;
                     }
                 }
             }
         };
         let loaded = led::leading(&[lead.flight.number], || lead.land(loader(&key)));
-        loaded.or_else(|error| self.soften(hash, &key, want, true, error))
+        loaded.or_else(|error| self.rescue(hash, &key, &want, true).ok_or(error))
     }
 
     #[allow(clippy::manual_async_fn, reason = "the future of an `async fn` keeps its arguments twice")]
-    fn load_async<T, E, F>(
-        &self,
+    fn load_async<'a, T, E, F>(
+        &'a self,
         hash: u64,
         key: K,
-        want: Want<V>,
+        mut want: Want<'a, K, V, S>,
         loader: impl FnOnce(&K) -> F,
         result: impl FnOnce(T) -> Result<V, E>,
     ) -> impl Future<Output = Result<V, LoadError<E>>>
@@ -286,13 +288,13 @@ where
     {
         async move {
             let lead = loop {
-                match self.board(hash, &key, &want)? {
+                match self.board(hash, &key, &mut want)? {
                     Place::There(value) => return Ok(value),
                     Place::Leads(lead) => break lead,
                     Place::Joins(joined) => {
                         let landing = joined.flight.wait.wait(self.deadline()).await;
-                        if let Some(arrived) = self.arrive(&joined, landing) {
-                            return arrived.or_else(|error| self.soften(hash, &key, want, false, error));
+                        if let Some(arrived) = self.arrive_softly(hash, &joined, landing, &want) {
+                            return arrived;
                         }
                     }
                 }
@@ -303,7 +305,7 @@ where
             let loading = Box::pin(led::leading(&led, || loader(&key)));
             let loaded = led::leading_async(&led, loading).await;
             let loaded = led::leading(&led, || lead.land(result(loaded)));
-            loaded.or_else(|error| self.soften(hash, &key, want, true, error))
+            loaded.or_else(|error| self.rescue(hash, &key, &want, true).ok_or(error))
         }
     }
 
@@ -322,10 +324,16 @@ where
         Ok(joined.flight.wait.block(deadline))
     }
 
-    fn board<E>(&self, hash: u64, key: &K, want: &Want<V>) -> Result<Place<'_, K, V, S>, LoadError<E>> {
-        if let Want::Due(old, due) = want {
-            let lead = self.begin_renewal(hash, key, *due);
-            return Ok(lead.map_or_else(|| Place::There(old.clone()), Place::Leads));
+    fn board<'a, E>(
+        &'a self,
+        hash: u64,
+        key: &K,
+        want: &mut Want<'a, K, V, S>,
+    ) -> Result<Place<'a, K, V, S>, LoadError<E>> {
+        if let Want::Renewal(lead) = want
+            && let Some(lead) = lead.take()
+        {
+            return Ok(Place::Leads(*lead));
         }
         let is_refresh = matches!(want, Want::Anew);
         let reason = if is_refresh { Reason::Anew } else { Reason::Missing };
@@ -385,18 +393,30 @@ fn sure<V>(loaded: Result<V, LoadError<Infallible>>) -> V {
 }
 
 /// What a caller wants who did not find all it wanted.
-enum Want<V> {
+enum Want<'a, K, V, S> {
     Missing,
     /// A new value, whether there is one or not.
     Anew,
-    /// A new value in place of this one, which was due.
-    Due(V, Claim),
+    /// A new value in place of one that is due, in a flight that is led already. Taken when it is boarded.
+    Renewal(Option<Box<Lead<'a, K, V, S>>>),
 }
 
 enum Place<'a, K, V, S> {
     There(V),
     Joins(Joined<K, V>),
     Leads(Lead<'a, K, V, S>),
+}
+
+/// What becomes of a load.
+#[derive(Clone, Copy)]
+enum Fate {
+    /// There is a new value, and what was there before has gone.
+    Kept,
+    /// There is a new value for those who wait.
+    NotKept,
+    Failed,
+    /// It was dropped, or something panicked.
+    GivenUp,
 }
 
 /// A flight that others lead.
@@ -417,8 +437,8 @@ struct Lead<'a, K, V, S> {
     took: u64,
     /// Whether it is a refresh of which it is not known yet how it ends.
     is_refresh: bool,
-    /// There if the entry was found due.
-    due: Option<Claim>,
+    /// On the entry that was found due.
+    claim: Option<Claim>,
     /// What those who wait get when this is dropped.
     landing: Landing<V>,
     is_registered: bool,
@@ -449,12 +469,12 @@ where
         let Landing::Loaded(value) = &self.landing else { unreachable!("nothing was loaded") };
         let (key, kept) = (self.flight.key().clone(), value.clone());
         let seen = Seen::Loading(LoadId::Of(self.flight.number));
-        self.settle(true);
         let mut options = InsertOptions::new();
         options.took = self.took;
         let stored = self.cache.store_at(self.hash, key, kept, options, seen);
         // To write the key takes its registration out. What is not written may be registered still: if it is for its tags.
         self.is_registered = matches!(stored, Stored::Changed(_));
+        self.settle(if self.is_registered { Fate::NotKept } else { Fate::Kept });
         self.land_now();
         match (self.flight.wait.landed(), &mut self.landing) {
             (Some(Landing::Loaded(value)), _) => value.clone(),
@@ -470,21 +490,20 @@ impl<'a, K, V, S> Lead<'a, K, V, S> {
     fn new(cache: &'a Cache<K, V, S>, hash: u64, flight: Arc<Flight<K, V>>, is_refresh: bool) -> Self {
         let started = cache.inner.load_starts();
         let landing = Landing::Abandoned;
-        Self { cache, hash, flight, started, took: 0, is_refresh, due: None, landing, is_registered: true }
+        Self { cache, hash, flight, started, took: 0, is_refresh, claim: None, landing, is_registered: true }
     }
 
-    /// It is known whether there is a value.
-    fn settle(&mut self, has_value: bool) {
+    /// What has become of it is known.
+    fn settle(&mut self, fate: Fate) {
         if std::mem::take(&mut self.is_refresh) {
-            self.cache.inner.count_refresh(has_value);
+            self.cache.inner.count_refresh(matches!(fate, Fate::Kept | Fate::NotKept));
         }
-        // Where there is a new entry nobody comes to what was claimed any more.
-        if let Some(due) = self.due.take().filter(|_| !has_value) {
-            self.cache.inner.segment(self.hash).release(due);
-            // Who led gets the old value, unless it panicked or gave up.
-            if due.is_stale && !matches!(self.landing, Landing::Abandoned) {
-                self.cache.inner.count_stale();
-            }
+        let segment = self.cache.inner.segment(self.hash);
+        match (self.claim.take(), fate) {
+            // Nobody comes any more to what was claimed.
+            (None, _) | (_, Fate::Kept) => {}
+            (Some(claim), Fate::NotKept | Fate::GivenUp) => segment.give_back(claim),
+            (Some(claim), Fate::Failed) => segment.fail(claim),
         }
     }
 
@@ -501,7 +520,10 @@ impl<'a, K, V, S> Lead<'a, K, V, S> {
     }
 
     fn land_now(&mut self) {
-        self.settle(false);
+        self.settle(match self.landing {
+            Landing::Loaded(_) | Landing::Abandoned => Fate::GivenUp,
+            Landing::Failed(_) | Landing::Absent => Fate::Failed,
+        });
         self.end();
         // Nobody can join any more: where nobody has, nobody waits.
         if Arc::strong_count(&self.flight) > 1 {

@@ -1,16 +1,15 @@
 //! Entries that are due or stale: one caller loads them anew, or has that done, and the others get what is there.
 
-use super::{Lead, Want, led};
+use super::{Joined, Lead, Want, led};
 use crate::cache::Cache;
 use crate::error::LoadError;
 use crate::refresh::Refresh;
-use crate::segment::{Boarding, Claim, Flight, Reason, Segment, Stage};
+use crate::segment::{Boarding, Claim, Flight, Landing, Reason, Segment, Spent, Stage};
 use crate::table::{pin, try_pin};
-use std::convert::Infallible;
 use std::hash::{BuildHasher, Hash};
 use std::sync::Arc;
 
-/// A claim until it is handed over to a flight: it is not lost if the key's `Clone` panics.
+/// A claim until a flight has it: it is not lost if the key's `Clone` panics.
 struct Held<'a, K, V> {
     segment: &'a Segment<K, V>,
     claim: Claim,
@@ -26,7 +25,7 @@ impl<K, V> Held<'_, K, V> {
 
 impl<K, V> Drop for Held<'_, K, V> {
     fn drop(&mut self) {
-        self.segment.release(self.claim);
+        self.segment.give_back(self.claim);
     }
 }
 
@@ -38,7 +37,12 @@ where
 {
     /// What a caller with a loader gets at once, where entries may be due; otherwise what it has to do.
     #[inline(never)]
-    pub(super) fn look_softly(&self, hash: u64, segment: &Segment<K, V>, key: &K) -> Result<V, Want<V>> {
+    pub(super) fn look_softly<'a>(
+        &'a self,
+        hash: u64,
+        segment: &'a Segment<K, V>,
+        key: &K,
+    ) -> Result<V, Want<'a, K, V, S>> {
         if let Some(guard) = try_pin()
             && let Ok(Some(found)) = segment.glance(&guard, hash, |other| other == key)
             && segment.is_fresh(&found)
@@ -51,16 +55,26 @@ where
     }
 
     #[inline(never)]
-    fn look_closely(&self, hash: u64, segment: &Segment<K, V>, key: &K) -> Result<V, Want<V>> {
+    fn look_closely<'a>(
+        &'a self,
+        hash: u64,
+        segment: &'a Segment<K, V>,
+        key: &K,
+    ) -> Result<V, Want<'a, K, V, S>> {
         let guard = pin();
         let found = segment.find_to_load(&guard, hash, |other| other == key);
-        let good =
-            found.filter(|(found, stage)| *stage != Stage::Failing && self.inner.note_read(segment, found));
+        let good = found.filter(|(found, stage)| match stage {
+            Stage::Fresh | Stage::Due => self.inner.note_read(segment, found),
+            Stage::Stale => self.inner.spend_read(segment, found) != Spent::Over,
+            Stage::Failing | Stage::Over => false,
+        });
         self.inner.count_read(good.is_some());
         let (found, stage) = good.ok_or(Want::Missing)?;
         let value = found.entry().1.clone();
-        if let Some(claim) = segment.claim(found.slot(), stage) {
-            return Err(Want::Due(value, claim));
+        let claim = if stage == Stage::Fresh { None } else { segment.claim(found.slot()) };
+        drop(guard);
+        if let Some(lead) = claim.and_then(|claim| self.begin_renewal(hash, segment, key, claim)) {
+            return Err(Want::Renewal(Some(Box::new(lead))));
         }
         if stage == Stage::Stale {
             self.inner.count_stale();
@@ -69,10 +83,15 @@ where
     }
 
     /// Leads the load of an entry that was found due; `None` if others do, or are asked to.
-    pub(super) fn begin_renewal(&self, hash: u64, key: &K, claim: Claim) -> Option<Lead<'_, K, V, S>> {
-        self.inner.begin_loading();
-        let segment = self.inner.segment(hash);
+    fn begin_renewal<'a>(
+        &'a self,
+        hash: u64,
+        segment: &'a Segment<K, V>,
+        key: &K,
+        claim: Claim,
+    ) -> Option<Lead<'a, K, V, S>> {
         let held = Held { segment, claim };
+        self.inner.begin_loading();
         let hook = self.inner.loading.refresher.as_ref().map(|hook| (hook, key.clone()));
         let mut boarding = segment.board(hash, key.clone(), Reason::Due(claim));
         if let (Boarding::Joins(flight, _), true) = (&boarding, claim.is_second) {
@@ -80,74 +99,73 @@ where
             segment.end_load(hash, flight.number);
             boarding = segment.board(hash, key.clone(), Reason::Due(claim));
         }
-        if let Boarding::Leads(flight) = boarding {
-            let Some((hook, key)) = hook else {
-                let mut lead = Lead::new(self, hash, flight, true);
-                lead.due = Some(held.hand_over());
-                return Some(lead);
-            };
-            hook(self.refresh_elsewhere(hash, key, flight, held));
-        }
-        if claim.is_stale {
-            self.inner.count_stale();
-        }
+        let Boarding::Leads(flight) = boarding else { return None };
+        let Some((hook, key)) = hook else {
+            let mut lead = Lead::new(self, hash, flight, true);
+            lead.claim = Some(held.hand_over());
+            return Some(lead);
+        };
+        let number = flight.number;
+        let refresh = self.refresh_elsewhere(hash, key, flight, held.hand_over());
+        led::leading(&[number], || hook(refresh));
         None
     }
 
     /// A load for others to make.
-    fn refresh_elsewhere(
-        &self,
-        hash: u64,
-        key: K,
-        flight: Arc<Flight<K, V>>,
-        held: Held<'_, K, V>,
-    ) -> Refresh<K, V> {
+    fn refresh_elsewhere(&self, hash: u64, key: K, flight: Arc<Flight<K, V>>, claim: Claim) -> Refresh<K, V> {
         let cache = self.clone();
         let started = self.inner.load_starts();
-        let claim = held.hand_over();
-        let finish = move |value| {
+        let finish = move |value: Option<V>| {
             let number = flight.number;
             let mut lead = Lead::new(&cache, hash, flight, true);
             lead.started = started;
-            lead.due = Some(claim);
-            if let Some(value) = value {
-                let landed = led::leading(&[number], || lead.land::<Infallible>(Ok(value)));
-                drop(landed);
-            }
+            lead.claim = Some(claim);
+            led::leading(&[number], || drop(lead.land(value.ok_or(GivenUp))));
         };
         Refresh::new(key, Box::new(finish))
     }
 
-    /// What a caller gets instead of an error.
-    pub(super) fn soften<E>(
+    /// What the end of another's flight means for one who waited; `None` if it has to board again.
+    pub(super) fn arrive_softly<E: Send + Sync + 'static>(
         &self,
         hash: u64,
-        key: &K,
-        want: Want<V>,
-        is_own: bool,
-        error: LoadError<E>,
-    ) -> Result<V, LoadError<E>> {
-        match want {
-            Want::Due(old, _) => Ok(old),
-            Want::Missing => self.rescue(hash, key, is_own).ok_or(error),
-            Want::Anew => Err(error),
+        joined: &Joined<K, V>,
+        landing: Option<&Landing<V>>,
+        want: &Want<'_, K, V, S>,
+    ) -> Option<Result<V, LoadError<E>>> {
+        let arrived = self.arrive(joined, landing);
+        if matches!(landing, Some(Landing::Failed(_)))
+            && let Some(old) = self.rescue(hash, joined.flight.key(), want, false)
+        {
+            return Some(Ok(old));
         }
+        arrived
     }
 
-    /// The value that is still good where a loader has failed, one's own or another's.
-    pub(super) fn rescue(&self, hash: u64, key: &K, is_own: bool) -> Option<V> {
-        if !self.inner.is_soft {
+    /// The value that is given where a loader has failed, one's own or another's: an old one that is still good, unless a new one
+    /// was asked for.
+    pub(super) fn rescue(&self, hash: u64, key: &K, want: &Want<'_, K, V, S>, is_own: bool) -> Option<V> {
+        if !self.inner.is_soft || matches!(want, Want::Anew) {
             return None;
         }
+        // It was read before the load began, and does not count for `max_reads` again.
+        let is_renewal = matches!(want, Want::Renewal(_));
         let guard = pin();
         let segment = self.inner.segment(hash);
         let (found, stage) = segment.find_to_load(&guard, hash, |other| other == key)?;
+        let is_over = matches!(stage, Stage::Failing | Stage::Stale);
         if stage == Stage::Failing && is_own {
             segment.note_failure(found.slot());
         }
-        if matches!(stage, Stage::Failing | Stage::Stale) {
+        if !is_renewal && (!is_over || self.inner.spend_read(segment, &found) == Spent::Over) {
+            return None;
+        }
+        if is_over {
             self.inner.count_stale();
         }
-        self.inner.note_read(segment, &found).then(|| found.entry().1.clone())
+        Some(found.entry().1.clone())
     }
 }
+
+/// The error of a refresh that was given up by who was to make it: of a type that nobody expects who waits for it.
+struct GivenUp;

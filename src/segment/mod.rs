@@ -377,7 +377,7 @@ impl<K, V> Segment<K, V> {
     {
         let mut current = self.find_locked(write, arrival.hash, entry);
         if write.times.is_some() {
-            current = write.unless_over(current, seen);
+            current = write.unless_over(current, seen, arrival);
         }
         let way = if write.is_as(seen, arrival, current) {
             write.make_way(bank, current, arrival)
@@ -399,8 +399,9 @@ impl<K, V> Segment<K, V> {
                 Outcome::Stored
             }
             Way::Over(old) => {
+                let cause = write.cause_over(old);
                 let writer = &mut write.writer;
-                let (new, unlinked) = self.table.replace(writer, old, || take(entry), begin_life);
+                let (new, unlinked) = self.table.replace(writer, old, cause, || take(entry), begin_life);
                 write.settle_over(old, new, unlinked, arrival);
                 Outcome::Stored
             }
@@ -499,6 +500,7 @@ impl<K, V> Segment<K, V> {
     /// What is known of an entry that was found under a guard that still lives; `None` if it has left.
     pub(crate) fn metadata(&self, slot: u32) -> Option<Metadata> {
         let (weight, is_pinned) = {
+            // What was found is still the key's if it has not left.
             let writer = self.table.lock();
             let live = writer.live(slot)?;
             (writer.weights.get(slot), live.header().is_pinned())

@@ -7,8 +7,11 @@
 //!
 //! A due or stale entry is *claimed* by one of those who want it: it loads the value anew, and the others get the one that is
 //! there. That there is one claim saves the others the way to the lock; that there is one loader is seen to by registration
-//! (`loads.rs`), as with all loads. So a claim that is lost does no harm, and neither does one on a slot that has a new entry
-//! by now.
+//! (`loads.rs`), as with all loads.
+//!
+//! Who made a claim forgets it when its entry has been replaced, gives it back when nothing came of it, or says that to load
+//! has failed; then it is some time until the next. One that is lost keeps its entry from being loaded anew until the patience
+//! with it is over.
 //!
 //! To all who bring no loader an entry that is stale, or failing, is over.
 
@@ -38,7 +41,7 @@ pub(crate) struct Soft {
 
 impl Soft {
     /// How long entries that are over stay.
-    pub(super) fn grace(&self) -> u64 {
+    pub(crate) fn grace(&self) -> u64 {
         self.revalidate.max(self.on_error)
     }
 }
@@ -64,8 +67,6 @@ pub(crate) struct Claim {
     turn: u64,
     /// Whether another was taken for lost.
     pub(crate) is_second: bool,
-    /// Whether the entry was over.
-    pub(crate) is_stale: bool,
 }
 
 /// A slot's turn is the time before which nobody is to claim its entry, but for the bits below; 0 if it never was.
@@ -73,14 +74,26 @@ const CLAIMED: u64 = 1 << 7;
 /// Loads in a row that failed.
 const FAILURES: u64 = CLAIMED - 1;
 const TIME: u64 = !(CLAIMED | FAILURES);
+/// Claims have a number here, in place of what is below 17 ms of their time, so that each knows itself.
+const NUMBER: u64 = 0xffff << NUMBER_SHIFT;
+const NUMBER_SHIFT: u32 = 8;
 /// The waits after failures grow so often.
 const DOUBLINGS: u64 = 6;
+
+/// Whether a load has failed just now.
+fn is_waiting(turn: u64, now: u64) -> bool {
+    turn & CLAIMED == 0 && turn & TIME > now
+}
+
+/// A time that is doubled for each failure.
+fn doubled(time: u64, failures: u64) -> u64 {
+    time.saturating_mul(1 << failures.min(DOUBLINGS))
+}
 
 impl Soft {
     fn turn_after_failure(&self, turn: u64, now: u64) -> u64 {
         let failures = turn & FAILURES;
-        let wait = self.backoff.saturating_mul(1 << failures.min(DOUBLINGS));
-        (now.saturating_add(wait) & TIME) | (failures + 1).min(FAILURES)
+        (now.saturating_add(doubled(self.backoff, failures)) & TIME) | (failures + 1).min(FAILURES)
     }
 }
 
@@ -96,8 +109,7 @@ impl Times {
         }
         // As it was when it had ended: nobody changes it any more.
         let late = now.saturating_sub(self.deadline(slot) | EPOCH);
-        let is_waiting = || self.turn(slot) & CLAIMED == 0 && self.turn(slot) & TIME > now;
-        if late < soft.revalidate || late < soft.on_error && is_waiting() {
+        if late < soft.revalidate || late < soft.on_error && is_waiting(self.turn(slot), now) {
             Stage::Stale
         } else if late < soft.on_error {
             Stage::Failing
@@ -123,29 +135,35 @@ impl Times {
         self.turns.get().map_or(0, |turns| Self::read(turns, slot))
     }
 
-    fn claim(&self, soft: &Soft, slot: u32, is_stale: bool, now: u64) -> Option<Claim> {
+    fn claim(&self, soft: &Soft, slot: u32, now: u64) -> Option<Claim> {
         let turns = self.turns.get_or_init(|| self.deadlines.another()).at(slot);
         let before = turns.load(Relaxed);
         if before & TIME > now {
             return None;
         }
-        let turn = (now.saturating_add(soft.patience) & TIME) | CLAIMED | before & FAILURES;
         let is_second = before & CLAIMED != 0;
+        let failures = ((before & FAILURES) + u64::from(is_second)).min(FAILURES);
+        // Longer each time, or loads that take longer than this would never come to their end.
+        let until = now.saturating_add(doubled(soft.patience, failures));
+        let number = (self.claims.fetch_add(1, Relaxed) << NUMBER_SHIFT) & NUMBER;
+        let turn = (until & TIME & !NUMBER) | number | CLAIMED | failures;
         turns.compare_exchange(before, turn, Relaxed, Relaxed).ok()?;
-        Some(Claim { slot, turn, is_second, is_stale })
+        Some(Claim { slot, turn, is_second })
     }
 
-    /// Whoever held the claim has loaded nothing.
-    fn release(&self, soft: &Soft, claim: Claim, now: u64) {
-        let Some(turns) = self.turns.get() else { return };
-        let next = soft.turn_after_failure(claim.turn, now);
-        // Otherwise it was taken for lost, or the entry has gone.
-        let _ = turns.at(claim.slot).compare_exchange(claim.turn, next, Relaxed, Relaxed);
+    /// Ends a claim with what its slot's turn is to be next.
+    fn end_claim(&self, claim: Claim, next: u64) {
+        if let Some(turns) = self.turns.get() {
+            // Otherwise it was taken for lost, or the entry has gone.
+            let _ = turns.at(claim.slot).compare_exchange(claim.turn, next, Relaxed, Relaxed);
+        }
     }
 
+    /// Unless it was noted already.
     fn note_failure(&self, soft: &Soft, slot: u32, now: u64) {
         let turns = self.turns.get_or_init(|| self.deadlines.another()).at(slot);
-        let _ = turns.fetch_update(Relaxed, Relaxed, |turn| Some(soft.turn_after_failure(turn, now)));
+        let next = |turn| (!is_waiting(turn, now)).then(|| soft.turn_after_failure(turn, now));
+        let _ = turns.fetch_update(Relaxed, Relaxed, next);
     }
 
     /// By when the wheel is to look at an entry with this deadline, over or not.
@@ -201,15 +219,10 @@ impl<K, V> Segment<K, V> {
         is_fresh
     }
 
-    /// The right to load the entry in `slot` anew, if it is due, nobody else has it, and no load has failed just now.
-    pub(crate) fn claim(&self, slot: u32, stage: Stage) -> Option<Claim> {
-        let is_stale = match stage {
-            Stage::Due => false,
-            Stage::Stale => true,
-            Stage::Fresh | Stage::Failing | Stage::Over => return None,
-        };
+    /// The right to load the entry in `slot` anew, if nobody else has it, and no load has failed just now.
+    pub(crate) fn claim(&self, slot: u32) -> Option<Claim> {
         let (times, soft) = (self.times()?, self.rules.soft.as_ref()?);
-        times.claim(soft, slot, is_stale, times.now())
+        times.claim(soft, slot, times.now())
     }
 
     /// Whether the entry in `slot` is the one that was claimed, and the claim still stands.
@@ -217,10 +230,17 @@ impl<K, V> Segment<K, V> {
         claim.slot == slot && self.times().is_some_and(|times| times.turn(slot) == claim.turn)
     }
 
-    /// Nothing came of a claim: it is some time until the next.
-    pub(crate) fn release(&self, claim: Claim) {
+    /// Nothing came of a claim: others may have it.
+    pub(crate) fn give_back(&self, claim: Claim) {
+        if let Some(times) = self.times() {
+            times.end_claim(claim, claim.turn & FAILURES);
+        }
+    }
+
+    /// To load what was claimed has failed: it is some time until the next claim.
+    pub(crate) fn fail(&self, claim: Claim) {
         if let (Some(times), Some(soft)) = (self.times(), &self.rules.soft) {
-            times.release(soft, claim, times.now());
+            times.end_claim(claim, soft.turn_after_failure(claim.turn, times.now()));
         }
     }
 

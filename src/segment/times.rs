@@ -17,7 +17,7 @@
 
 use super::soft::Soft;
 use super::write::Write;
-use super::{Core, Seen, Segment};
+use super::{Arrival, Core, Seen, Segment};
 use crate::clock::{Clock, EPOCH, nanos};
 use crate::parts::wheel::Wheel;
 use crate::removal::RemovalCause;
@@ -165,6 +165,8 @@ pub(super) struct Times {
     took: OnceLock<Column>,
     /// Who loads them anew when: see `soft.rs`.
     pub(super) turns: OnceLock<Column>,
+    /// How many claims there were.
+    pub(super) claims: AtomicU64,
 }
 
 impl Times {
@@ -180,6 +182,7 @@ impl Times {
             reads: OnceLock::new(),
             took: OnceLock::new(),
             turns: OnceLock::new(),
+            claims: AtomicU64::new(0),
         };
         if times.rules.max_reads.is_some() {
             times.reads.get_or_init(|| times.deadlines.another());
@@ -560,17 +563,35 @@ impl Write<'_> {
     /// The entry in `slot`, if there is one and it is not over; else it goes. What is loaded takes the place of an entry also
     /// if that is over but still good for something.
     #[inline(never)]
-    pub(super) fn unless_over(&mut self, slot: Option<u32>, seen: Seen) -> Option<u32> {
+    pub(super) fn unless_over(
+        &mut self,
+        slot: Option<u32>,
+        seen: Seen,
+        arrival: &mut Arrival<'_>,
+    ) -> Option<u32> {
         let slot = slot?;
-        let is_kept = || {
-            let is_loaded = matches!(seen, Seen::Loading(_));
-            is_loaded && self.times.is_some_and(|times| !times.is_gone(slot, self.writer.now()))
-        };
-        if !self.is_over(slot) || is_kept() {
+        if !self.is_over(slot) {
+            return Some(slot);
+        }
+        if matches!(seen, Seen::Loading(_))
+            && self.times.is_some_and(|times| !times.is_gone(slot, self.writer.now()))
+        {
+            // As it is not there for others its pin is not either.
+            arrival.pin.get_or_insert(false);
             return Some(slot);
         }
         self.take_out_slot(slot, RemovalCause::Expired);
         None
+    }
+
+    /// Why the entry in `slot` leaves if another takes its place now.
+    #[inline]
+    pub(super) fn cause_over(&mut self, slot: u32) -> RemovalCause {
+        if self.times.is_some() && self.is_over(slot) {
+            self.writer.clockwork().expired += 1;
+            return RemovalCause::Expired;
+        }
+        RemovalCause::Replaced
     }
 
     /// Whether the entry in `slot` is over.

@@ -186,12 +186,13 @@ impl<K, V, X> Table<K, V, X> {
         slot
     }
 
-    /// Puts a new entry in the place of the live `old`. The mark and the pin go with the place. For `entry` and
-    /// `prepare` see [`publish`](Self::publish).
+    /// Puts a new entry in the place of the live `old`, which leaves because of `cause`. The mark and the pin go with the place.
+    /// For `entry` and `prepare` see [`publish`](Self::publish).
     pub(crate) fn replace(
         &self,
         writer: &mut Writer<'_, X>,
         old: u32,
+        cause: RemovalCause,
         entry: impl FnOnce() -> (K, V),
         prepare: impl FnOnce(&mut Writer<'_, X>, u32),
     ) -> (u32, Unlinked) {
@@ -206,7 +207,7 @@ impl<K, V, X> Table<K, V, X> {
         header.set_mark(before.mark());
         header.set_pinned(before.is_pinned());
         self.store.index.replace(&writer.books.index, before.hash(), old, slot);
-        before.end(RemovalCause::Replaced);
+        before.end(cause);
         (slot, Unlinked { slot: old, store: self.store.id() })
     }
 
