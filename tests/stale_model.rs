@@ -31,7 +31,7 @@ const NEVER: u64 = u64::MAX;
 const ROUNDING: u64 = 256;
 
 /// Whether the faults are still there that `stale_faults.rs` shows.
-const FAULTS: bool = false;
+const FAULTS: bool = true;
 
 #[derive(Clone, Debug)]
 struct Setup {
