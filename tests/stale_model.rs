@@ -22,7 +22,7 @@ use std::sync::{Arc, Mutex};
 use std::task::Poll;
 use std::time::Duration;
 
-const KEYS: u64 = 5;
+const KEYS: u64 = 4;
 /// Each key carries one of these.
 const TAGS: u64 = 2;
 /// No end.
@@ -92,11 +92,12 @@ enum Step {
     RunPendingTasks,
 }
 
-/// From nothing to some ticks of the wheel.
+/// Short spans most often, so that much happens at about the same time.
 fn span() -> impl Strategy<Value = u64> {
     prop_oneof![
-        6 => (1..20_u64).prop_map(|n| n * 1_000),
-        3 => (1..20_u64).prop_map(|n| n << 18),
+        12 => (1..40_u64).prop_map(|n| n * 1_000),
+        // Some ticks of the wheel.
+        1 => (1..20_u64).prop_map(|n| n << 18),
         1 => 0..3_u64,
     ]
 }
@@ -104,7 +105,7 @@ fn span() -> impl Strategy<Value = u64> {
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let key = || 0..KEYS;
     let some_of = || prop::collection::btree_set(0..KEYS, 1..4).prop_map(|keys| keys.into_iter().collect());
-    let outcome = prop_oneof![2 => Just(None), 3 => Just(Some(true)), 2 => Just(Some(false))];
+    let outcome = prop_oneof![3 => Just(None), 2 => Just(Some(true)), 2 => Just(Some(false))];
     let load = (key(), prop::bool::weighted(0.15), any::<bool>(), any::<bool>(), outcome);
     let load = load.prop_map(|(key, is_anew, may_fail, is_sync, outcome)| Load {
         key,
@@ -113,7 +114,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         is_sync,
         outcome,
     });
-    let life = |(key, ends, idles): (u64, Option<u64>, Option<u64>)| {
+    let life = (key(), prop::option::of(span()), prop::option::weighted(0.2, span()));
+    let with_life = |(key, ends, idles): (u64, Option<u64>, Option<u64>)| {
         let (end, idle) = (ends.unwrap_or(NEVER), idles.unwrap_or(NEVER));
         let options = match (ends, idles) {
             (Some(end), Some(idle)) => ttl(Duration::from_nanos(end)).tti(Duration::from_nanos(idle)),
@@ -123,29 +125,37 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         };
         Step::InsertWith(key, options, end, idle)
     };
-    let step = prop_oneof![
-        4 => key().prop_map(Step::Insert),
-        2 => (key(), prop::option::of(span()), prop::option::weighted(0.2, span())).prop_map(life),
-        3 => key().prop_map(Step::Get),
-        16 => load.prop_map(Step::Load),
-        3 => (some_of(), prop::option::of(some_of())).prop_map(|(keys, given)| Step::LoadMany(keys, given)),
-        5 => (any::<usize>(), prop::option::weighted(0.8, any::<bool>())).prop_map(|(at, end)| Step::End(at, end)),
-        1 => any::<usize>().prop_map(Step::DropJoiner),
-        3 => (any::<usize>(), any::<bool>()).prop_map(|(at, yes)| Step::Complete(at, yes)),
+    let ends_one = prop_oneof![
         1 => key().prop_map(Step::Remove),
-        1 => (key(), any::<bool>()).prop_map(|(key, yes)| Step::RemoveIf(key, yes)),
+        3 => key().prop_map(|key| Step::RemoveIf(key, false)),
+        1 => key().prop_map(|key| Step::RemoveIf(key, true)),
         1 => key().prop_map(Step::Invalidate),
-        1 => (1..4_u64).prop_map(Step::Retain),
-        1 => prop_oneof![Just(Step::Drain), Just(Step::InvalidateAll)],
-        1 => (0..TAGS).prop_map(Step::InvalidateTag),
-        1 => key().prop_map(Step::ComputeInsert),
         1 => key().prop_map(Step::ComputeRemove),
-        1 => key().prop_map(Step::ComputeKeep),
-        4 => span().prop_map(Step::Advance),
-        10 => (any::<usize>(), prop_oneof![Just(0), Just(1)]).prop_map(|(at, off)| Step::AdvanceTo(at, off)),
-        2 => Just(Step::RunPendingTasks),
     ];
-    prop::collection::vec(step, 1..80)
+    let ends_many = prop_oneof![
+        2 => (1..4_u64).prop_map(Step::Retain),
+        1 => Just(Step::Drain),
+        1 => Just(Step::InvalidateAll),
+        2 => (0..TAGS).prop_map(Step::InvalidateTag),
+    ];
+    let step = prop_oneof![
+        12 => key().prop_map(Step::Insert),
+        4 => life.prop_map(with_life),
+        6 => key().prop_map(Step::Get),
+        50 => load.prop_map(Step::Load),
+        10 => (some_of(), prop::option::of(some_of())).prop_map(|(keys, given)| Step::LoadMany(keys, given)),
+        24 => (any::<usize>(), prop::option::weighted(0.8, any::<bool>())).prop_map(|(at, end)| Step::End(at, end)),
+        2 => any::<usize>().prop_map(Step::DropJoiner),
+        10 => (any::<usize>(), any::<bool>()).prop_map(|(at, yes)| Step::Complete(at, yes)),
+        5 => ends_one,
+        2 => ends_many,
+        2 => key().prop_map(Step::ComputeInsert),
+        2 => key().prop_map(Step::ComputeKeep),
+        5 => span().prop_map(Step::Advance),
+        30 => (0..4_usize, prop_oneof![2 => Just(0), 1 => Just(1)]).prop_map(|(at, off)| Step::AdvanceTo(at, off)),
+        4 => Just(Step::RunPendingTasks),
+    ];
+    prop::collection::vec(step, 1..160)
 }
 
 fn setups(capacity: impl Strategy<Value = u64>) -> impl Strategy<Value = Setup> {
@@ -158,8 +168,13 @@ fn setups(capacity: impl Strategy<Value = u64>) -> impl Strategy<Value = Setup> 
     );
     let none_or = || prop_oneof![1 => Just(0), 3 => span()];
     let backoff = (1..30_u64).prop_map(|n| n * 1_000);
-    let soft =
-        (prop::option::weighted(0.7, span()), none_or(), none_or(), backoff, prop::bool::weighted(0.3));
+    let soft = (
+        prop::option::weighted(0.7, (0..8_u64).prop_map(|n| n * 1_000)),
+        none_or(),
+        none_or(),
+        backoff,
+        prop::bool::weighted(0.3),
+    );
     (place, lives, soft, any::<bool>()).prop_map(|(place, lives, soft, has_ages)| Setup {
         policy: place.0,
         segments: place.1,
@@ -940,7 +955,8 @@ impl Model {
             Step::ComputeKeep(_) => {}
             Step::Advance(time) => self.advance(self.now + time),
             Step::AdvanceTo(at, off) => {
-                let times = self.times();
+                let mut times = self.times();
+                times.sort_unstable();
                 let time = if times.is_empty() { self.now + 1 } else { times[at % times.len()] };
                 self.advance(time - off);
             }
@@ -1033,6 +1049,7 @@ fn config() -> ProptestConfig {
 
 fn agree(setup: Setup, steps: &[Step]) {
     let mut model = Model::new(setup);
+    (0..KEYS).for_each(|key| model.run(&Step::Insert(key)));
     steps.iter().for_each(|step| model.run(step));
 }
 
