@@ -17,7 +17,6 @@ mod renewal;
 mod steps;
 
 use calls::{Call, Loaded, Role};
-
 use common::loads::{Gate, Task};
 use common::time::{tti, ttl};
 use common::{Log, logged, policies, size_from};
@@ -265,8 +264,12 @@ impl Model {
                 cache.run_pending_tasks();
                 let (grace, now) = (self.grace(), self.now);
                 let is_gone = |entry: &Entry| entry.deadline.saturating_add(grace) >> 20 < now >> 20;
-                let gone = self.entries.extract_if(.., |_, entry| is_gone(entry)).map(|(_, entry)| entry.id);
-                self.must.extend(gone.map(|id| (id, (RemovalCause::Expired, true))));
+                self.entries.retain(|_, entry| {
+                    if is_gone(entry) {
+                        self.must.insert(entry.id, (RemovalCause::Expired, true));
+                    }
+                    !is_gone(entry)
+                });
             }
         }
         self.account();
