@@ -343,7 +343,7 @@ impl Model {
 }
 
 fn config() -> ProptestConfig {
-    let cases = size_from("LARDER_CASES", 400, 3) as u32;
+    let cases = size_from("LARDER_CASES", 250, 2) as u32;
     ProptestConfig { cases, failure_persistence: None, max_shrink_iters: 4_000, ..ProptestConfig::default() }
 }
 
