@@ -54,6 +54,8 @@ pub(crate) struct Inner<K, V, S> {
     hasher: S,
     /// Whether reads are not counted, and no entry ends. Once it is not so it never is again.
     is_plain: AtomicBool,
+    /// Whether reads that are not plain most often have no more to do than to look at the time.
+    is_eager: bool,
     /// Whether who brings a loader may be asked to load what is there.
     pub(crate) is_soft: bool,
     /// Whether entries may be loaded anew before it is time.
@@ -210,6 +212,7 @@ impl<K, V, S> Cache<K, V, S> {
             segments,
             hasher,
             is_plain: AtomicBool::new(!builder.record_stats && !rules.is_any()),
+            is_eager: !builder.record_stats && !rules.notes_reads(),
             is_soft: rules.soft.is_some(),
             is_early: rules.soft.as_ref().is_some_and(|soft| soft.early > 0.0),
             reads: builder.record_stats.then(Reads::new),
@@ -366,6 +369,9 @@ where
             if self.inner.is_plain.load(Relaxed) {
                 return found.map(|found| read(&self.marked(place.1, found).1));
             }
+            if self.inner.is_eager {
+                return self.with_early(place.1, found, key, read);
+            }
             return self.with_noted(place.1, found, key, read);
         }
         self.read_anyhow(key, read)
@@ -415,8 +421,26 @@ where
         found.entry()
     }
 
-    /// The rest of a read where it is to be counted, or entries end. Not inlined, so that it costs nothing where it is not
-    /// taken.
+    /// The rest of a read where entries end, but most often a look at the time is all that it takes. Not inlined, so that it
+    /// costs nothing where it is not taken.
+    #[inline(never)]
+    fn with_early<Q, R>(
+        &self,
+        segment: &Segment<K, V>,
+        found: Option<Found<'_, K, V>>,
+        key: &Q,
+        read: impl FnOnce(&V) -> R,
+    ) -> Option<R>
+    where
+        Q: Hash + Equivalent<K> + ?Sized,
+    {
+        if found.as_ref().is_none_or(|found| segment.is_early(found)) {
+            return found.map(|found| read(&self.marked(segment, found).1));
+        }
+        self.with_noted(segment, found, key, read)
+    }
+
+    /// The same where reads are counted, or entries looked at for being over.
     #[inline(never)]
     fn with_noted<Q, R>(
         &self,

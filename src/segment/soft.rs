@@ -16,7 +16,7 @@
 //! To all who bring no loader an entry that is stale, or failing, is over.
 
 use super::Segment;
-use super::times::{FOREVER, Times};
+use super::times::{Extra, FOREVER, Times};
 use crate::clock::EPOCH;
 use crate::parts::random::random;
 use crate::table::{Found, Guard};
@@ -124,7 +124,7 @@ impl Times {
         if due <= now {
             return true;
         }
-        let took = self.took(slot);
+        let took = self.extra(Extra::Took, slot);
         // By an exponential distribution, whose logarithm is worth taking only if it may turn out so: below 2^-53 there are no numbers.
         let most = took as f64 * soft.early;
         let left = (due - now) as f64;
@@ -132,11 +132,11 @@ impl Times {
     }
 
     fn turn(&self, slot: u32) -> u64 {
-        self.turns.get().map_or(0, |turns| Self::read(turns, slot))
+        self.extra(Extra::Turn, slot)
     }
 
     fn claim(&self, soft: &Soft, slot: u32, now: u64) -> Option<Claim> {
-        let turns = self.turns.get_or_init(|| self.deadlines.another()).at(slot);
+        let turns = self.extra_at(Extra::Turn, slot);
         let before = turns.load(Relaxed);
         if before & TIME > now {
             return None;
@@ -153,15 +153,14 @@ impl Times {
 
     /// Ends a claim with what its slot's turn is to be next.
     fn end_claim(&self, claim: Claim, next: u64) {
-        if let Some(turns) = self.turns.get() {
-            // Otherwise it was taken for lost, or the entry has gone.
-            let _ = turns.at(claim.slot).compare_exchange(claim.turn, next, Relaxed, Relaxed);
-        }
+        // Otherwise it was taken for lost, or the entry has gone.
+        let turn = self.extra_at(Extra::Turn, claim.slot);
+        let _ = turn.compare_exchange(claim.turn, next, Relaxed, Relaxed);
     }
 
     /// Unless it was noted already.
     fn note_failure(&self, soft: &Soft, slot: u32, now: u64) {
-        let turns = self.turns.get_or_init(|| self.deadlines.another()).at(slot);
+        let turns = self.extra_at(Extra::Turn, slot);
         let next = |turn| (!is_waiting(turn, now)).then(|| soft.turn_after_failure(turn, now));
         let _ = turns.fetch_update(Relaxed, Relaxed, next);
     }

@@ -61,7 +61,17 @@ impl Rules {
             || self.soft.is_some()
     }
 
-    /// Whether a read does more than to look at the time.
+    /// Whether more is kept of each entry than its deadline.
+    fn keeps_more(&self) -> bool {
+        self.max_reads.is_some() || self.has_ages
+    }
+
+    /// Whether a read has something to write down.
+    pub(crate) fn notes_reads(&self) -> bool {
+        self.life.tti != FOREVER || self.does_more()
+    }
+
+    /// Whether a read does more than to look at the time, and to note when it was.
     pub(super) fn does_more(&self) -> bool {
         self.is_asked || self.max_reads.is_some()
     }
@@ -147,51 +157,54 @@ impl Core {
 /// What a segment knows of time.
 pub(super) struct Times {
     rules: Arc<Rules>,
-    /// No entry that can be found is over before this time, whatever its deadline. Not so where reads bring deadlines forward.
+    clock: Clock,
+    /// No entry that can be found is over before this time, whatever its deadline, and no read has more to do than to see that.
+    /// 0 where that is not so.
     soonest: AtomicU64,
     /// How long entries stay that are over.
     pub(super) grace: u64,
     /// In nanoseconds; 0 for none.
-    pub(super) deadlines: Column,
-    /// Beyond which reads do not move the deadline; 0 for none. There once an entry has both such an end and others.
-    ends: OnceLock<Column>,
-    /// Times to idle; 0 for that of the rules. There once an entry has another.
-    idles: OnceLock<Column>,
-    /// Reads that are left.
-    reads: OnceLock<Column>,
-    /// When entries were written, if that is kept.
-    written: Option<Column>,
-    /// How long it took to load them; 0 if that is not known.
-    took: OnceLock<Column>,
-    /// Who loads them anew when: see `soft.rs`.
-    pub(super) turns: OnceLock<Column>,
+    deadlines: Column,
+    /// What not all entries need. There once one does.
+    extras: OnceLock<Box<Extras>>,
     /// How many claims there were.
     pub(super) claims: AtomicU64,
 }
 
+/// What is kept of an entry beside its deadline. Of each kind there is a column once an entry has such a number; 0 is for none.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Extra {
+    /// Beyond which reads do not move the deadline.
+    End,
+    /// The time to idle, if not that of the rules.
+    Idle,
+    /// Reads that are left, in a cache that limits them.
+    Reads,
+    /// When it was written, in a cache that keeps that.
+    Written,
+    /// How long it took to load, if that is known.
+    Took,
+    /// Who loads it anew when: see `soft.rs`.
+    Turn,
+}
+
+type Extras = [OnceLock<Column>; 6];
+
 impl Times {
     fn new(rules: Arc<Rules>, deadlines: Column) -> Self {
-        let times = Self {
+        Self {
+            clock: rules.clock.clone(),
             soonest: AtomicU64::new(0),
             grace: rules.soft.as_ref().map_or(0, Soft::grace),
-            written: rules.has_ages.then(|| deadlines.another()),
             rules,
             deadlines,
-            ends: OnceLock::new(),
-            idles: OnceLock::new(),
-            reads: OnceLock::new(),
-            took: OnceLock::new(),
-            turns: OnceLock::new(),
+            extras: OnceLock::new(),
             claims: AtomicU64::new(0),
-        };
-        if times.rules.max_reads.is_some() {
-            times.reads.get_or_init(|| times.deadlines.another());
         }
-        times
     }
 
     pub(super) fn now(&self) -> u64 {
-        self.rules.clock.now()
+        self.clock.now()
     }
 
     /// Relaxed, here and elsewhere: what is written before an entry can be found is seen by who finds it; and later changes
@@ -210,14 +223,35 @@ impl Times {
         }
     }
 
-    /// When the entry in `slot` was written, if that is kept.
-    pub(super) fn written(&self, slot: u32) -> Option<u64> {
-        self.written.as_ref().map(|written| Self::read(written, slot))
+    #[inline]
+    pub(super) fn extra(&self, extra: Extra, slot: u32) -> u64 {
+        self.extras
+            .get()
+            .map_or(0, |extras| extras[extra as usize].get().map_or(0, |column| Self::read(column, slot)))
     }
 
-    /// How long it took to load the entry in `slot`; 0 if that is not known.
-    pub(super) fn took(&self, slot: u32) -> u64 {
-        self.took.get().map_or(0, |took| Self::read(took, slot))
+    /// The same, to write to.
+    pub(super) fn extra_at(&self, extra: Extra, slot: u32) -> &AtomicU64 {
+        self.extras.get_or_init(Box::default)[extra as usize]
+            .get_or_init(|| self.deadlines.another())
+            .at(slot)
+    }
+
+    fn is_any(&self, extra: Extra) -> bool {
+        self.extras.get().is_some_and(|extras| extras[extra as usize].get().is_some())
+    }
+
+    /// Writes to a column that is not there as long as all is 0.
+    fn note(&self, extra: Extra, slot: u32, number: u64) {
+        if number != 0 || self.is_any(extra) {
+            self.extra_at(extra, slot).store(number, Relaxed);
+        }
+    }
+
+    /// When the entry in `slot` was written, if that is kept.
+    #[inline]
+    pub(super) fn written(&self, slot: u32) -> Option<u64> {
+        self.rules.has_ages.then(|| self.extra(Extra::Written, slot))
     }
 
     /// Whether the entry in `slot` ends.
@@ -235,7 +269,7 @@ impl Times {
     /// Whether the entry in `slot` has no reads left: whoever had the last one is about to remove it.
     #[inline]
     pub(super) fn is_used_up(&self, slot: u32) -> bool {
-        self.reads.get().is_some_and(|reads| Self::read(reads, slot) == 0)
+        self.rules.max_reads.is_some() && self.extra(Extra::Reads, slot) == 0
     }
 
     /// Whether the entry in `slot` has ended at a time, when its deadline was seen to be `deadline`. If so, for good: no read
@@ -285,16 +319,14 @@ impl Times {
         let before = self.deadline(slot);
         self.deadlines.at(slot).store(coded(deadline), Relaxed);
         let moves = life.tti != FOREVER || self.rules.is_asked;
-        self.note(&self.ends, slot, if moves { coded(end) } else { 0 });
-        self.note(&self.idles, slot, if life.tti == self.rules.life.tti { 0 } else { life.tti });
-        if let (Some(reads), Some(most)) = (self.reads.get(), self.rules.max_reads) {
-            reads.at(slot).store(most, Relaxed);
+        if moves || life.took != 0 || self.rules.keeps_more() || self.extras.get().is_some() {
+            self.note(Extra::End, slot, if moves { coded(end) } else { 0 });
+            self.note(Extra::Idle, slot, if life.tti == self.rules.life.tti { 0 } else { life.tti });
+            self.note(Extra::Reads, slot, self.rules.max_reads.unwrap_or(0));
+            self.note(Extra::Written, slot, if self.rules.has_ages { now } else { 0 });
+            self.note(Extra::Took, slot, life.took);
+            self.note(Extra::Turn, slot, 0);
         }
-        if let Some(written) = &self.written {
-            written.at(slot).store(now, Relaxed);
-        }
-        self.note(&self.took, slot, life.took);
-        self.note(&self.turns, slot, 0);
         if deadline != FOREVER {
             schedule(writer, slot, self.watched(deadline), self.watched(before));
             self.see_soonest(writer);
@@ -304,7 +336,9 @@ impl Times {
     /// Lets readers know when the first entry may be over.
     #[inline]
     fn see_soonest(&self, writer: &mut Writer<'_, Core>) {
+        let is_plain = !self.is_any(Extra::Idle) && !self.rules.notes_reads();
         let soonest = match writer.clockwork().wheel.soonest() {
+            _ if !is_plain => 0,
             FOREVER => FOREVER,
             soonest => soonest.saturating_sub(self.grace),
         };
@@ -312,15 +346,6 @@ impl Times {
         if self.soonest.load(Relaxed) != soonest {
             // Release: whoever sees it sees that what was over before has left.
             self.soonest.store(soonest, Release);
-        }
-    }
-
-    /// Writes to a column that is not there as long as all is 0.
-    fn note(&self, column: &OnceLock<Column>, slot: u32, number: u64) {
-        if number != 0 {
-            column.get_or_init(|| self.deadlines.another()).at(slot).store(number, Relaxed);
-        } else if let Some(column) = column.get() {
-            column.at(slot).store(0, Relaxed);
         }
     }
 
@@ -351,24 +376,27 @@ impl Times {
         !self.has_ended(slot, deadline, now)
     }
 
-    /// Whether nothing in the segment can be over yet, nor anything is to be written down. Spares the look at the deadline.
+    /// Whether a read has nothing to look at, since nothing in the segment is over yet, nor to write down.
     #[inline]
     fn is_early<K, V>(&self, found: &Found<'_, K, V>) -> bool {
         // Acquire: an entry that is live after this had not left when that was written, so that it counted for it; or it came
         // later, and was not over when this read began.
         let soonest = self.soonest.load(Acquire);
-        let is_plain = self.rules.life.tti == FOREVER && self.idles.get().is_none();
-        is_plain && found.is_live() && self.now() < soonest
+        soonest != 0 && found.is_live() && self.now() < soonest
     }
 
-    /// After a read: the time to idle begins anew. A later read may have been faster.
+    /// After a read: the time to idle begins anew. Most often that is no news, by a coarse clock.
     #[inline]
-    pub(super) fn renew(&self, slot: u32, mut deadline: u64, now: u64) {
+    pub(super) fn renew(&self, slot: u32, deadline: u64, now: u64) {
         let idle = self.idle(slot);
-        if idle == FOREVER {
-            return;
+        if idle != FOREVER && deadline < self.next(slot, now, idle) {
+            self.renew_from(slot, deadline, now, self.next(slot, now, idle));
         }
-        let next = self.next(slot, now, idle);
+    }
+
+    /// A later read may have been faster.
+    #[inline(never)]
+    fn renew_from(&self, slot: u32, mut deadline: u64, now: u64, next: u64) {
         while now < deadline && deadline < next {
             match self.change(slot, deadline, next) {
                 Ok(()) => return,
@@ -379,7 +407,7 @@ impl Times {
 
     #[inline]
     fn idle(&self, slot: u32) -> u64 {
-        match self.idles.get().map_or(0, |idles| Self::read(idles, slot)) {
+        match self.extra(Extra::Idle, slot) {
             0 => self.rules.life.tti,
             idle => idle,
         }
@@ -389,7 +417,7 @@ impl Times {
     /// so that the line of an entry that is read all the time stays shared while a coarse clock does not move.
     #[inline]
     fn next(&self, slot: u32, now: u64, span: u64) -> u64 {
-        let end = match self.ends.get().map_or(0, |ends| Self::read(ends, slot)) {
+        let end = match self.extra(Extra::End, slot) {
             0 => FOREVER,
             end => end,
         };
@@ -412,8 +440,11 @@ impl Times {
 
     /// Counts a read of the entry in `slot`.
     fn spend(&self, slot: u32) -> Spent {
-        let Some(reads) = self.reads.get() else { return Spent::No };
-        let left = reads.at(slot).fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1));
+        if self.rules.max_reads.is_none() {
+            return Spent::No;
+        }
+        let left =
+            self.extra_at(Extra::Reads, slot).fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1));
         match left {
             Err(_) => Spent::Over,
             Ok(1) => Spent::Last,
@@ -453,13 +484,19 @@ impl<K, V> Segment<K, V> {
         self.times().is_some_and(|times| times.is_over_at(slot, || times.now()))
     }
 
+    /// Whether what a glance has found may be read without any further step. If not, that is not known.
+    #[inline]
+    pub(crate) fn is_early(&self, found: &Found<'_, K, V>) -> bool {
+        self.times().is_none_or(|times| times.is_early(found))
+    }
+
     /// As [`find_to_read`](Self::find_to_read) for what a glance has found: whether it may be read. Gives up where a read does
     /// more than to look at the time.
     #[inline]
     pub(crate) fn note_glance(&self, found: &Found<'_, K, V>) -> Result<bool, Unsure> {
         match self.times() {
             Some(times) if times.rules.does_more() => Err(Unsure),
-            Some(times) if times.is_early(found) || times.note_read(found.slot()) => Ok(true),
+            Some(times) if times.note_read(found.slot()) => Ok(true),
             // Otherwise its successor counts: see `find_good`.
             Some(_) if found.is_live() => Ok(false),
             Some(_) => Err(Unsure),
@@ -482,7 +519,8 @@ impl<K, V> Segment<K, V> {
 
     /// How many reads an entry that was found still answers, if that is limited.
     pub(crate) fn reads_left(&self, slot: u32) -> Option<u64> {
-        self.times()?.reads.get().map(|reads| Times::read(reads, slot))
+        let times = self.times()?;
+        times.rules.max_reads.map(|_| times.extra(Extra::Reads, slot))
     }
 
     /// Whether a read of this entry asks for a new deadline: not if it has a time to idle of its own.
