@@ -561,13 +561,12 @@ fn invalidates_beside_loads(name: usize, invalidate: fn(&Numbers), has_hook: boo
             let (read, is_done) = (&read, &is_done);
             scope.spawn(move || (first..).take_while(|_| !is_done.load(SeqCst)).for_each(read));
         }
-        for _ in 0..size(20, 2) {
+        for _ in 0..size(25, 2) {
             let before = reads.load(SeqCst);
-            for _ in 0..16 {
+            for _ in 0..size(16, 4) {
                 let version = store.fetch_add(1, SeqCst) + 1;
                 invalidate(&cache);
                 valid.store(version, SeqCst);
-                thread::yield_now();
             }
             until(|| reads.load(SeqCst) > before);
         }
