@@ -545,7 +545,7 @@ fn invalidates_beside_loads(name: usize, invalidate: fn(&Numbers), has_hook: boo
     let (valid, reads, is_done) = (AtomicU64::new(0), AtomicU64::new(0), AtomicBool::new(false));
     let read = |n: u64| {
         let least = valid.load(SeqCst);
-        let load = || if n % 3 == 0 { Err(()) } else { Ok(store.load(SeqCst)) };
+        let load = || if n.is_multiple_of(3) { Err(()) } else { Ok(store.load(SeqCst)) };
         let value = match n % 5 {
             0 => cache.try_get_all_or_load([1], |_| load().map(|value| [(1, value)])).map(|all| all[&1]),
             _ => cache.try_get_or_load(1, |_| load()),
