@@ -10,6 +10,7 @@ use std::hash::{BuildHasher, Hash, Hasher};
 use std::sync::Barrier;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::thread;
 
 /// Keys below 100 share one hash.
 #[derive(Clone, Default)]
@@ -569,4 +570,22 @@ fn a_value_is_removed_by_one_thread_only() {
         });
         assert_eq!(won, 1, "round {round}");
     }
+}
+
+/// The metadata of an entry that is replaced meanwhile is that of the new one.
+#[test]
+fn metadata_is_there_throughout_replacements() {
+    let cache = Cache::new(100);
+    cache.insert(1, 0);
+    let is_done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_done.load(Relaxed) {
+                cache.insert(1, 1);
+            }
+        });
+        let missed = (0..size(30_000, 50)).filter(|_| cache.metadata(&1).is_none()).count();
+        is_done.store(true, Relaxed);
+        assert_eq!(missed, 0);
+    });
 }

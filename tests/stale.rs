@@ -4,58 +4,21 @@
 mod common;
 
 use common::loads::{Gate, Numbers, Task, leader};
-use common::time::{NS, TICK, secs, ttl};
-use common::{causes, ends, for_all, logged, panics, settle, size, until};
-use larder::{Builder, Cache, Clock, Expiry, Op, Refresh, RemovalCause};
+use common::soft::{fails, old, old_of, soft, stale_refreshes_failures, with_one};
+use common::time::{NS, TICK, builder, for_some, secs, tti, ttl};
+use common::{causes, ends, logged, panics, settle, size, until};
+use larder::{Cache, Clock, Expiry, Op, Refresh, RemovalCause};
 use std::collections::HashMap;
 use std::future::ready;
-use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::SeqCst;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-/// Entries are fresh for 10 seconds, due for 20 more, then stale for 30 and, if loads fail, good for 60.
-fn soft(clock: &Clock) -> Builder<u64, u64> {
-    Cache::builder()
-        .max_capacity(1_000)
-        .refresh_after_write(secs(10))
-        .time_to_live(secs(30))
-        .stale_while_revalidate(secs(30))
-        .stale_if_error(secs(60))
-        .clock(clock.clone())
-        .record_stats()
-}
-
-/// A cache with key 1, and its clock.
-fn with_one(age: Duration) -> (Clock, Numbers) {
-    let clock = Clock::manual();
-    let cache = soft(&clock).build().unwrap();
-    cache.insert(1, 1);
-    clock.advance(age);
-    (clock, cache)
-}
-
-fn old(cache: &Numbers) -> u64 {
-    old_of(cache, 1)
-}
-
-fn old_of(cache: &Numbers, key: u64) -> u64 {
-    cache.get_or_load(key, |_| panic!("it is there"))
-}
-
-fn fails(cache: &Numbers) -> Option<u64> {
-    cache.try_get_or_load(1, |_| Err("on purpose")).ok()
-}
-
-fn stale_refreshes_failures(cache: &Numbers) -> (u64, u64, u64) {
-    let stats = cache.stats();
-    (stats.stale_count(), stats.refresh_count(), stats.refresh_failure_count())
-}
-
 #[test]
 fn what_an_entry_is_good_for_depends_on_its_age() {
-    for_all(|policy, segments| {
+    for_some(|policy, segments| {
         let clock = Clock::manual();
         let cache = soft(&clock).eviction_policy(policy).segments(segments).build().unwrap();
         // Age, what reads see, whether a loader is asked, what its failure gives.
@@ -195,9 +158,11 @@ fn an_old_value_is_better_than_an_error() {
         Task::new(cache.try_get_or_load_async(1, |_| async { Err::<u64, _>(opened.await) })).starts();
     let mut wait = Task::new(cache.try_get_or_load_async(1, |_| ready(Err::<u64, u64>(0)))).starts();
     let mut many = Task::new(cache.try_get_all_or_load_async([1], |_| ready(Err::<[_; 0], u64>(0)))).starts();
+    let mut sure = Task::new(cache.get_or_load_async(1, |_| ready(0))).starts();
     gate.give(9);
     assert_eq!(lead.ready().unwrap(), 1);
     assert_eq!((wait.ready().unwrap(), many.ready().unwrap()), (1, HashMap::from([(1, 1)])));
+    assert_eq!(sure.ready(), 1);
     assert_eq!(cache.stats().load_failure_count(), 3);
     // What was asked for anew comes or does not.
     assert!(cache.try_refresh(1, |_| Err("on purpose")).is_err());
@@ -225,7 +190,7 @@ fn what_was_removed_is_not_served_however_stale() {
         }),
     ];
     for age in [secs(30), secs(60)] {
-        for segments in [1, 8] {
+        for segments in [1, 8].into_iter().take(size(2, 1)) {
             for (name, act) in acts {
                 let clock = Clock::manual();
                 let (builder, log) = logged(soft(&clock).segments(segments).tags(|_, _| ["one"]));
@@ -247,7 +212,7 @@ fn what_was_removed_is_not_served_however_stale() {
 
 #[test]
 fn what_is_over_goes_when_it_is_good_for_nothing() {
-    for_all(|policy, segments| {
+    for_some(|policy, segments| {
         let clock = Clock::manual();
         let (builder, log) = logged(soft(&clock).eviction_policy(policy).segments(segments));
         let cache = builder.build().unwrap();
@@ -270,6 +235,48 @@ fn what_is_over_goes_when_it_is_good_for_nothing() {
     });
 }
 
+/// However long it was good for something, and whether reads had put off its end.
+#[test]
+fn what_is_over_goes_in_the_end() {
+    for grace in [NS, secs(1), secs(5_000_000_000), Duration::MAX].into_iter().step_by(size(1, 3)) {
+        for life in [ttl(secs(10)), tti(secs(10))] {
+            let clock = Clock::manual();
+            let cache = builder(&clock).stale_if_error(grace).build().unwrap();
+            let keys = size(50, 10) as u64;
+            for key in 0..keys {
+                cache.insert_with(key, key, life.clone());
+                clock.advance(Duration::from_millis(7));
+                cache.get(&0);
+            }
+            clock.advance(secs(10));
+            assert!((0..keys).all(|key| cache.get(&key).is_none()));
+            cache.run_pending_tasks();
+            cache.validate();
+            if grace > NS {
+                assert_eq!(cache.len() as u64, keys);
+            }
+            clock.advance(grace);
+            clock.advance(TICK * 2);
+            cache.run_pending_tasks();
+            cache.validate();
+            assert_eq!(cache.len(), 0, "{grace:?}");
+        }
+    }
+}
+
+/// What is loaded in the place of what is over is an entry of its own.
+#[test]
+fn a_pin_ends_with_its_entry() {
+    let (clock, cache) = with_one(secs(10));
+    assert!(cache.pin(&1));
+    assert_eq!(cache.get_or_load(1, |_| 2), 2);
+    assert!(cache.metadata(&1).unwrap().is_pinned, "it was not over");
+    clock.advance(secs(30));
+    assert!(!cache.unpin(&1), "it is not there");
+    assert_eq!(cache.get_or_load(1, |_| 3), 3);
+    assert!(!cache.metadata(&1).unwrap().is_pinned);
+}
+
 /// Those whose reads are used up are gone, whatever their age.
 #[test]
 fn stale_reads_are_counted() {
@@ -283,6 +290,15 @@ fn stale_reads_are_counted() {
     let mut wait = Task::new(cache.get_or_load_async(1, |_| ready(9))).starts();
     gate.give(2);
     assert_eq!((lead.ready(), wait.ready(), cache.get(&1)), (2, 2, Some(2)));
+
+    // One's own failure is a read as well, but not a second one for who found the entry due.
+    for age in [secs(10), secs(30), secs(60)] {
+        cache.insert(1, 3);
+        clock.advance(age);
+        assert_eq!((fails(&cache), fails(&cache), fails(&cache)), (Some(3), Some(3), None), "{age:?}");
+        assert_eq!(cache.len(), 0);
+    }
+    cache.validate();
 }
 
 /// The stale period begins with the end of the entry, whatever brings that about.
@@ -292,6 +308,11 @@ fn all_lives_have_their_stale_period() {
     impl Expiry<u64, u64> for ByValue {
         fn after_create(&self, _: &u64, &value: &u64) -> Option<Duration> {
             Some(secs(value))
+        }
+
+        fn after_read(&self, _: &u64, _: &u64, remaining: Option<Duration>) -> Option<Duration> {
+            assert_ne!(remaining, Some(Duration::ZERO), "that of an entry that is over");
+            remaining
         }
     }
     let clock = Clock::manual();
@@ -323,56 +344,6 @@ fn all_lives_have_their_stale_period() {
     assert_eq!(fails(&varied), None);
 }
 
-/// A claim does not outlive who made it: whoever comes next refreshes, and at once, since nothing has failed.
-#[test]
-fn who_gives_up_leaves_the_refresh_to_others() {
-    let again = |cache: &Numbers, name: &str| {
-        assert_eq!(cache.get_or_load(1, |_| 2), 2, "{name}");
-        assert_eq!(stale_refreshes_failures(cache), (0, 1, 1), "{name}");
-    };
-    for age in [secs(10), secs(30)] {
-        let (_, cache) = with_one(age);
-        assert!(panics(|| cache.get_or_load(1, |_| panic!("on purpose"))));
-        again(&cache, "a panic");
-
-        let (_, cache) = with_one(age);
-        drop(leader(&cache, 1, &Gate::default()));
-        again(&cache, "a future that was dropped");
-
-        // Its value is given but not kept: the next one loads.
-        let (_, cache) = with_one(age);
-        let gate = Gate::default();
-        let mut lead = leader(&cache, 1, &gate);
-        assert!(cache.remove_if(&1, |_, _| false).is_none());
-        gate.give(2);
-        assert_eq!(lead.ready(), 2);
-        assert_eq!(cache.get_or_load(1, |_| 3), 3, "not kept");
-    }
-
-    // One that is neither polled nor dropped, where a limit is set to that. Its value is not kept.
-    let clock = Clock::manual();
-    let cache = soft(&clock).load_timeout(secs(5)).build().unwrap();
-    cache.insert(1, 1);
-    clock.advance(secs(10));
-    let gate = Gate::default();
-    let mut stuck = leader(&cache, 1, &gate);
-    assert_eq!(old(&cache), 1);
-    clock.advance(secs(5));
-    assert_eq!(cache.get_or_load(1, |_| 2), 2);
-    gate.give(3);
-    assert_eq!((stuck.ready(), cache.get(&1)), (3, Some(2)));
-
-    // If a load of the key is under way already there is no need for another.
-    let (clock, cache) = with_one(secs(5));
-    let gate = Gate::default();
-    let opened = gate.get();
-    let mut refresh = Task::new(cache.refresh_async(1, |_| opened)).starts();
-    clock.advance(secs(5));
-    assert_eq!(old(&cache), 1);
-    gate.give(2);
-    assert_eq!((refresh.ready(), old(&cache)), (2, 2));
-}
-
 #[test]
 fn a_hook_has_refreshes_made_elsewhere() {
     let clock = Clock::manual();
@@ -389,7 +360,12 @@ fn a_hook_has_refreshes_made_elsewhere() {
     assert_eq!((old(&cache), old(&cache), tasks.lock().unwrap().len()), (1, 1, 1));
     let refresh = next();
     assert_eq!((refresh.key(), format!("{refresh:?}").as_str()), (&1, "Refresh { key: 1, .. }"));
-    thread::spawn(move || refresh.complete(2)).join().unwrap();
+    // In a task, which may go from thread to thread.
+    let mut task = Task::new(async move {
+        let new = ready(refresh.key()).await + 1;
+        refresh.complete(new);
+    });
+    thread::scope(|scope| _ = scope.spawn(|| task.ready()));
     assert_eq!((cache.get(&1), old(&cache)), (Some(2), 2));
     assert_eq!(stale_refreshes_failures(&cache), (0, 1, 0));
 
@@ -399,6 +375,7 @@ fn a_hook_has_refreshes_made_elsewhere() {
     drop(next());
     assert_eq!((old(&cache), tasks.lock().unwrap().len()), (2, 0));
     assert_eq!(stale_refreshes_failures(&cache), (3, 1, 1));
+    assert_eq!(cache.stats().load_failure_count(), 1);
     clock.advance(secs(1));
     assert_eq!(old(&cache), 2);
 
@@ -523,12 +500,88 @@ fn threads_refresh_once_each_time() {
     });
 }
 
+/// Guarantee 9, of what is due, stale or failing: no call that begins after an invalidation has returned gives what was loaded
+/// before.
+#[test]
+fn nothing_from_before_an_invalidation_is_served() {
+    type Act = fn(&Numbers);
+    let acts: [Act; 7] = [
+        |cache| _ = cache.invalidate(&1),
+        |cache| _ = cache.remove_if(&1, |_, _| true),
+        |cache| cache.retain(|_, _| false),
+        |cache| cache.drain().for_each(drop),
+        Cache::invalidate_all,
+        |cache| _ = cache.invalidate_tag("one"),
+        |cache| _ = cache.compute(1, |_| Op::Remove),
+    ];
+    for (name, act) in acts.into_iter().enumerate().step_by(size(1, 5)) {
+        for has_hook in [false, true] {
+            ends(move || invalidates_beside_loads(name, act, has_hook));
+        }
+    }
+}
+
+fn invalidates_beside_loads(name: usize, invalidate: fn(&Numbers), has_hook: bool) {
+    let nanos = Duration::from_nanos;
+    let (clock, store) = (Clock::manual(), Arc::new(AtomicU64::new(0)));
+    let mut builder = soft(&clock)
+        .segments(1)
+        .refresh_after_write(nanos(50))
+        .time_to_live(nanos(100))
+        .stale_while_revalidate(nanos(100))
+        .stale_if_error(nanos(300))
+        .refresh_backoff(nanos(300))
+        .tags(|_, _| ["one"]);
+    if has_hook {
+        let store = Arc::clone(&store);
+        builder = builder.refresh_with(move |refresh| {
+            let value = store.load(SeqCst);
+            if value % 3 != 0 {
+                refresh.complete(value);
+            }
+        });
+    }
+    let cache = builder.build().unwrap();
+    let (valid, reads, is_done) = (AtomicU64::new(0), AtomicU64::new(0), AtomicBool::new(false));
+    let read = |n: u64| {
+        let least = valid.load(SeqCst);
+        let load = || if n.is_multiple_of(3) { Err(()) } else { Ok(store.load(SeqCst)) };
+        let value = match n % 5 {
+            0 => cache.try_get_all_or_load([1], |_| load().map(|value| [(1, value)])).map(|all| all[&1]),
+            _ => cache.try_get_or_load(1, |_| load()),
+        };
+        if let Ok(value) = value {
+            assert!(value >= least, "{name}: {value} was made invalid before {least}");
+        }
+        clock.advance(nanos(n % 40));
+        reads.fetch_add(1, SeqCst);
+    };
+    thread::scope(|scope| {
+        for first in 0..2 {
+            let (read, is_done) = (&read, &is_done);
+            scope.spawn(move || (first..).take_while(|_| !is_done.load(SeqCst)).for_each(read));
+        }
+        for _ in 0..size(25, 1) {
+            let before = reads.load(SeqCst);
+            for _ in 0..size(16, 4) {
+                let version = store.fetch_add(1, SeqCst) + 1;
+                invalidate(&cache);
+                valid.store(version, SeqCst);
+            }
+            until(|| reads.load(SeqCst) > before);
+        }
+        is_done.store(true, SeqCst);
+    });
+    cache.validate();
+}
+
 /// XFetch: what took long to load is loaded anew sooner, at random times; what was inserted is not.
 #[test]
 fn refreshes_come_early_by_chance() {
     // The mean time from the refresh to the end, in seconds, where it is asked for once a second.
     let mean_gap = |took: u64, beta: f64| {
-        let entries = size(300, 5) as u64;
+        let entries = size(300, 1) as u64;
+        let steps = size(500, 50) as u64;
         let mut gaps = 0;
         for key in 0..entries {
             let clock = Clock::manual();
@@ -544,8 +597,8 @@ fn refreshes_come_early_by_chance() {
                 0
             });
             cache.insert(entries, 0);
-            clock.advance(secs(500));
-            gaps += (0..500_u64)
+            clock.advance(secs(1_000 - steps));
+            gaps += (0..steps)
                 .rev()
                 .find(|_| {
                     clock.advance(secs(1));
@@ -557,10 +610,12 @@ fn refreshes_come_early_by_chance() {
         gaps as f64 / entries as f64
     };
     // A step that comes `left` seconds before the end refreshes with the probability exp(-left / (took * beta)).
-    for (took, beta, expected) in [(10, 1.0, 28.4), (10, 2.0, 70.7), (20, 1.0, 70.7), (0, 1.0, 0.0)] {
+    let table = [(10, 1.0, 28.4), (10, 2.0, 70.7), (20, 1.0, 70.7), (0, 1.0, 0.0)];
+    for (took, beta, expected) in table.into_iter().take(size(4, 1)) {
         let mean = mean_gap(took, beta);
-        let most = if cfg!(miri) { 0.9 } else { 0.15 };
-        assert!((mean - expected).abs() <= expected * most, "{mean} for {took} times {beta}, not {expected}");
+        // So few as there are under Miri have no mean to speak of.
+        let is_so = cfg!(miri) || (mean - expected).abs() <= expected * 0.15;
+        assert!(is_so, "{mean} for {took} times {beta}, not {expected}");
     }
 }
 

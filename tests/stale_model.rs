@@ -4,8 +4,7 @@
 //! The model follows what the documentation says. It knows of each entry when it was written, ends, and may be loaded anew;
 //! and of each load under way who leads it, who waits for it, and whether what it brings may be kept. A step is done by the
 //! cache first; then the model says what had to come of it: which value, whether the loader was called, who left and why.
-//! Where the documentation leaves it open the model takes what it saw: see `is_unsure`. `LARDER_CASES` sets how many cases are
-//! tried.
+//! `LARDER_CASES` sets how many cases are tried.
 #![allow(missing_docs)]
 
 #[path = "stale_model/calls.rs"]
@@ -22,7 +21,7 @@ use common::time::{tti, ttl};
 use common::{Log, logged, policies, size_from};
 use larder::{Cache, Clock, Computed, EvictionPolicy, InsertOptions, LoadError, Op, Refresh, RemovalCause};
 use proptest::prelude::*;
-use renewal::{Entry, Flight, Given, Look, Old, Stage};
+use renewal::{Entry, Flight, Given, Look, Stage};
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::SeqCst;
@@ -39,9 +38,6 @@ const NEVER: u64 = u64::MAX;
 /// The time of the next attempt may be as much too early.
 const ROUNDING: u64 = 256;
 
-/// Whether the faults are still there that `stale_faults.rs` shows.
-const FAULTS: bool = false;
-
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Counts {
     hits: u64,
@@ -51,6 +47,7 @@ struct Counts {
     waits: u64,
     refreshes: u64,
     refresh_failures: u64,
+    expired: u64,
 }
 
 struct Model {
@@ -163,12 +160,12 @@ impl Model {
             Step::Insert(key) => {
                 let id = self.id();
                 cache.insert(key, id);
-                self.written(key, id, [NEVER; 2], false);
+                self.written(key, id, [NEVER; 2]);
             }
             Step::InsertWith(key, ref options, ttl, tti) => {
                 let id = self.id();
                 cache.insert_with(key, id, options.clone());
-                self.written(key, id, [ttl, tti], false);
+                self.written(key, id, [ttl, tti]);
             }
             Step::Get(key) => {
                 let expected = self.seen_id(key);
@@ -235,7 +232,7 @@ impl Model {
                 });
                 assert_eq!(seen, self.seen_id(key));
                 assert_eq!(matches!(computed, Computed::Replaced(_)), seen.is_some());
-                self.written(key, id, [NEVER; 2], false);
+                self.written(key, id, [NEVER; 2]);
             }
             Step::ComputeRemove(key) => {
                 let is_removed = matches!(cache.compute(key, |_| Op::Remove), Computed::Removed(_));
@@ -283,6 +280,7 @@ impl Model {
         for (key, id, cause) in std::mem::take(&mut *self.log.lock().unwrap()) {
             let is_room_made = can_evict && matches!(cause, RemovalCause::Size | RemovalCause::Rejected);
             let context = format!("{id} of {key} leaves as {cause}, at {}", self.now);
+            self.counts.expired += u64::from(cause == RemovalCause::Expired);
             if let Some((expected, was_over)) = self.must.remove(&id) {
                 let is_room_made = is_room_made || can_evict && was_over && cause == RemovalCause::Expired;
                 assert!(cause == expected || is_room_made, "{context}, not {expected}");
@@ -334,6 +332,7 @@ impl Model {
             waits: stats.load_wait_count(),
             refreshes: stats.refresh_count(),
             refresh_failures: stats.refresh_failure_count(),
+            expired: stats.expired_count(),
         };
         assert_eq!(counts, self.counts);
         let stale = stats.stale_count();

@@ -5,7 +5,8 @@ use super::*;
 pub(super) type Loaded = Result<u64, ()>;
 
 pub(super) enum Role {
-    Leads(u64, Option<Old>),
+    /// With whether it found the key due, or stale.
+    Leads(u64, bool),
     /// Waits for another's flight, and whether that was out of date already.
     Joins(u64, bool),
 }
@@ -77,19 +78,17 @@ impl Model {
             Poll::Ready(result) => Some(result),
             Poll::Pending => None,
         };
-        let mut old = None;
+        let mut is_renewal = false;
         if is_first && !is_anew {
-            match self.look(key, was_called, result.is_some()) {
-                Look::Hit(id) => return assert_eq!((was_called, result), (false, Some(Ok(id)))),
-                Look::Renews(found) => old = Some(found),
+            match self.look(key) {
+                Look::Hit(id) => return assert_eq!((was_called, result), (false, Some(Ok(id))), "{key}"),
+                Look::Renews => is_renewal = true,
                 Look::Misses => {}
             }
         } else if !is_anew && self.seen(key).is_some() {
             return assert_eq!((was_called, result), (false, Some(Ok(self.read(key)))));
         }
-        if old.is_none()
-            && let Some(flight) = self.flight(key)
-        {
+        if !is_renewal && let Some(flight) = self.flight(key) {
             // Nobody knows what carries a tag before it is loaded: a new load may begin, but need not.
             flight.is_valid = !(flight.is_tagged && was_called);
             if flight.is_valid {
@@ -100,10 +99,10 @@ impl Model {
             }
         }
         assert!(was_called, "nobody else loads");
-        let number = self.lead(key, is_anew || old.is_some(), old, None);
+        let number = self.lead(key, is_anew || is_renewal, is_renewal, None);
         match (call.load.outcome, result) {
-            (Some(succeeds), Some(result)) => self.ends(&call, number, old, succeeds, result),
-            (None, None) => self.calls.push((call, Role::Leads(number, old))),
+            (Some(succeeds), Some(result)) => self.ends(&call, number, is_renewal, succeeds, result),
+            (None, None) => self.calls.push((call, Role::Leads(number, is_renewal))),
             (_, result) => panic!("the loader of {key} ends early or late: {result:?}"),
         }
     }
@@ -113,23 +112,18 @@ impl Model {
         &mut self,
         call: &Call,
         number: u64,
-        old: Option<Old>,
+        is_renewal: bool,
         succeeds: bool,
         result: Loaded,
     ) {
         let given = if succeeds { Given::Value(call.id) } else { Given::Error };
         *(if succeeds { &mut self.counts.loads } else { &mut self.counts.load_failures }) += 1;
         let key = call.load.key;
-        let is_over = self.seen(key).is_none();
         self.land(number, given);
-        let expected = match (given, old) {
-            (Given::Value(id), _) => Ok(id),
-            (_, Some(old)) => {
-                self.stale(old.was_over, old.was_over || is_over);
-                Ok(old.id)
-            }
-            (_, None) if call.load.is_anew => Err(()),
-            (_, None) => self.rescue(key, true, result),
+        let expected = match given {
+            Given::Value(id) => Ok(id),
+            _ if call.load.is_anew => Err(()),
+            _ => self.rescue(key, true, is_renewal),
         };
         assert_eq!(result, expected, "who loads {key}");
         self.settle(number, given);
@@ -140,19 +134,22 @@ impl Model {
         let is_joiner = |call: &mut (Call, Role)| matches!(call.1, Role::Joins(other, _) if other == number);
         let joiners: Vec<_> = self.calls.extract_if(.., is_joiner).collect();
         for (mut call, role) in joiners {
+            // What the one before has loaded may have been evicted.
+            self.account();
             let polled = call.task.poll();
-            let key = call.load.key;
-            match (given, role, polled) {
-                (Given::Value(id), Role::Joins(_, false), _) => {
-                    assert_eq!(polled, Poll::Ready(Ok(id)), "{key}")
+            let Load { key, is_anew, may_fail, .. } = call.load;
+            let has_failed = matches!(given, Given::Error | Given::Dropped);
+            let old = (has_failed && !is_anew).then(|| self.rescue(key, false, false));
+            let expected = match (given, role, old) {
+                (Given::Value(id), Role::Joins(_, false), _) => Ok(id),
+                (_, _, Some(Ok(old))) => Ok(old),
+                (Given::Error, ..) if may_fail => Err(()),
+                _ => {
+                    self.goes_on(call, polled, false);
+                    continue;
                 }
-                (Given::Error, _, Poll::Ready(result)) if call.load.may_fail => {
-                    let is_anew = call.load.is_anew;
-                    let expected = if is_anew { Err(()) } else { self.rescue(key, false, result) };
-                    assert_eq!(result, expected, "who waits for {key}");
-                }
-                _ => self.goes_on(call, polled, false),
-            }
+            };
+            assert_eq!(polled, Poll::Ready(expected), "who waits for {key}");
         }
     }
 
@@ -168,63 +165,66 @@ impl Model {
         let result = self.cache.try_get_all_or_load(keys.clone(), |wanted| {
             assert!(asked.is_empty(), "one call");
             asked = wanted.to_vec();
-            asked.sort_unstable();
             values.clone().ok_or(())
         });
         let result: Result<BTreeMap<u64, u64>, ()> =
             result.map(|found| found.into_iter().collect()).map_err(|_| ());
-        let (mut found, mut led) = (BTreeMap::new(), Vec::new());
+        let (mut found, mut led, mut missing) = (BTreeMap::new(), Vec::new(), Vec::new());
         for &key in &keys {
-            let was_asked = asked.contains(&key);
-            let old = match self.look(key, was_asked, true) {
-                Look::Hit(id) => {
-                    found.insert(key, id);
-                    continue;
-                }
-                Look::Renews(old) => Some(old),
-                Look::Misses => None,
-            };
-            led.push((key, old, self.lead(key, old.is_some(), old, None)));
+            match self.look(key) {
+                Look::Hit(id) => _ = found.insert(key, id),
+                Look::Renews => led.push((key, true, self.lead(key, true, true, None))),
+                Look::Misses => missing.push(key),
+            }
         }
+        led.extend(missing.into_iter().map(|key| (key, false, self.lead(key, false, false, None))));
+        // Those that are due come first.
         assert_eq!(asked, led.iter().map(|led| led.0).collect::<Vec<_>>(), "for these the loader is called");
         if led.is_empty() {
             return assert_eq!(result, Ok(found));
         }
         *(if values.is_some() { &mut self.counts.loads } else { &mut self.counts.load_failures }) += 1;
         let mut is_failed = false;
-        for &(key, old, number) in &led {
-            let value = values.as_ref().map(|values| values.get(&key).copied());
-            let landing = match value {
-                Some(Some(id)) => Given::Value(id),
-                Some(None) => Given::Nothing,
-                None => Given::Error,
-            };
-            self.land(number, landing);
-            let got = match (landing, old) {
-                (Given::Value(id), _) => Some(id),
-                (_, Some(old)) => {
-                    // Where another key fails it is not given after all.
-                    let is_given = result.is_ok() && !(FAULTS && matches!(landing, Given::Nothing));
-                    self.stale(old.was_over && is_given, old.was_over);
-                    Some(old.id)
-                }
-                (Given::Nothing, None) => None,
-                (Given::Error, None) => {
-                    let least = self.stale[0];
-                    let rescued = self.rescue(key, true, Ok(0));
-                    if result.is_err() {
+        match values {
+            None => {
+                led.iter().for_each(|&(.., number)| self.land(number, Given::Error));
+                let least = self.stale[0];
+                for (key, is_renewal, _) in led {
+                    let old = self.rescue(key, true, is_renewal);
+                    old.into_iter().for_each(|id| _ = found.insert(key, id));
+                    if old.is_err() {
+                        // What was there for others was not given after all.
                         self.stale[0] = least;
+                        is_failed = true;
+                        break;
                     }
-                    is_failed |= rescued.is_err();
-                    rescued.ok()
                 }
-            };
-            got.into_iter().for_each(|id| _ = found.insert(key, id));
+            }
+            Some(mut values) => {
+                for (key, is_renewal, number) in led {
+                    if let Some(id) = values.remove(&key) {
+                        self.land(number, Given::Value(id));
+                        found.insert(key, id);
+                        continue;
+                    }
+                    self.land(number, Given::Error);
+                    // What was loaded may have been given its place.
+                    let is_evicted =
+                        self.has_left(key) && result.as_ref().is_ok_and(|got| !got.contains_key(&key));
+                    if is_renewal && !is_evicted {
+                        self.rescue(key, true, true).into_iter().for_each(|id| _ = found.insert(key, id));
+                    }
+                }
+                values.into_iter().for_each(|(key, id)| self.written(key, id, [NEVER; 2]));
+            }
         }
         assert_eq!(result, if is_failed { Err(()) } else { Ok(found) });
-        for (key, id) in values.into_iter().flatten().filter(|(key, _)| !asked.contains(key)) {
-            self.written(key, id, [NEVER; 2], true);
-        }
+    }
+
+    /// Whether what there is of a key has left already, without that this was expected.
+    fn has_left(&self, key: u64) -> bool {
+        let entry = self.entries.get(&key);
+        entry.is_some_and(|entry| self.log.lock().unwrap().iter().any(|(_, id, _)| *id == entry.id))
     }
 
     pub(super) fn end(&mut self, at: usize, end: Option<bool>) {
@@ -233,7 +233,8 @@ impl Model {
         if leaders.is_empty() {
             return;
         }
-        let (mut call, Role::Leads(number, old)) = self.calls.remove(leaders[at % leaders.len()]) else {
+        let (mut call, Role::Leads(number, is_renewal)) = self.calls.remove(leaders[at % leaders.len()])
+        else {
             unreachable!("it leads")
         };
         match end {
@@ -241,7 +242,7 @@ impl Model {
                 let succeeds = succeeds || !call.load.may_fail;
                 call.gate.give(succeeds);
                 let result = call.task.ready();
-                self.ends(&call, number, old, succeeds, result);
+                self.ends(&call, number, is_renewal, succeeds, result);
             }
             None => {
                 drop(call);
@@ -261,12 +262,13 @@ impl Model {
         let flight = elsewhere.into_iter().nth(at).expect("there are more");
         let (number, refresh) = (flight.number, flight.elsewhere.take().expect("it has one"));
         let id = self.id();
-        let given = if succeeds { Given::Value(id) } else { Given::Nothing };
+        let given = if succeeds { Given::Value(id) } else { Given::Dropped };
         if succeeds {
             refresh.complete(id);
             self.counts.loads += 1;
         } else {
             drop(refresh);
+            self.counts.load_failures += 1;
         }
         self.land(number, given);
         self.settle(number, given);

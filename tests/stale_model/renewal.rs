@@ -11,13 +11,11 @@ pub(super) struct Entry {
     pub(super) tti: u64,
     pub(super) deadline: u64,
     pub(super) reads: u64,
-    /// Whether somebody loads it anew.
-    pub(super) is_claimed: bool,
+    /// The load that somebody makes of it who found it due.
+    pub(super) claim: Option<u64>,
     pub(super) failures: u32,
     /// When loading it anew may be tried again.
     pub(super) retry: u64,
-    /// It is not said when loading it anew is tried.
-    pub(super) is_unsure: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,8 +39,6 @@ pub(super) struct Flight {
     /// Whether its tag was invalidated since.
     pub(super) is_tagged: bool,
     pub(super) is_refresh: bool,
-    /// The entry that was found due.
-    pub(super) claim: Option<u64>,
     pub(super) elsewhere: Option<Refresh<u64, u64>>,
 }
 
@@ -50,20 +46,15 @@ pub(super) struct Flight {
 pub(super) enum Given {
     Value(u64),
     Error,
-    /// It was given up.
+    /// A `Refresh` was dropped: an error that no caller knows what to do with.
+    Dropped,
+    /// The caller was dropped.
     Nothing,
-}
-
-/// The value that was found, and whether it was over.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Old {
-    pub(super) id: u64,
-    pub(super) was_over: bool,
 }
 
 pub(super) enum Look {
     Hit(u64),
-    Renews(Old),
+    Renews,
     Misses,
 }
 
@@ -105,7 +96,7 @@ impl Model {
         match self.now - entry.deadline {
             late if late < self.setup.revalidate => Stage::Stale,
             late if late >= self.setup.on_error => Stage::Absent,
-            _ if !entry.is_claimed && self.now < entry.retry => Stage::Waiting,
+            _ if entry.claim.is_none() && self.now < entry.retry => Stage::Waiting,
             _ => Stage::Failing,
         }
     }
@@ -137,12 +128,11 @@ impl Model {
         self.void(key);
     }
 
-    pub(super) fn written(&mut self, key: u64, id: u64, [ttl, tti]: [u64; 2], is_loaded: bool) {
+    pub(super) fn written(&mut self, key: u64, id: u64, [ttl, tti]: [u64; 2]) {
         if let Some(old) = self.entries.remove(&key) {
-            let is_kept = is_loaded && self.now < old.deadline.saturating_add(self.grace());
-            let is_replaced = is_kept || !self.is_over(&old);
-            let cause = if is_replaced { RemovalCause::Replaced } else { RemovalCause::Expired };
-            self.must.insert(old.id, (cause, self.is_over(&old)));
+            let was_over = self.is_over(&old);
+            let cause = if was_over { RemovalCause::Expired } else { RemovalCause::Replaced };
+            self.must.insert(old.id, (cause, was_over));
         }
         self.void(key);
         let life = |own: u64, general: Option<u64>| if own == NEVER { general.unwrap_or(NEVER) } else { own };
@@ -154,21 +144,28 @@ impl Model {
             tti,
             deadline: end.min(self.now.saturating_add(tti)),
             reads: self.setup.max_reads.unwrap_or(NEVER),
-            is_claimed: false,
+            claim: None,
             failures: 0,
             retry: 0,
-            is_unsure: false,
         };
         self.entries.insert(key, entry);
     }
 
+    /// To read an entry that is not over puts off its end.
+    fn touch(&mut self, key: u64) {
+        let now = self.now;
+        if let Some(entry) =
+            self.entries.get_mut(&key).filter(|entry| entry.tti != NEVER && now < entry.deadline)
+        {
+            entry.deadline = entry.end.min(now.saturating_add(entry.tti));
+        }
+    }
+
     /// The value is given, over or not.
     pub(super) fn read(&mut self, key: u64) -> u64 {
+        self.touch(key);
         let entry = self.entries.get_mut(&key).expect("it is there");
         let id = entry.id;
-        if entry.tti != NEVER && self.now < entry.deadline {
-            entry.deadline = entry.end.min(self.now.saturating_add(entry.tti));
-        }
         entry.reads -= u64::from(self.setup.max_reads.is_some());
         if entry.reads == 0 {
             self.entries.remove(&key);
@@ -182,68 +179,58 @@ impl Model {
         self.stale[1] += u64::from(most);
     }
 
+    /// To load the entry anew has failed, whoever tried.
     pub(super) fn fails(&mut self, key: u64) {
         let (now, backoff) = (self.now, self.setup.backoff);
         if let Some(entry) = self.entries.get_mut(&key) {
             entry.retry = now + (backoff << entry.failures.min(6));
             entry.failures += 1;
-            entry.is_claimed = false;
+            entry.claim = None;
         }
     }
 
-    /// A caller who brings a loader looks at the key. `was_called` and `is_ready` are what came of it.
-    pub(super) fn look(&mut self, key: u64, was_called: bool, is_ready: bool) -> Look {
-        let (stage, is_loaded) = (self.stage(key), self.flight(key).is_some());
-        let is_handed = self.handed.lock().unwrap().iter().any(|refresh| *refresh.key() == key);
-        let is_valid = |id| self.flights.iter().any(|flight| flight.is_valid && flight.claim == Some(id));
-        let Some(entry) = self.entries.get_mut(&key).filter(|_| stage != Stage::Absent) else {
-            self.counts.misses += 1;
-            return Look::Misses;
-        };
-        // The one who loads it anew is out of date, but the entry has stayed: does another do so meanwhile?
-        let is_unsure = entry.is_unsure || entry.is_claimed && !is_valid(entry.id);
-        let is_hit = match stage {
-            Stage::Waiting | Stage::Failing if is_unsure => is_ready && !was_called,
-            stage => stage != Stage::Failing,
-        };
-        if !is_hit {
+    /// A caller who brings a loader looks at the key.
+    pub(super) fn look(&mut self, key: u64) -> Look {
+        let stage = self.stage(key);
+        if matches!(stage, Stage::Failing | Stage::Absent) {
             self.counts.misses += 1;
             return Look::Misses;
         }
         self.counts.hits += 1;
-        let may_renew =
-            matches!(stage, Stage::Due | Stage::Stale) && !entry.is_claimed && entry.retry <= self.now;
-        // Another's `refresh` is under way.
-        entry.is_unsure |= may_renew && is_loaded;
-        let renews = if is_unsure || entry.is_unsure { was_called || is_handed } else { may_renew };
-        entry.is_unsure |= renews && entry.is_claimed;
-        entry.is_claimed |= renews;
-        let old = Old { id: entry.id, was_over: self.now >= entry.deadline };
-        self.read(key);
+        let (now, is_loaded) = (self.now, self.flight(key).is_some());
+        let id = self.read(key);
+        // Nothing is put in the place of what has left with its last read.
+        let is_free = |entry: &Entry| entry.claim.is_none() && entry.retry <= now;
+        let is_free = !is_loaded && self.entries.get(&key).is_some_and(is_free);
+        let renews = is_free && matches!(stage, Stage::Due | Stage::Stale);
         if renews && !self.setup.has_hook {
-            return Look::Renews(old);
+            return Look::Renews;
         }
         if renews {
             let mut handed = self.handed.lock().unwrap();
             let at = handed.iter().position(|refresh| *refresh.key() == key).expect("the hook was called");
             let refresh = handed.swap_remove(at);
             drop(handed);
-            self.lead(key, true, Some(old), Some(refresh));
+            self.lead(key, true, true, Some(refresh));
         }
-        self.stale(old.was_over, old.was_over);
-        Look::Hit(old.id)
+        let is_over = !matches!(stage, Stage::Fresh | Stage::Due);
+        self.stale(is_over, is_over);
+        Look::Hit(id)
     }
 
     pub(super) fn lead(
         &mut self,
         key: u64,
         is_refresh: bool,
-        old: Option<Old>,
+        is_renewal: bool,
         elsewhere: Option<Refresh<u64, u64>>,
     ) -> u64 {
-        let (number, claim) = (self.id(), old.map(|old| old.id));
+        let number = self.id();
+        if is_renewal {
+            self.entries.get_mut(&key).expect("it was found").claim = Some(number);
+        }
         let (is_valid, is_tagged) = (true, false);
-        self.flights.push(Flight { number, key, is_valid, is_tagged, is_refresh, claim, elsewhere });
+        self.flights.push(Flight { number, key, is_valid, is_tagged, is_refresh, elsewhere });
         number
     }
 
@@ -253,45 +240,42 @@ impl Model {
         let flight = self.flights.remove(at);
         let key = flight.key;
         if flight.is_refresh {
-            match given {
-                Given::Value(_) => self.counts.refreshes += 1,
-                Given::Error | Given::Nothing => self.counts.refresh_failures += 1,
-            }
+            let is_new = matches!(given, Given::Value(_));
+            *(if is_new { &mut self.counts.refreshes } else { &mut self.counts.refresh_failures }) += 1;
         }
-        let entry = self.entries.get_mut(&key);
-        let claimed = entry.filter(|entry| flight.claim.is_none_or(|id| id == entry.id));
-        match (given, claimed) {
-            (Given::Value(_), Some(entry)) if flight.claim.is_some() => {
-                entry.is_claimed = false;
-                entry.is_unsure |= FAULTS;
+        if let Some(entry) = self.entries.get_mut(&key).filter(|entry| entry.claim == Some(number)) {
+            entry.claim = None;
+            if matches!(given, Given::Error | Given::Dropped) {
+                self.fails(key);
             }
-            (Given::Error | Given::Nothing, Some(_)) if flight.claim.is_some() => self.fails(key),
-            // Does that put off the next attempt?
-            (Given::Error | Given::Nothing, Some(entry)) if flight.is_refresh => entry.is_unsure = true,
-            _ => {}
         }
         if let Given::Value(id) = given
             && flight.is_valid
             && !flight.is_tagged
         {
-            self.written(key, id, [NEVER; 2], true);
+            self.written(key, id, [NEVER; 2]);
         }
     }
 
     /// What is there for one whose loader has failed, or who waited for one that has.
-    pub(super) fn rescue(&mut self, key: u64, is_own: bool, seen: Loaded) -> Loaded {
-        match self.stage(key) {
+    pub(super) fn rescue(&mut self, key: u64, is_own: bool, is_renewal: bool) -> Loaded {
+        let stage = self.stage(key);
+        match stage {
             Stage::Absent => return Err(()),
-            // Written meanwhile.
-            Stage::Fresh | Stage::Due if seen.is_err() => return Err(()),
-            Stage::Fresh | Stage::Due => {}
-            stage => {
+            // Written meanwhile: for who found it missing that is no old value.
+            Stage::Fresh | Stage::Due => self.touch(key),
+            Stage::Stale | Stage::Waiting | Stage::Failing => {
                 self.stale(true, true);
                 if is_own && stage == Stage::Failing {
                     self.fails(key);
                 }
             }
         }
-        Ok(self.read(key))
+        match (is_renewal, stage) {
+            // It was read before.
+            (true, _) => Ok(self.entries[&key].id),
+            (false, Stage::Fresh | Stage::Due) => Err(()),
+            (false, _) => Ok(self.read(key)),
+        }
     }
 }

@@ -156,7 +156,8 @@ pub(super) fn setups(capacity: impl Strategy<Value = u64>) -> impl Strategy<Valu
         revalidate: soft.1,
         on_error: soft.2,
         backoff: soft.3,
-        has_hook: soft.4,
+        // One that would never be called is refused.
+        has_hook: soft.4 && (soft.0.is_some() || soft.1.max(soft.2) > 0),
         has_ages,
     })
 }
