@@ -65,8 +65,10 @@ pub(crate) struct Inner<K, V, S> {
     pub(crate) loading: Loading<K, V>,
     weigher: Option<Weigher<K, V>>,
     tagger: Option<Tagger<K, V>>,
-    /// Whether anything below says that entries end.
+    /// Whether the rules say anything of time.
     is_timed: bool,
+    /// Whether lives depend on the entry.
+    has_varied_lives: bool,
     rules: Arc<Rules>,
     expiry: Option<Arc<dyn Expiry<K, V> + Send + Sync>>,
     negative: Option<Negative<V>>,
@@ -225,7 +227,8 @@ impl<K, V, S> Cache<K, V, S> {
             },
             weigher: builder.weigher,
             tagger: builder.tagger,
-            is_timed: rules.is_any() || builder.negative.is_some(),
+            is_timed: rules.is_any(),
+            has_varied_lives: builder.expiry.is_some() || builder.negative.is_some(),
             rules,
             expiry: builder.expiry,
             negative: builder.negative,
@@ -718,12 +721,12 @@ where
         let by_weigher = || self.inner.weigher.as_ref().map_or(1, |weigher| weigher(&key, &value));
         let weight = options.weight.unwrap_or_else(by_weigher);
         let tags = options.tags.unwrap_or_else(|| self.inner.tags_of(&key, &value));
-        let life = self.inner.life(hash, &key, &value, options.ttl, options.tti, options.took);
-        let life = life.as_ref();
-        if life.is_some() && self.inner.is_plain.load(Relaxed) {
+        let own = self.inner.own_life(hash, &key, &value, options.ttl, options.tti, options.took);
+        if own.is_some() && self.inner.is_plain.load(Relaxed) {
             // Before the entry is there: who finds it sees this.
             self.inner.is_plain.store(false, Relaxed);
         }
+        let life = own.as_ref().or(self.inner.is_timed.then_some(&self.inner.rules.life));
         let mut arrival = Arrival { hash, weight, pin: options.pinned, missing: 0, life, tags: &tags };
         let mut entry = Some((key, value));
         let mut panics = Panics::default();
@@ -841,9 +844,9 @@ impl<K, V, S> Inner<K, V, S> {
         self.tagger.as_ref().map_or(Vec::new(), |tagger| tagger(key, value))
     }
 
-    /// How long an entry is to live; `None` without end.
+    /// How long an entry is to live, if that is not what the rules say.
     #[inline]
-    fn life(
+    fn own_life(
         &self,
         hash: u64,
         key: &K,
@@ -855,21 +858,12 @@ impl<K, V, S> Inner<K, V, S> {
     where
         K: Eq,
     {
-        if !self.is_timed && ttl.is_none() && tti.is_none() {
-            return None;
-        }
-        Some(Life { took, ..self.limited_life(hash, key, value, ttl, tti) })
+        let is_own = self.has_varied_lives || ttl.is_some() || tti.is_some() || took != 0;
+        is_own.then(|| Life { took, ..self.make_life(hash, key, value, ttl, tti) })
     }
 
     #[inline(never)]
-    fn limited_life(
-        &self,
-        hash: u64,
-        key: &K,
-        value: &V,
-        ttl: Option<Duration>,
-        tti: Option<Duration>,
-    ) -> Life
+    fn make_life(&self, hash: u64, key: &K, value: &V, ttl: Option<Duration>, tti: Option<Duration>) -> Life
     where
         K: Eq,
     {

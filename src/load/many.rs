@@ -271,10 +271,10 @@ where
                 let error = Arc::new(error);
                 let were: Vec<_> = led.iter().map(|lead| (lead.hash, lead.claim.is_some())).collect();
                 led.into_iter().for_each(|lead| _ = lead.land_error(Arc::clone(&error)));
-                let are_all_there = keys
-                    .into_iter()
-                    .zip(were)
-                    .all(|(key, (hash, is_renewal))| self.keep_old(hash, key, is_renewal));
+                let mut are_all_there = true;
+                for (key, (hash, is_renewal)) in keys.into_iter().zip(were) {
+                    are_all_there &= self.keep_old(hash, key, is_renewal);
+                }
                 return if are_all_there { Ok(()) } else { Err(LoadError::Failed(error)) };
             }
         };

@@ -62,7 +62,7 @@ where
         key: &K,
     ) -> Result<V, Want<'a, K, V, S>> {
         let guard = pin();
-        let found = segment.find_to_load(&guard, hash, |other| other == key);
+        let found = segment.find_to_load(&guard, hash, |other| other == key, true);
         let good = found.filter(|(found, stage)| match stage {
             Stage::Fresh | Stage::Due => self.inner.note_read(segment, found),
             Stage::Stale => self.inner.spend_read(segment, found) != Spent::Over,
@@ -152,7 +152,7 @@ where
         let is_renewal = matches!(want, Want::Renewal(_));
         let guard = pin();
         let segment = self.inner.segment(hash);
-        let (found, stage) = segment.find_to_load(&guard, hash, |other| other == key)?;
+        let (found, stage) = segment.find_to_load(&guard, hash, |other| other == key, is_renewal)?;
         let is_over = matches!(stage, Stage::Failing | Stage::Stale);
         if stage == Stage::Failing && is_own {
             segment.note_failure(found.slot());

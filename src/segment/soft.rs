@@ -177,13 +177,14 @@ impl Times {
 }
 
 impl<K, V> Segment<K, V> {
-    /// The entry whose key `matches`, if it is good for anything to a cache with rules for that. If it can be read, its time to
-    /// idle begins anew.
+    /// The entry whose key `matches`, if it is good for anything to a cache with rules for that. If it `is_read`, and not over,
+    /// its time to idle begins anew.
     pub(crate) fn find_to_load<'g>(
         &'g self,
         guard: &'g Guard,
         hash: u64,
         matches: impl Fn(&K) -> bool,
+        is_read: bool,
     ) -> Option<(Found<'g, K, V>, Stage)> {
         let (times, soft) = (self.times()?, self.rules.soft.as_ref()?);
         self.find_good(guard, hash, matches, |found| {
@@ -191,7 +192,7 @@ impl<K, V> Segment<K, V> {
             loop {
                 match times.stage(soft, slot, times.now()) {
                     // It has come to its end since.
-                    Stage::Fresh | Stage::Due if !times.note_read(slot) => {}
+                    Stage::Fresh | Stage::Due if is_read && !times.note_read(slot) => {}
                     Stage::Over => return None,
                     Stage::Fresh => return Some(Stage::Fresh),
                     stage => return found.is_live().then_some(stage),

@@ -192,12 +192,11 @@ impl Model {
                 for (key, is_renewal, _) in led {
                     let old = self.rescue(key, true, is_renewal);
                     old.into_iter().for_each(|id| _ = found.insert(key, id));
-                    if old.is_err() {
-                        // What was there for others was not given after all.
-                        self.stale[0] = least;
-                        is_failed = true;
-                        break;
-                    }
+                    is_failed |= old.is_err();
+                }
+                if is_failed {
+                    // What was there for others was not given after all.
+                    self.stale[0] = least;
                 }
             }
             Some(mut values) => {

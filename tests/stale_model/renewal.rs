@@ -263,6 +263,7 @@ impl Model {
         match stage {
             Stage::Absent => return Err(()),
             // Written meanwhile: for who found it missing that is no old value.
+            Stage::Fresh | Stage::Due if !is_renewal => return Err(()),
             Stage::Fresh | Stage::Due => self.touch(key),
             Stage::Stale | Stage::Waiting | Stage::Failing => {
                 self.stale(true, true);
@@ -274,7 +275,6 @@ impl Model {
         match (is_renewal, stage) {
             // It was read before.
             (true, _) => Ok(self.entries[&key].id),
-            (false, Stage::Fresh | Stage::Due) => Err(()),
             (false, _) => Ok(self.read(key)),
         }
     }
