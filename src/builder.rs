@@ -1,9 +1,10 @@
 //! How a cache is set up.
 
-use crate::cache::{Cache, Negative, Refresher, Tagger, Weigher};
+use crate::cache::Cache;
 use crate::clock::{Clock, nanos};
 use crate::error::BuildError;
 use crate::expiry::Expiry;
+use crate::inner::{Negative, Refresher, Tagger, Weigher};
 use crate::parts::lists::MAX_SLOTS;
 use crate::policy::EvictionPolicy;
 use crate::refresh::Refresh;

@@ -4,7 +4,8 @@
 //! is still as it was read; otherwise it runs again on what is there now. While the guard lives a slot is not used for
 //! another entry, so "as it was read" means that the key's slot is the same.
 
-use crate::cache::{Cache, InsertOptions, Stored};
+use crate::cache::{Cache, Stored};
+use crate::options::InsertOptions;
 use crate::removal::RemovalCause;
 use crate::segment::{Leaving, Seen};
 use crate::table::pin;
@@ -99,7 +100,7 @@ where
                     let value = value.clone();
                     let slot = found.map_or(u32::MAX, |found| found.slot());
                     let segment = self.inner.segment(self.inner.hash(&key));
-                    match segment.remove(self.inner.bank(), slot, RemovalCause::Explicit) {
+                    match segment.remove(&self.inner.bank, slot, RemovalCause::Explicit) {
                         Some(leaving) => {
                             Leaving::settle(leaving);
                             return Computed::Removed(value);

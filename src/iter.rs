@@ -3,7 +3,8 @@
 //! A scan follows the order of the hashes, a few entries at a time, which it finds under the segment's lock and reads
 //! after it. It holds no lock and no memory between two steps.
 
-use crate::cache::{Cache, Inner, Place};
+use crate::cache::Cache;
+use crate::inner::{Inner, Place};
 use crate::removal::RemovalCause;
 use crate::segment::{Bank, Panics, Segment};
 use crate::table::pin;
@@ -67,7 +68,7 @@ where
             for found in batch {
                 let (key, value) = found.entry();
                 if !keep(key, value) {
-                    remove(segment, self.inner.bank(), found.slot(), &mut panics);
+                    remove(segment, &self.inner.bank, found.slot(), &mut panics);
                 }
             }
         }
@@ -123,7 +124,7 @@ impl<K, V, S, T> Scan<K, V, S, T> {
             for found in found {
                 let (key, value) = found.entry();
                 let picked = (self.pick)(key, value);
-                if take(segment, self.inner.bank(), found.slot(), &mut panics) {
+                if take(segment, &self.inner.bank, found.slot(), &mut panics) {
                     batch.push(picked);
                 }
             }
@@ -170,7 +171,7 @@ impl<K, V, S> Drop for Drain<K, V, S> {
             let guard = pin();
             let Some((segment, found)) = inner.scan(&guard, place) else { break };
             found.iter().for_each(|found| {
-                remove(segment, inner.bank(), found.slot(), &mut panics);
+                remove(segment, &inner.bank, found.slot(), &mut panics);
             });
         }
         inner.remove_over(&mut panics);

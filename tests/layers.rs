@@ -7,7 +7,8 @@
 //! table                    entries, under any order
 //! clock                    asks the system by the table's unsafe room
 //! policy                   orders of entries, of which it sees the headers
-//! segment, stats           both together, behind one lock
+//! segment, stats, options  both together, behind one lock
+//! inner                    segments, and the user's code where no lock is held
 //! cache, builder, compute, iter, load
 //! ```
 #![allow(missing_docs)]
@@ -16,12 +17,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Modules from the ground up. Those in one layer do not know each other, unless `FRIENDS` says so.
-const LAYERS: [&[&str]; 6] = [
+const LAYERS: [&[&str]; 7] = [
     &["error", "expiry", "metadata", "refresh", "removal", "tag"],
     &["parts"],
     &["table"],
     &["clock", "policy"],
-    &["segment", "stats"],
+    &["options", "segment", "stats"],
+    &["inner"],
     &["cache", "builder", "compute", "iter", "load"],
 ];
 

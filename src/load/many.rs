@@ -5,8 +5,9 @@
 
 use super::led::{leading, leading_async};
 use super::{Joined, Lead, Place, Want, sure};
-use crate::cache::{Cache, InsertOptions};
+use crate::cache::Cache;
 use crate::error::LoadError;
+use crate::options::InsertOptions;
 use crate::segment::{Landing, LoadId, Seen};
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, Hash};

@@ -30,8 +30,9 @@ mod led;
 mod many;
 mod renewal;
 
-use crate::cache::{Cache, InsertOptions, Stored};
+use crate::cache::{Cache, Stored};
 use crate::error::LoadError;
+use crate::options::InsertOptions;
 use crate::segment::{Boarding, Claim, Flight, Landing, LoadId, Reason, Seen};
 use crate::table::pin;
 use crate::tag::Tag;

@@ -1,0 +1,462 @@
+//! What the handles of a cache share: how keys find their segment, what reads and writes do beside that, and how room moves
+//! between segments.
+
+use crate::clock::nanos;
+use crate::expiry::Expiry;
+use crate::parts::keeper::Kept;
+use crate::policy::{End, EvictionPolicy};
+use crate::refresh::Refresh;
+use crate::removal::RemovalCause;
+use crate::segment::{
+    Arrival, Bank, Carried, Leaving, Life, Outcome, Panics, Rules, Seen, Segment, Spent, share, span,
+};
+use crate::stats::Reads;
+use crate::table::{Found, Guard, pin};
+use crate::tag::Tag;
+use std::any::TypeId;
+use std::hash::{BuildHasher, Hash};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU8, fence};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+pub(crate) type Weigher<K, V> = Arc<dyn Fn(&K, &V) -> u64 + Send + Sync>;
+pub(crate) type Tagger<K, V> = Arc<dyn Fn(&K, &V) -> Vec<Tag> + Send + Sync>;
+pub(crate) type Refresher<K, V> = Arc<dyn Fn(Refresh<K, V>) + Send + Sync>;
+
+/// What the handles of a cache share.
+pub(crate) struct Inner<K, V, S> {
+    pub(crate) segments: Box<[Segment<K, V>]>,
+    pub(crate) hasher: S,
+    /// Whether reads are not counted, and no entry ends. Once it is not so it never is again.
+    pub(crate) is_plain: AtomicBool,
+    /// Whether reads that are not plain most often have no more to do than to look at the time.
+    pub(crate) is_eager: bool,
+    /// Whether who brings a loader may be asked to load what is there.
+    pub(crate) is_soft: bool,
+    /// Whether entries may be loaded anew before it is time.
+    pub(crate) is_early: bool,
+    pub(crate) reads: Option<Reads>,
+    pub(crate) bank: Bank,
+    pub(crate) loading: Loading<K, V>,
+    pub(crate) weigher: Option<Weigher<K, V>>,
+    pub(crate) tagger: Option<Tagger<K, V>>,
+    /// Whether the rules say anything of time.
+    pub(crate) is_timed: bool,
+    /// Whether lives depend on the entry.
+    pub(crate) has_varied_lives: bool,
+    pub(crate) rules: Arc<Rules>,
+    pub(crate) expiry: Option<Arc<dyn Expiry<K, V> + Send + Sync>>,
+    pub(crate) negative: Option<Negative<V>>,
+    pub(crate) policy: EvictionPolicy,
+    pub(crate) name: Option<String>,
+    /// There with housekeeping.
+    pub(crate) kept: OnceLock<Kept>,
+}
+
+/// States of [`Loading`]. That loads are [`BEGUN`] is known to all who ought to know once they are [`IN_USE`].
+const UNUSED: u8 = 0;
+const BEGUN: u8 = 1;
+const IN_USE: u8 = 2;
+
+/// What the cache knows of loads.
+pub(crate) struct Loading<K, V> {
+    /// Whether anything was ever loaded: if not, nothing needs to be voided.
+    state: AtomicU8,
+    /// How long a caller waits for another one's load.
+    pub(crate) timeout: Option<Duration>,
+    /// How many keys a loader of many gets at once.
+    pub(crate) most_at_once: usize,
+    /// Who makes refreshes, if not the caller who finds them due.
+    pub(crate) refresher: Option<Refresher<K, V>>,
+}
+
+impl<K, V> Loading<K, V> {
+    pub(crate) fn new(
+        timeout: Option<Duration>,
+        most_at_once: usize,
+        refresher: Option<Refresher<K, V>>,
+    ) -> Self {
+        Self { state: AtomicU8::new(UNUSED), timeout, most_at_once, refresher }
+    }
+}
+
+/// Values that stand for none, and how long such an entry lives.
+pub(crate) struct Negative<V> {
+    pub(crate) is_it: fn(&V) -> bool,
+    pub(crate) ttl: u64,
+}
+
+impl<K, V, S> Inner<K, V, S> {
+    /// The hash of a key, mixed so that a weak hasher does no harm: each bit of it depends on all that it gives.
+    #[inline]
+    pub(crate) fn hash<Q: Hash + ?Sized>(&self, key: &Q) -> u64
+    where
+        S: BuildHasher + 'static,
+    {
+        let hash = self.hasher.hash_one(key);
+        // A strong one already. (Settled when the crate is compiled.)
+        if TypeId::of::<S>() == TypeId::of::<ahash::RandomState>() {
+            return hash;
+        }
+        // Folded multiplication, by the constant of Knuth's multiplicative hashing.
+        let product = u128::from(hash) * 0x9e37_79b9_7f4a_7c15;
+        product as u64 ^ (product >> 64) as u64
+    }
+
+    /// The hash of a key, and where it belongs.
+    #[inline]
+    pub(crate) fn locate<Q: Hash + ?Sized>(&self, key: &Q) -> (u64, &Segment<K, V>)
+    where
+        S: BuildHasher + 'static,
+    {
+        let hash = self.hash(key);
+        (hash, self.segment(hash))
+    }
+
+    /// The tags that an entry carries where nothing else was said.
+    #[inline]
+    pub(crate) fn tags_of(&self, key: &K, value: &V) -> Vec<Tag> {
+        self.tagger.as_ref().map_or(Vec::new(), |tagger| tagger(key, value))
+    }
+
+    /// How long an entry is to live, if that is not what the rules say.
+    #[inline]
+    pub(crate) fn own_life(
+        &self,
+        hash: u64,
+        key: &K,
+        value: &V,
+        ttl: Option<Duration>,
+        tti: Option<Duration>,
+        took: u64,
+    ) -> Option<Life>
+    where
+        K: Eq,
+    {
+        let is_own = self.has_varied_lives || ttl.is_some() || tti.is_some() || took != 0;
+        is_own.then(|| Life { took, ..self.make_life(hash, key, value, ttl, tti) })
+    }
+
+    #[inline(never)]
+    fn make_life(&self, hash: u64, key: &K, value: &V, ttl: Option<Duration>, tti: Option<Duration>) -> Life
+    where
+        K: Eq,
+    {
+        let mut life = self.rules.life;
+        match (&self.negative, ttl) {
+            (_, Some(ttl)) => life.ttl = nanos(ttl),
+            (Some(negative), None) if (negative.is_it)(value) => life.ttl = negative.ttl,
+            _ => {}
+        }
+        if let Some(expiry) = self.expiry.as_ref().filter(|_| ttl.is_none()) {
+            life.own = self.ask(&**expiry, hash, key, value);
+        }
+        if let Some(tti) = tti {
+            life.tti = nanos(tti);
+        }
+        life
+    }
+
+    #[inline(never)]
+    fn ask(&self, expiry: &dyn Expiry<K, V>, hash: u64, key: &K, value: &V) -> u64
+    where
+        K: Eq,
+    {
+        let guard = pin();
+        let segment = self.segment(hash);
+        span(match segment.find(&guard, hash, |other| other == key) {
+            Some(found) => expiry.after_update(key, value, segment.remaining(found.slot())),
+            None => expiry.after_create(key, value),
+        })
+    }
+
+    /// What a read does beside giving the value. Says whether it may give it: the entry may have no reads left.
+    pub(crate) fn note_read(&self, segment: &Segment<K, V>, found: &Found<'_, K, V>) -> bool {
+        match self.spend_read(segment, found) {
+            Spent::No => {}
+            Spent::Last => return true,
+            Spent::Over => return false,
+        }
+        if let Some(expiry) = self.expiry.as_ref().filter(|_| segment.asks_after_read(found.slot())) {
+            let remaining = segment.remaining(found.slot());
+            let (key, value) = found.entry();
+            let next = expiry.after_read(key, value, remaining);
+            if next != remaining {
+                segment.put_off(found.slot(), span(next));
+            }
+        }
+        true
+    }
+
+    /// The same for an entry that may be over, so that it does not matter how long it lives.
+    pub(crate) fn spend_read(&self, segment: &Segment<K, V>, found: &Found<'_, K, V>) -> Spent {
+        let spent = segment.spend(found.slot());
+        match spent {
+            Spent::No => segment.touch(found),
+            Spent::Last => {
+                let leaving = segment.remove(&self.bank, found.slot(), RemovalCause::Expired);
+                leaving.into_iter().for_each(Leaving::settle);
+            }
+            Spent::Over => {}
+        }
+        spent
+    }
+
+    /// The time, for [`note_load`](Self::note_load), if anybody wants to know how long loads take.
+    pub(crate) fn load_starts(&self) -> Option<u64> {
+        (self.reads.is_some() || self.is_early).then(|| self.rules.clock.precisely())
+    }
+
+    /// Counts a load. Gives how long it took, in nanoseconds, if that is to be kept with the entry.
+    pub(crate) fn note_load(&self, has_succeeded: bool, started: Option<u64>) -> u64 {
+        let Some(started) = started else { return 0 };
+        let took = self.rules.clock.precisely().saturating_sub(started);
+        if let Some(reads) = &self.reads {
+            reads.count_load(has_succeeded, took);
+        }
+        if self.is_early { took } else { 0 }
+    }
+
+    pub(crate) fn count_stale(&self) {
+        if let Some(reads) = &self.reads {
+            reads.count_stale();
+        }
+    }
+
+    pub(crate) fn count_refresh(&self, has_succeeded: bool) {
+        if let Some(reads) = &self.reads {
+            reads.count_refresh(has_succeeded);
+        }
+    }
+
+    pub(crate) fn count_read(&self, hit: bool) {
+        if let Some(reads) = &self.reads {
+            reads.count(hit);
+        }
+    }
+
+    pub(crate) fn count_wait(&self) {
+        if let Some(reads) = &self.reads {
+            reads.count_wait();
+        }
+    }
+
+    /// Loads are begun from now on.
+    pub(crate) fn begin_loading(&self) {
+        // Acquire: who finds it in use comes after the fence below.
+        if self.loading.state.load(Acquire) != IN_USE {
+            self.loading.state.store(BEGUN, Relaxed);
+            // Pairs with that of `voids`: who did not see that there are loads did before ours what it did.
+            fence(SeqCst);
+            self.loading.state.store(IN_USE, Release);
+        }
+    }
+
+    /// Whether there may be loads to be voided.
+    fn voids(&self) -> bool {
+        fence(SeqCst);
+        self.loading.state.load(Relaxed) != UNUSED
+    }
+
+    /// The key of this hash is out of date, whether it is there or not.
+    pub(crate) fn void_loads(&self, hash: u64) {
+        if self.voids() {
+            self.segment(hash).void_loads(hash);
+        }
+    }
+
+    /// Any key may be out of date.
+    pub(crate) fn void_all_loads(&self) {
+        if self.voids() {
+            self.segments.iter().for_each(Segment::void_all_loads);
+        }
+    }
+
+    pub(crate) fn segments(&self) -> &[Segment<K, V>] {
+        &self.segments
+    }
+
+    /// The segment is chosen by the hash's lowest bits, which the segment does not use.
+    #[inline]
+    pub(crate) fn segment(&self, hash: u64) -> &Segment<K, V> {
+        &self.segments[self.segment_index(hash)]
+    }
+
+    #[inline]
+    fn segment_index(&self, hash: u64) -> usize {
+        hash as usize & (self.segments.len() - 1)
+    }
+
+    /// Moves budget to the segment until the entry fits or nothing can be had.
+    pub(crate) fn store_with_more_room(
+        &self,
+        arrival: &mut Arrival<'_>,
+        entry: &mut Option<(K, V)>,
+        seen: Seen,
+    ) -> (Outcome, Vec<Leaving<'_, K, V>>)
+    where
+        K: Eq,
+    {
+        let index = self.segment_index(arrival.hash);
+        let segment = &self.segments[index];
+        let mut left = Vec::new();
+        let _moving = self.bank.moving.lock();
+        let mut carried = self.bank.carry();
+        loop {
+            self.gather(index, arrival.missing, &mut carried, &mut left);
+            let (outcome, leaving) = if carried.amount == 0 {
+                segment.refuse(&self.bank, *arrival, entry, seen)
+            } else {
+                segment.insert_with_more(&self.bank, arrival, entry, seen, &mut carried)
+            };
+            left.push(leaving);
+            if outcome != Outcome::NoRoom {
+                return (outcome, left);
+            }
+        }
+    }
+
+    /// Takes up to `wanted` of budget from the spare and from all segments but one: first evenly, then what is left.
+    fn gather<'a>(
+        &'a self,
+        but: usize,
+        wanted: u64,
+        carried: &mut Carried<'_>,
+        left: &mut Vec<Leaving<'a, K, V>>,
+    ) {
+        carried.fill(wanted);
+        let others = self.segments.len() as u64;
+        for at_most in [(wanted / others).saturating_add(1), wanted] {
+            for (_, segment) in self.segments.iter().enumerate().filter(|&(index, _)| index != but) {
+                if carried.amount < wanted {
+                    left.push(segment.give(&self.bank, at_most.min(wanted - carried.amount), carried));
+                }
+            }
+        }
+    }
+
+    pub(crate) fn set_capacity(&self, capacity: u64) {
+        let mut left = Vec::new();
+        {
+            let _moving = self.bank.moving.lock();
+            let before = self.bank.capacity();
+            let shares = (0..).map(|index| share(capacity, index, self.segments.len()));
+            if capacity >= before {
+                self.bank.set_capacity(capacity);
+                self.bank.put(capacity - before);
+                for (segment, share) in self.segments.iter().zip(shares) {
+                    left.push(segment.widen(&self.bank, share));
+                }
+            } else {
+                let excess = before - capacity;
+                let mut carried = self.bank.carry();
+                for (segment, share) in self.segments.iter().zip(shares) {
+                    left.push(segment.shrink(&self.bank, share, excess - carried.amount, &mut carried));
+                }
+                self.withdraw(excess, &mut carried, &mut left);
+                // And so the excess is gone.
+                self.bank.set_capacity(capacity);
+                carried.hand_over();
+            }
+        }
+        let mut panics = Panics::default();
+        left.into_iter().for_each(|leaving| leaving.settle_but(&mut panics));
+        if capacity == 0 {
+            // Entries without weight, too.
+            self.remove_all(RemovalCause::Size, &mut panics);
+        }
+        panics.resume();
+    }
+
+    /// Takes out all entries that are there when it is called.
+    pub(crate) fn remove_all(&self, cause: RemovalCause, panics: &mut Panics) {
+        self.remove_those(cause, |_, _| true, panics);
+    }
+
+    /// Takes out all entries that are over.
+    pub(crate) fn remove_over(&self, panics: &mut Panics) {
+        if self.rules.soft.as_ref().is_some_and(|soft| soft.grace() > 0) {
+            self.remove_those(RemovalCause::Expired, Segment::is_over, panics);
+        }
+    }
+
+    fn remove_those(
+        &self,
+        cause: RemovalCause,
+        which: impl Fn(&Segment<K, V>, u32) -> bool,
+        panics: &mut Panics,
+    ) {
+        for segment in &self.segments {
+            let mut cursor = Some(0);
+            while let Some(at) = cursor {
+                let (next, leaving) = segment.remove_from(&self.bank, at, cause, |slot| which(segment, slot));
+                cursor = next;
+                leaving.settle_but(panics);
+            }
+        }
+    }
+
+    /// Takes `excess` out of the budgets, wherever it is. Terminates: together they have more than that.
+    fn withdraw<'a>(&'a self, excess: u64, carried: &mut Carried<'_>, left: &mut Vec<Leaving<'a, K, V>>) {
+        for segment in &self.segments {
+            carried.fill(excess);
+            left.push(segment.give(&self.bank, excess - carried.amount, carried));
+        }
+        // Pinned entries go only if they alone are too much.
+        while carried.amount < excess {
+            for segment in &self.segments {
+                carried.fill(excess);
+                left.push(segment.unpin_and_give(&self.bank, excess - carried.amount, carried));
+            }
+        }
+    }
+
+    pub(crate) fn walk(&self, from: End, n: usize) -> Vec<(K, V)>
+    where
+        K: Clone,
+        V: Clone,
+    {
+        let guard = pin();
+        let mut orders: Vec<_> =
+            self.segments.iter().map(|segment| segment.walk(&guard, from, n).into_iter()).collect();
+        let mut entries = Vec::new();
+        loop {
+            let before = entries.len();
+            for found in orders.iter_mut().filter_map(Iterator::next) {
+                if entries.len() == n {
+                    return entries;
+                }
+                let (key, value) = found.entry();
+                entries.push((key.clone(), value.clone()));
+            }
+            if entries.len() == before {
+                return entries;
+            }
+        }
+    }
+}
+
+impl<K, V, S> Inner<K, V, S> {
+    /// The entries at `place`, which moves on; `None` at the end. Following it from the start meets every entry that is
+    /// there all the while exactly once.
+    pub(crate) fn scan<'g>(&'g self, guard: &'g Guard, place: &mut Place) -> Option<Batch<'g, K, V>> {
+        let segment = self.segments.get(place.segment)?;
+        let mut found = Vec::new();
+        match segment.entries_from(guard, place.cursor, &mut found) {
+            Some(next) => place.cursor = next,
+            None => *place = Place { segment: place.segment + 1, cursor: 0 },
+        }
+        Some((segment, found))
+    }
+}
+
+/// A few entries, and the segment they are in.
+type Batch<'g, K, V> = (&'g Segment<K, V>, Vec<Found<'g, K, V>>);
+
+/// How far a scan has come.
+#[derive(Default)]
+pub(crate) struct Place {
+    segment: usize,
+    cursor: u64,
+}
