@@ -9,7 +9,7 @@ use crate::cache::Cache;
 use crate::error::LoadError;
 use crate::options::InsertOptions;
 use crate::segment::{Landing, LoadId, Seen};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -197,7 +197,7 @@ where
 {
     fn new(cache: &'a Cache<K, V, S>, keys: impl IntoIterator<Item = K>) -> Self {
         let mut wanted: Vec<K> = keys.into_iter().collect();
-        let mut found = HashMap::new();
+        let mut found = HashMap::with_capacity(wanted.len());
         let mut led = Vec::new();
         if cache.inner.is_soft {
             wanted.retain(|key| {
@@ -224,21 +224,26 @@ where
 
     /// Boards what is wanted. Says whether there is anything to load or to wait for.
     fn board<E>(&mut self) -> Result<bool, LoadError<E>> {
-        let mut boarded = HashSet::new();
         for key in std::mem::take(&mut self.wanted) {
-            // A key that was asked for twice would find itself on the way.
-            if self.found.contains_key(&key) || !boarded.insert(key.clone()) {
-                continue;
-            }
             match self.cache.board(self.cache.inner.hash(&key), &key, &mut Want::Missing)? {
                 Place::There(value) => _ = self.found.insert(key, value),
                 Place::Leads(lead) => self.led.push(lead),
-                Place::Joins(joined) => self.joined.push(joined),
+                // A key that was asked for twice finds itself on the way.
+                Place::Joins(joined) if self.leads(&joined) => {}
+                Place::Joins(joined) => {
+                    self.cache.inner.count_wait();
+                    self.joined.push(joined);
+                }
             }
         }
         // The first comes out first.
         self.led.reverse();
         Ok(!self.led.is_empty() || !self.joined.is_empty())
+    }
+
+    /// Whether a flight is one of those that this call has just begun, one after another.
+    fn leads(&self, joined: &Joined<K, V>) -> bool {
+        self.led.binary_search_by_key(&joined.flight.number, |lead| lead.flight.number).is_ok()
     }
 
     /// The next keys for the loader.
@@ -280,11 +285,11 @@ where
             }
         };
         // All are ready to land before the first does, which may panic.
-        let places: HashMap<&K, usize> = keys.iter().zip(0..).collect();
+        let mut places = Places { keys: &keys, next: 0, all: None };
         led.iter_mut().for_each(|lead| (lead.landing, lead.took) = (Landing::Absent, took));
         let mut unasked = Vec::new();
         for (key, value) in values {
-            match places.get(&key).map(|&place| &mut led[place].landing) {
+            match places.of(&key).map(|place| &mut led[place].landing) {
                 Some(landing @ Landing::Absent) => *landing = Landing::Loaded(value),
                 // Of several values the first counts.
                 Some(_) => {}
@@ -330,6 +335,24 @@ where
             None => self.wanted.push(key),
         }
         Ok(())
+    }
+}
+
+/// Where keys stand among others. Looks first behind the one it found last: loaders mostly keep the order.
+struct Places<'k, K> {
+    keys: &'k [K],
+    next: usize,
+    all: Option<HashMap<&'k K, usize>>,
+}
+
+impl<K: Hash + Eq> Places<'_, K> {
+    fn of(&mut self, key: &K) -> Option<usize> {
+        if self.keys.get(self.next) != Some(key) {
+            let all = self.all.get_or_insert_with(|| self.keys.iter().zip(0..).collect());
+            self.next = *all.get(key)?;
+        }
+        self.next += 1;
+        Some(self.next - 1)
     }
 }
 

@@ -263,6 +263,7 @@ where
                 Place::There(value) => return Ok(value),
                 Place::Leads(lead) => break lead,
                 Place::Joins(joined) => {
+                    self.inner.count_wait();
                     let landing = self.wait_for(&joined, self.deadline())?;
                     if let Some(arrived) = self.arrive_softly(hash, &joined, landing, &want) {
                         return arrived;
@@ -293,6 +294,7 @@ where
                     Place::There(value) => return Ok(value),
                     Place::Leads(lead) => break lead,
                     Place::Joins(joined) => {
+                        self.inner.count_wait();
                         let landing = joined.flight.wait.wait(self.deadline()).await;
                         if let Some(arrived) = self.arrive_softly(hash, &joined, landing, &want) {
                             return arrived;
@@ -352,10 +354,7 @@ where
                     Ok(Place::There(found.entry().1.clone()))
                 }
                 Boarding::Joins(flight, _) if led::is_led_here(flight.number) => Err(LoadError::Recursive),
-                Boarding::Joins(flight, too_old) => {
-                    self.inner.count_wait();
-                    Ok(Place::Joins(Joined { flight, too_old }))
-                }
+                Boarding::Joins(flight, too_old) => Ok(Place::Joins(Joined { flight, too_old })),
                 Boarding::Leads(flight) => Ok(Place::Leads(Lead::new(self, hash, flight, is_refresh))),
             };
         }
