@@ -406,7 +406,7 @@ fn schedule<S: BuildHasher + Send + Sync + 'static>(hasher: S, one_hash: bool, s
 
 fn schedules<S: BuildHasher + Clone + Send + Sync + 'static>(hasher: S, one_hash: bool, first: u64) {
     quiet();
-    let seeds: Vec<u64> = (first..).take(size_from("LARDER_SCHEDULES", 14_000, 16) / 2).collect();
+    let seeds: Vec<u64> = (first..).take(size_from("LARDER_SCHEDULES", 14_000, 8) / 2).collect();
     for seeds in seeds.chunks(1_000) {
         let (hasher, seeds) = (hasher.clone(), seeds.to_vec());
         ends(move || {
