@@ -437,7 +437,7 @@ struct Lead<'a, K, V, S> {
     took: u64,
     /// Whether it is a refresh of which it is not known yet how it ends.
     is_refresh: bool,
-    /// On the entry that was found due.
+    /// On the entry that was found due; only a refresh has one.
     claim: Option<Claim>,
     /// What those who wait get when this is dropped.
     landing: Landing<V>,
@@ -465,6 +465,7 @@ where
 
     /// The value that is to land goes into the cache, if it may be kept, and to all who wait. A panic, of its `Clone`, the
     /// weigher or the listener, does not keep them from it.
+    #[inline]
     fn land_value(mut self) -> V {
         let Landing::Loaded(value) = &self.landing else { unreachable!("nothing was loaded") };
         let (key, kept) = (self.flight.key().clone(), value.clone());
@@ -494,10 +495,17 @@ impl<'a, K, V, S> Lead<'a, K, V, S> {
     }
 
     /// What has become of it is known.
+    #[inline]
     fn settle(&mut self, fate: Fate) {
-        if std::mem::take(&mut self.is_refresh) {
-            self.cache.inner.count_refresh(matches!(fate, Fate::Kept | Fate::NotKept));
+        if self.is_refresh {
+            self.settle_refresh(fate);
         }
+    }
+
+    #[cold]
+    fn settle_refresh(&mut self, fate: Fate) {
+        self.is_refresh = false;
+        self.cache.inner.count_refresh(matches!(fate, Fate::Kept | Fate::NotKept));
         let segment = self.cache.inner.segment(self.hash);
         match (self.claim.take(), fate) {
             // Nobody comes any more to what was claimed.
@@ -519,6 +527,7 @@ impl<'a, K, V, S> Lead<'a, K, V, S> {
         }
     }
 
+    #[inline]
     fn land_now(&mut self) {
         self.settle(match self.landing {
             Landing::Loaded(_) | Landing::Abandoned => Fate::GivenUp,
