@@ -322,9 +322,7 @@ where
             Ok(false) => found = None,
             Err(Unsure) => return self.read_anyhow(key, read),
         }
-        if let Some(reads) = &self.inner.reads {
-            reads.count(found.is_some());
-        }
+        self.inner.count_read(found.is_some());
         found.map(|found| read(&self.marked(segment, found).1))
     }
 
@@ -352,9 +350,7 @@ where
     {
         let found = segment.find_to_read(guard, hash, |other| key.equivalent(other));
         let found = found.filter(|found| self.inner.note_read(segment, found));
-        if let Some(reads) = &self.inner.reads {
-            reads.count(found.is_some());
-        }
+        self.inner.count_read(found.is_some());
         found.map(|found| read(&found.entry().1))
     }
 

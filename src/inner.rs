@@ -3,6 +3,7 @@
 
 use crate::clock::nanos;
 use crate::expiry::Expiry;
+use crate::parts::folded;
 use crate::parts::keeper::Kept;
 use crate::policy::{End, EvictionPolicy};
 use crate::refresh::Refresh;
@@ -99,9 +100,7 @@ impl<K, V, S> Inner<K, V, S> {
         if TypeId::of::<S>() == TypeId::of::<ahash::RandomState>() {
             return hash;
         }
-        // Folded multiplication, by the constant of Knuth's multiplicative hashing.
-        let product = u128::from(hash) * 0x9e37_79b9_7f4a_7c15;
-        product as u64 ^ (product >> 64) as u64
+        folded(hash)
     }
 
     /// The hash of a key, and where it belongs.
@@ -230,6 +229,7 @@ impl<K, V, S> Inner<K, V, S> {
         }
     }
 
+    #[inline]
     pub(crate) fn count_read(&self, hit: bool) {
         if let Some(reads) = &self.reads {
             reads.count(hit);
@@ -271,10 +271,6 @@ impl<K, V, S> Inner<K, V, S> {
         if self.voids() {
             self.segments.iter().for_each(Segment::void_all_loads);
         }
-    }
-
-    pub(crate) fn segments(&self) -> &[Segment<K, V>] {
-        &self.segments
     }
 
     /// The segment is chosen by the hash's lowest bits, which the segment does not use.
@@ -435,9 +431,7 @@ impl<K, V, S> Inner<K, V, S> {
             }
         }
     }
-}
 
-impl<K, V, S> Inner<K, V, S> {
     /// The entries at `place`, which moves on; `None` at the end. Following it from the start meets every entry that is
     /// there all the while exactly once.
     pub(crate) fn scan<'g>(&'g self, guard: &'g Guard, place: &mut Place) -> Option<Batch<'g, K, V>> {

@@ -329,8 +329,7 @@ where
             return Ok(());
         }
         let key = joined.flight.key().clone();
-        let hash = self.cache.inner.hash(&key);
-        match self.cache.arrive_softly(hash, joined, landing, &Want::Missing) {
+        match self.cache.arrive_softly(joined, landing, &Want::Missing) {
             Some(arrived) => _ = self.found.insert(key, arrived?),
             None => self.wanted.push(key),
         }
@@ -385,7 +384,7 @@ where
     fn new(cache: &'a Cache<K, V, S>) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let id = NEXT.fetch_add(1, Relaxed);
-        cache.inner.segments().iter().for_each(|segment| segment.open_load(id));
+        cache.inner.segments.iter().for_each(|segment| segment.open_load(id));
         Self { cache, id }
     }
 
@@ -397,6 +396,6 @@ where
 
 impl<K, V, S> Drop for Others<'_, K, V, S> {
     fn drop(&mut self) {
-        self.cache.inner.segments().iter().for_each(|segment| segment.close_load(self.id));
+        self.cache.inner.segments.iter().for_each(|segment| segment.close_load(self.id));
     }
 }

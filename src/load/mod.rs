@@ -265,7 +265,7 @@ where
                 Place::Joins(joined) => {
                     self.inner.count_wait();
                     let landing = self.wait_for(&joined, self.deadline())?;
-                    if let Some(arrived) = self.arrive_softly(hash, &joined, landing, &want) {
+                    if let Some(arrived) = self.arrive_softly(&joined, landing, &want) {
                         return arrived;
                     }
                 }
@@ -296,7 +296,7 @@ where
                     Place::Joins(joined) => {
                         self.inner.count_wait();
                         let landing = joined.flight.wait.wait(self.deadline()).await;
-                        if let Some(arrived) = self.arrive_softly(hash, &joined, landing, &want) {
+                        if let Some(arrived) = self.arrive_softly(&joined, landing, &want) {
                             return arrived;
                         }
                     }

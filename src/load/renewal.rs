@@ -128,18 +128,16 @@ where
     /// What the end of another's flight means for one who waited; `None` if it has to board again.
     pub(super) fn arrive_softly<E: Send + Sync + 'static>(
         &self,
-        hash: u64,
         joined: &Joined<K, V>,
         landing: Option<&Landing<V>>,
         want: &Want<'_, K, V, S>,
     ) -> Option<Result<V, LoadError<E>>> {
         let arrived = self.arrive(joined, landing);
-        if matches!(landing, Some(Landing::Failed(_)))
-            && let Some(old) = self.rescue(hash, joined.flight.key(), want, false)
-        {
-            return Some(Ok(old));
+        if !matches!(landing, Some(Landing::Failed(_))) {
+            return arrived;
         }
-        arrived
+        let key = joined.flight.key();
+        self.rescue(self.inner.hash(key), key, want, false).map(Ok).or(arrived)
     }
 
     /// The value that is given where a loader has failed, one's own or another's: an old one that is still good, unless a new one

@@ -11,6 +11,14 @@ pub(crate) mod timer;
 pub(crate) mod wait;
 pub(crate) mod wheel;
 
+/// A number of which each bit depends on all of another: folded multiplication, by the constant of Knuth's multiplicative
+/// hashing.
+#[inline]
+pub(crate) fn folded(number: u64) -> u64 {
+    let product = u128::from(number) * 0x9e37_79b9_7f4a_7c15;
+    product as u64 ^ (product >> 64) as u64
+}
+
 /// Makes an array longer. The new part is zeroed by the allocator, so that it takes memory only when it is used.
 pub(crate) fn extend_zeroed<T: Copy + Default>(array: &mut Vec<T>, len: usize) {
     if len > array.len() {

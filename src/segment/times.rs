@@ -19,6 +19,7 @@ use super::soft::Soft;
 use super::write::Write;
 use super::{Arrival, Core, Seen, Segment};
 use crate::clock::{Clock, EPOCH, nanos};
+use crate::parts::folded;
 use crate::parts::wheel::Wheel;
 use crate::removal::RemovalCause;
 use crate::table::{Column, Found, Unsure, Writer};
@@ -172,7 +173,7 @@ pub(super) struct Times {
 }
 
 /// What is kept of an entry beside its deadline. Of each kind there is a column once an entry has such a number; 0 is for none.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy)]
 pub(super) enum Extra {
     /// Beyond which reads do not move the deadline.
     End,
@@ -354,9 +355,8 @@ impl Times {
         if self.rules.jitter == 0 || ttl == FOREVER {
             return ttl;
         }
-        // By the key and the moment, mixed by a folded multiplication: evenly spread from 0 to 2^32.
-        let product = u128::from(hash ^ now) * 0x9e37_79b9_7f4a_7c15;
-        let random = u128::from((product as u64 ^ (product >> 64) as u64) >> 32);
+        // By the key and the moment: evenly spread from 0 to 2^32.
+        let random = u128::from(folded(hash ^ now) >> 32);
         ttl - ((u128::from(ttl) * u128::from(self.rules.jitter) * random) >> 64) as u64
     }
 
@@ -389,8 +389,12 @@ impl Times {
     #[inline]
     pub(super) fn renew(&self, slot: u32, deadline: u64, now: u64) {
         let idle = self.idle(slot);
-        if idle != FOREVER && deadline < self.next(slot, now, idle) {
-            self.renew_from(slot, deadline, now, self.next(slot, now, idle));
+        if idle == FOREVER {
+            return;
+        }
+        let next = self.next(slot, now, idle);
+        if deadline < next {
+            self.renew_from(slot, deadline, now, next);
         }
     }
 
