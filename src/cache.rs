@@ -7,7 +7,7 @@ use crate::options::InsertOptions;
 use crate::parts::keeper::keep;
 use crate::policy::{End, EvictionPolicy};
 use crate::removal::RemovalCause;
-use crate::segment::{Arrival, Bank, Leaving, Outcome, Panics, Rules, Seen, Segment};
+use crate::segment::{Arrival, Bank, Leaving, Offer, Outcome, Panics, Rules, Seen, Segment};
 use crate::stats::{Reads, Stats};
 use crate::table::{Found, Guard, Unsure, pin, try_pin};
 use crate::tag::Tag;
@@ -558,8 +558,7 @@ where
     /// Stores an entry if its key is still as `seen`.
     #[inline]
     pub(crate) fn store(&self, key: K, value: V, options: InsertOptions, seen: Seen) -> Stored<K> {
-        let hash = self.inner.hash(&key);
-        self.store_at(hash, key, value, options, seen)
+        self.store_at(self.inner.hash(&key), Offer::new(key, value, seen), options)
     }
 
     /// The same for a key whose hash is known.
@@ -567,47 +566,44 @@ where
     pub(crate) fn store_at(
         &self,
         hash: u64,
-        key: K,
-        value: V,
+        mut offer: Offer<'_, K, V>,
         options: InsertOptions,
-        seen: Seen,
     ) -> Stored<K> {
-        let by_weigher = || self.inner.weigher.as_ref().map_or(1, |weigher| weigher(&key, &value));
+        let Some((key, value)) = &offer.entry else { unreachable!("an offer is of an entry") };
+        let by_weigher = || self.inner.weigher.as_ref().map_or(1, |weigher| weigher(key, value));
         let weight = options.weight.unwrap_or_else(by_weigher);
-        let tags = options.tags.unwrap_or_else(|| self.inner.tags_of(&key, &value));
-        let own = self.inner.own_life(hash, &key, &value, options.ttl, options.tti, options.took);
+        let tags = options.tags.unwrap_or_else(|| self.inner.tags_of(key, value));
+        let own = self.inner.own_life(hash, key, value, options.ttl, options.tti, options.took);
         if own.is_some() && self.inner.is_plain.load(Relaxed) {
             // Before the entry is there: who finds it sees this.
             self.inner.is_plain.store(false, Relaxed);
         }
         let life = own.as_ref().or(self.inner.is_timed.then_some(&self.inner.rules.life));
         let mut arrival = Arrival { hash, weight, pin: options.pinned, missing: 0, life, tags: &tags };
-        let mut entry = Some((key, value));
         let mut panics = Panics::default();
         let segment = self.inner.segment(arrival.hash);
-        let outcome = segment.insert(&self.inner.bank, &mut arrival, &mut entry, seen, &mut panics);
+        let outcome = segment.insert(&self.inner.bank, &mut arrival, &mut offer, &mut panics);
         if outcome == Outcome::Stored {
             panics.resume();
             return Stored::Yes;
         }
-        self.store_otherwise(arrival, entry, outcome, panics, seen)
+        self.store_otherwise(arrival, offer, outcome, panics)
     }
 
     #[cold]
     fn store_otherwise(
         &self,
         mut arrival: Arrival<'_>,
-        mut entry: Option<(K, V)>,
+        mut offer: Offer<'_, K, V>,
         mut outcome: Outcome,
         mut panics: Panics,
-        seen: Seen,
     ) -> Stored<K> {
         if outcome == Outcome::NoRoom {
             let left;
-            (outcome, left) = self.inner.store_with_more_room(&mut arrival, &mut entry, seen);
+            (outcome, left) = self.inner.store_with_more_room(&mut arrival, &mut offer);
             left.into_iter().for_each(|leaving| leaving.settle_but(&mut panics));
         }
-        let stored = match (outcome, entry) {
+        let stored = match (outcome, offer.entry) {
             (Outcome::Changed, Some((key, _))) => Stored::Changed(key),
             (_, Some((key, value))) => {
                 let segment = self.inner.segment(arrival.hash);

@@ -9,7 +9,7 @@ use crate::policy::{End, EvictionPolicy};
 use crate::refresh::Refresh;
 use crate::removal::RemovalCause;
 use crate::segment::{
-    Arrival, Bank, Carried, Leaving, Life, Outcome, Panics, Rules, Seen, Segment, Spent, share, span,
+    Arrival, Bank, Carried, Leaving, Life, Offer, Outcome, Panics, Rules, Segment, Spent, share, span,
 };
 use crate::stats::Reads;
 use crate::table::{Found, Guard, pin};
@@ -288,11 +288,11 @@ impl<K, V, S> Inner<K, V, S> {
     pub(crate) fn store_with_more_room(
         &self,
         arrival: &mut Arrival<'_>,
-        entry: &mut Option<(K, V)>,
-        seen: Seen,
+        offer: &mut Offer<'_, K, V>,
     ) -> (Outcome, Vec<Leaving<'_, K, V>>)
     where
-        K: Eq,
+        K: Eq + 'static,
+        V: 'static,
     {
         let index = self.segment_index(arrival.hash);
         let segment = &self.segments[index];
@@ -302,9 +302,9 @@ impl<K, V, S> Inner<K, V, S> {
         loop {
             self.gather(index, arrival.missing, &mut carried, &mut left);
             let (outcome, leaving) = if carried.amount == 0 {
-                segment.refuse(&self.bank, *arrival, entry, seen)
+                segment.refuse(&self.bank, *arrival, offer)
             } else {
-                segment.insert_with_more(&self.bank, arrival, entry, seen, &mut carried)
+                segment.insert_with_more(&self.bank, arrival, offer, &mut carried)
             };
             left.push(leaving);
             if outcome != Outcome::NoRoom {

@@ -1,41 +1,76 @@
 //! Whose loader runs where, and waits for whom: so that nobody waits for oneself.
 
 use parking_lot::Mutex;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::pin::Pin;
 
+/// The number of no flight.
+const NONE: u64 = u64::MAX;
+
 thread_local! {
-    /// The numbers of the flights whose loaders run in this thread now, or are polled in it; the innermost last.
-    static LED: RefCell<Vec<u64>> = const { RefCell::new(Vec::new()) };
+    /// The number of the flight whose loader runs in this thread now, or is polled in it.
+    static LED: Cell<u64> = const { Cell::new(NONE) };
+    /// Further ones: of the same loader, or of those that wait for it to return.
+    static LED_BESIDE: RefCell<Vec<u64>> = const { RefCell::new(Vec::new()) };
 }
 
 /// (who, whom): flights whose thread is blocked until another flight lands. Each has but one thread, and so stands here once
 /// at most; and there are no rings, since who would close one does not get in.
 static BLOCKED: Mutex<Vec<(u64, u64)>> = Mutex::new(Vec::new());
 
+/// The flights whose loaders run here.
+fn led_here() -> Vec<u64> {
+    if LED.get() == NONE {
+        return Vec::new();
+    }
+    let mut led = LED_BESIDE.try_with(|beside| beside.borrow().clone()).unwrap_or_default();
+    led.push(LED.get());
+    led
+}
+
 /// Whether the loader of this flight is what runs here.
 pub(super) fn is_led_here(flight: u64) -> bool {
-    LED.try_with(|led| led.borrow().contains(&flight)).unwrap_or(false)
+    led_here().contains(&flight)
 }
 
 /// Runs a loader for these flights.
+#[inline]
 pub(super) fn leading<T>(flights: &[u64], load: impl FnOnce() -> T) -> T {
-    /// Takes them off again.
-    struct Led(usize);
-    impl Drop for Led {
-        fn drop(&mut self) {
-            let _ = LED.try_with(|led| led.borrow_mut().truncate(self.0));
+    let Some((&first, further)) = flights.split_first() else { return load() };
+    let outer = LED.replace(first);
+    let is_alone = outer == NONE && further.is_empty();
+    let _led = Led { outer, beside: if is_alone { None } else { lead_beside(outer, further) } };
+    load()
+}
+
+/// Says how many there were before.
+#[cold]
+fn lead_beside(outer: u64, further: &[u64]) -> Option<usize> {
+    let add = |beside: &RefCell<Vec<u64>>| {
+        let mut beside = beside.borrow_mut();
+        let before = beside.len();
+        beside.extend(further);
+        beside.extend((outer != NONE).then_some(outer));
+        before
+    };
+    LED_BESIDE.try_with(add).ok()
+}
+
+/// Takes them off again.
+struct Led {
+    outer: u64,
+    beside: Option<usize>,
+}
+
+impl Drop for Led {
+    #[inline]
+    fn drop(&mut self) {
+        LED.set(self.outer);
+        if let Some(before) = self.beside {
+            let _ = LED_BESIDE.try_with(|beside| beside.borrow_mut().truncate(before));
         }
     }
-    let before = LED.try_with(|led| {
-        let mut led = led.borrow_mut();
-        let before = led.len();
-        led.extend(flights);
-        before
-    });
-    let _led = Led(before.unwrap_or(0));
-    load()
 }
 
 /// Runs a loader's future for these flights.
@@ -48,7 +83,7 @@ pub(super) struct Blocked(Vec<u64>);
 
 /// Lets this thread block until a flight lands; `None` if that waits for one of this thread's own.
 pub(super) fn block_on(flight: u64) -> Option<Blocked> {
-    let led = LED.try_with(|led| led.borrow().clone()).unwrap_or_default();
+    let led = led_here();
     // Next to always: no loader runs here, so nobody waits for this thread.
     if !led.is_empty() {
         let mut blocked = BLOCKED.lock();

@@ -142,9 +142,9 @@ where
                 })?;
             }
             let deadline = self.deadline();
-            while let Some(joined) = many.joined.pop() {
+            while let Some((key, joined)) = many.joined.pop() {
                 let landing = self.wait_for(&joined, deadline)?;
-                many.arrive(&joined, landing)?;
+                many.arrive(key, &joined, landing)?;
             }
         }
         Ok(many.found)
@@ -170,9 +170,9 @@ where
                 leading(&ids, || many.land(batch, result(loaded).map(collected)))?;
             }
             let deadline = self.deadline();
-            while let Some(joined) = many.joined.pop() {
+            while let Some((key, joined)) = many.joined.pop() {
                 let landing = joined.flight.wait.wait(deadline).await;
-                many.arrive(&joined, landing)?;
+                many.arrive(key, &joined, landing)?;
             }
         }
         Ok(many.found)
@@ -180,13 +180,13 @@ where
 }
 
 /// A call for many keys on its way.
-struct Many<'a, K, V, S> {
+struct Many<'a, K: 'static, V: 'static, S> {
     cache: &'a Cache<K, V, S>,
     found: HashMap<K, V>,
     /// Keys that are to board.
     wanted: Vec<K>,
-    led: Vec<Lead<'a, K, V, S>>,
-    joined: Vec<Joined<K, V>>,
+    led: Vec<(K, Lead<'a, K, V, S>)>,
+    joined: Vec<(K, Joined<V>)>,
 }
 
 impl<'a, K, V, S> Many<'a, K, V, S>
@@ -203,7 +203,7 @@ where
             wanted.retain(|key| {
                 match cache.look(key).1 {
                     Ok(value) => _ = found.insert(key.clone(), value),
-                    Err(Want::Renewal(lead)) => led.extend(lead.map(|lead| *lead)),
+                    Err(Want::Renewal(lead)) => led.extend(lead.map(|lead| (key.clone(), *lead))),
                     Err(Want::Missing | Want::Anew) => return true,
                 }
                 false
@@ -225,14 +225,19 @@ where
     /// Boards what is wanted. Says whether there is anything to load or to wait for.
     fn board<E>(&mut self) -> Result<bool, LoadError<E>> {
         for key in std::mem::take(&mut self.wanted) {
-            match self.cache.board(self.cache.inner.hash(&key), &key, &mut Want::Missing)? {
+            let hash = self.cache.inner.hash(&key);
+            match self.cache.board(hash, &key, &mut Want::Missing)? {
                 Place::There(value) => _ = self.found.insert(key, value),
-                Place::Leads(lead) => self.led.push(lead),
+                Place::Leads(number) => {
+                    let lead = Lead::new(self.cache, hash, number, false);
+                    self.led.push((key, lead));
+                }
+                Place::Led(lead) => self.led.push((key, *lead)),
                 // A key that was asked for twice finds itself on the way.
                 Place::Joins(joined) if self.leads(&joined) => {}
                 Place::Joins(joined) => {
                     self.cache.inner.count_wait();
-                    self.joined.push(joined);
+                    self.joined.push((key, joined));
                 }
             }
         }
@@ -242,25 +247,22 @@ where
     }
 
     /// Whether a flight is one of those that this call has just begun, one after another.
-    fn leads(&self, joined: &Joined<K, V>) -> bool {
-        self.led.binary_search_by_key(&joined.flight.number, |lead| lead.flight.number).is_ok()
+    fn leads(&self, joined: &Joined<V>) -> bool {
+        self.led.binary_search_by_key(&joined.flight.number, |(_, lead)| lead.number).is_ok()
     }
 
     /// The next keys for the loader.
     fn next_batch(&mut self) -> Option<Batch<'a, K, V, S>> {
         let most = self.cache.inner.loading.most_at_once.min(self.led.len());
-        let led: Vec<_> = (0..most).filter_map(|_| self.led.pop()).collect();
-        if led.is_empty() {
-            return None;
-        }
-        let keys = led.iter().map(|lead| lead.flight.key().clone()).collect();
-        let started = led[0].started;
+        let (keys, led): (Vec<_>, Vec<_>) = (0..most).filter_map(|_| self.led.pop()).unzip();
+        let started = led.first()?.started;
         Some(Batch { keys, led, others: Others::new(self.cache), started })
     }
 
     /// The flights that a loader must not wait for while it loads this batch: those whose turn is yet to come, too.
     fn ids(&self, batch: &Batch<'a, K, V, S>) -> Vec<u64> {
-        batch.led.iter().chain(&self.led).map(|lead| lead.flight.number).collect()
+        let further = self.led.iter().map(|(_, lead)| lead.number);
+        batch.led.iter().map(|lead| lead.number).chain(further).collect()
     }
 
     /// What the loader gave goes where it belongs.
@@ -276,7 +278,7 @@ where
             Err(error) => {
                 let error = Arc::new(error);
                 let were: Vec<_> = led.iter().map(|lead| (lead.hash, lead.claim.is_some())).collect();
-                led.into_iter().for_each(|lead| _ = lead.land_error(Arc::clone(&error)));
+                led.iter_mut().for_each(|lead| _ = lead.land_error(Arc::clone(&error)));
                 let mut are_all_there = true;
                 for (key, (hash, is_renewal)) in keys.into_iter().zip(were) {
                     are_all_there &= self.keep_old(hash, key, is_renewal);
@@ -286,7 +288,7 @@ where
         };
         // All are ready to land before the first does, which may panic.
         let mut places = Places { keys: &keys, next: 0, all: None };
-        led.iter_mut().for_each(|lead| (lead.landing, lead.took) = (Landing::Absent, took));
+        led.iter_mut().for_each(|lead| lead.landing = Landing::Absent);
         let mut unasked = Vec::new();
         for (key, value) in values {
             match places.of(&key).map(|place| &mut led[place].landing) {
@@ -296,10 +298,11 @@ where
                 None => unasked.push((key, value)),
             }
         }
-        for (key, lead) in keys.into_iter().zip(led) {
+        for (key, mut lead) in keys.into_iter().zip(led) {
             let (hash, is_renewal) = (lead.hash, lead.claim.is_some());
             if matches!(lead.landing, Landing::Loaded(_)) {
-                self.found.insert(key, lead.land_value());
+                let value = lead.land_value(key.clone(), took);
+                self.found.insert(key, value);
             } else if is_renewal {
                 drop(lead);
                 self.keep_old(hash, key, true);
@@ -322,14 +325,15 @@ where
     /// As [`Cache::arrive`]; what has to board again is wanted again.
     fn arrive<E: Send + Sync + 'static>(
         &mut self,
-        joined: &Joined<K, V>,
+        key: K,
+        joined: &Joined<V>,
         landing: Option<&Landing<V>>,
     ) -> Result<(), LoadError<E>> {
         if matches!(landing, Some(Landing::Absent)) {
             return Ok(());
         }
-        let key = joined.flight.key().clone();
-        match self.cache.arrive_softly(joined, landing, &Want::Missing) {
+        let hash = self.cache.inner.hash(&key);
+        match self.cache.arrive_softly(hash, &key, joined, landing, &Want::Missing) {
             Some(arrived) => _ = self.found.insert(key, arrived?),
             None => self.wanted.push(key),
         }
@@ -356,7 +360,7 @@ impl<K: Hash + Eq> Places<'_, K> {
 }
 
 /// What one call of the loader is for.
-struct Batch<'a, K, V, S> {
+struct Batch<'a, K: 'static, V: 'static, S> {
     keys: Vec<K>,
     led: Vec<Lead<'a, K, V, S>>,
     others: Others<'a, K, V, S>,

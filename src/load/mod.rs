@@ -3,13 +3,13 @@
 //! # A flight
 //!
 //! Who misses a key *boards*: under the segment's lock it finds the entry after all, joins the flight that brings it, or
-//! registers a flight and leads it. The leader runs its loader without any lock. What it brings *lands*: in the cache, if
-//! the flight is still registered, and in any case with those who wait.
+//! registers a load and leads it. The leader runs its loader without any lock. What it brings *lands*: in the cache, if
+//! the registration is still good, and in any case with those who wait.
 //!
 //! ```text
 //! get ── miss ──> board ──> there: done
 //!                   │
-//!                   ├─────> leads ──> loader ──> value ──> into the cache, if still registered ──> to all who wait
+//!                   ├─────> leads ──> loader ──> value ──> into the cache, if not made void ─────> to all who wait
 //!                   │                   │
 //!                   │                   ├──> error ──────> registration out ──────────────────────> to all who wait
 //!                   │                   └──> panic, drop > registration out ──────> all who wait board again
@@ -17,8 +17,8 @@
 //!                                       └─────> nothing, or its time is over: boards again
 //! ```
 //!
-//! Whoever changes the key or makes it invalid takes the registration out (`segment/loads.rs`), so that who comes later
-//! begins a new flight, and what the old one brings is given to those who wait for it but not kept.
+//! Whoever changes the key or makes it invalid makes the registration void (`segment/loads.rs`), so that who comes later
+//! begins a new one, and what the old one brings is given to those who wait for it but not kept.
 //!
 //! When a tag is invalidated nobody knows whether what is being loaded will carry it. So the flight stays, and what it
 //! brings is looked at: by the cache, which does not keep it if it does, and by those who joined after the invalidation, who
@@ -33,7 +33,7 @@ mod renewal;
 use crate::cache::{Cache, Stored};
 use crate::error::LoadError;
 use crate::options::InsertOptions;
-use crate::segment::{Boarding, Claim, Flight, Landing, LoadId, Reason, Seen};
+use crate::segment::{Boarding, Claim, Ended, Flight, Landing, LoadId, Offer, Reason, Seen};
 use crate::table::pin;
 use crate::tag::Tag;
 use std::convert::Infallible;
@@ -258,20 +258,21 @@ where
         mut want: Want<'a, K, V, S>,
         loader: impl FnOnce(&K) -> Result<V, E>,
     ) -> Result<V, LoadError<E>> {
-        let lead = loop {
+        let mut lead = loop {
             match self.board(hash, &key, &mut want)? {
                 Place::There(value) => return Ok(value),
-                Place::Leads(lead) => break lead,
+                Place::Leads(number) => break Lead::new(self, hash, number, want.is_refresh()),
+                Place::Led(lead) => break *lead,
                 Place::Joins(joined) => {
                     self.inner.count_wait();
                     let landing = self.wait_for(&joined, self.deadline())?;
-                    if let Some(arrived) = self.arrive_softly(&joined, landing, &want) {
+                    if let Some(arrived) = self.arrive_softly(hash, &key, &joined, landing, &want) {
                         return arrived;
                     }
                 }
             }
         };
-        let loaded = led::leading(&[lead.flight.number], || lead.land(loader(&key)));
+        let loaded = led::leading(&[lead.number], || lead.land(&key, loader(&key)));
         loaded.or_else(|error| self.rescue(hash, &key, &want, true).ok_or(error))
     }
 
@@ -289,25 +290,26 @@ where
         F: Future<Output = T>,
     {
         async move {
-            let lead = loop {
+            let mut lead = loop {
                 match self.board(hash, &key, &mut want)? {
                     Place::There(value) => return Ok(value),
-                    Place::Leads(lead) => break lead,
+                    Place::Leads(number) => break Lead::new(self, hash, number, want.is_refresh()),
+                    Place::Led(lead) => break *lead,
                     Place::Joins(joined) => {
                         self.inner.count_wait();
                         let landing = joined.flight.wait.wait(self.deadline()).await;
-                        if let Some(arrived) = self.arrive_softly(&joined, landing, &want) {
+                        if let Some(arrived) = self.arrive_softly(hash, &key, &joined, landing, &want) {
                             return arrived;
                         }
                     }
                 }
             };
-            let led = [lead.flight.number];
+            let led = [lead.number];
             // Boxed, so that the future of a load, which most often is one of a hit, is not several times as large as the
             // loader's.
             let loading = Box::pin(led::leading(&led, || loader(&key)));
             let loaded = led::leading_async(&led, loading).await;
-            let loaded = led::leading(&led, || lead.land(result(loaded)));
+            let loaded = led::leading(&led, || lead.land(&key, result(loaded)));
             loaded.or_else(|error| self.rescue(hash, &key, &want, true).ok_or(error))
         }
     }
@@ -320,7 +322,7 @@ where
     /// Blocks until a flight of others has landed; `None` if that takes too long.
     fn wait_for<'j, E>(
         &self,
-        joined: &'j Joined<K, V>,
+        joined: &'j Joined<V>,
         deadline: Option<Instant>,
     ) -> Result<Option<&'j Landing<V>>, LoadError<E>> {
         let _blocked = led::block_on(joined.flight.number).ok_or(LoadError::Recursive)?;
@@ -336,10 +338,9 @@ where
         if let Want::Renewal(lead) = want
             && let Some(lead) = lead.take()
         {
-            return Ok(Place::Leads(*lead));
+            return Ok(Place::Led(lead));
         }
-        let is_refresh = matches!(want, Want::Anew);
-        let reason = if is_refresh { Reason::Anew } else { Reason::Missing };
+        let reason = if want.is_refresh() { Reason::Anew } else { Reason::Missing };
         self.inner.begin_loading();
         let segment = self.inner.segment(hash);
         loop {
@@ -355,7 +356,7 @@ where
                 }
                 Boarding::Joins(flight, _) if led::is_led_here(flight.number) => Err(LoadError::Recursive),
                 Boarding::Joins(flight, too_old) => Ok(Place::Joins(Joined { flight, too_old })),
-                Boarding::Leads(flight) => Ok(Place::Leads(Lead::new(self, hash, flight, is_refresh))),
+                Boarding::Leads(number) => Ok(Place::Leads(number)),
             };
         }
     }
@@ -363,14 +364,15 @@ where
     /// What the end of another's flight means for one who waited; `None` if it has to board again.
     fn arrive<E: Send + Sync + 'static>(
         &self,
-        Joined { flight, too_old }: &Joined<K, V>,
+        hash: u64,
+        key: &K,
+        Joined { flight, too_old }: &Joined<V>,
         landing: Option<&Landing<V>>,
     ) -> Option<Result<V, LoadError<E>>> {
         match landing {
             Some(Landing::Loaded(value)) => {
                 let carries = |tag| too_old.contains(tag);
-                let is_too_old =
-                    !too_old.is_empty() && self.inner.tags_of(flight.key(), value).iter().any(carries);
+                let is_too_old = !too_old.is_empty() && self.inner.tags_of(key, value).iter().any(carries);
                 (!is_too_old).then(|| Ok(value.clone()))
             }
             Some(Landing::Failed(error)) => {
@@ -379,8 +381,7 @@ where
             Some(Landing::Abandoned | Landing::Absent) => None,
             // It took too long: nobody else is to wait for it.
             None => {
-                let (hash, segment) = self.inner.locate(flight.key());
-                segment.end_load(hash, flight.number);
+                self.inner.segment(hash).void_load(hash, flight.number);
                 None
             }
         }
@@ -393,18 +394,26 @@ fn sure<V>(loaded: Result<V, LoadError<Infallible>>) -> V {
 }
 
 /// What a caller wants who did not find all it wanted.
-enum Want<'a, K, V, S> {
+enum Want<'a, K: 'static, V: 'static, S> {
     Missing,
     /// A new value, whether there is one or not.
     Anew,
-    /// A new value in place of one that is due, in a flight that is led already. Taken when it is boarded.
+    /// A new value in place of one that is due, in a load that is led already. Taken when it is boarded.
     Renewal(Option<Box<Lead<'a, K, V, S>>>),
 }
 
-enum Place<'a, K, V, S> {
+enum Place<'a, K: 'static, V: 'static, S> {
     There(V),
-    Joins(Joined<K, V>),
-    Leads(Lead<'a, K, V, S>),
+    Joins(Joined<V>),
+    /// The load of this number.
+    Leads(u64),
+    Led(Box<Lead<'a, K, V, S>>),
+}
+
+impl<K, V, S> Want<'_, K, V, S> {
+    fn is_refresh(&self) -> bool {
+        matches!(self, Want::Anew)
+    }
 }
 
 /// What becomes of a load.
@@ -420,28 +429,29 @@ enum Fate {
 }
 
 /// A flight that others lead.
-struct Joined<K, V> {
-    flight: Arc<Flight<K, V>>,
+struct Joined<V> {
+    flight: Arc<Flight<V>>,
     /// What carries one of these tags was out of date already when it was joined.
     too_old: Vec<Tag>,
 }
 
-/// A flight that the owner of this leads. Dropped before it has landed, it lets those who wait go on.
-struct Lead<'a, K, V, S> {
+/// A load that the owner of this leads. Dropped before it has landed, it lets those who wait go on.
+struct Lead<'a, K: 'static, V: 'static, S> {
     cache: &'a Cache<K, V, S>,
     hash: u64,
-    flight: Arc<Flight<K, V>>,
+    number: u64,
     /// By the cache's clock, if it matters how long it takes.
     started: Option<u64>,
-    /// How long it took, in nanoseconds, if that is kept with the entry.
-    took: u64,
     /// Whether it is a refresh of which it is not known yet how it ends.
     is_refresh: bool,
     /// On the entry that was found due; only a refresh has one.
     claim: Option<Claim>,
     /// What those who wait get when this is dropped.
     landing: Landing<V>,
-    is_registered: bool,
+    /// Whether those who wait are yet to be told.
+    is_under_way: bool,
+    /// What was registered, once it is not any more.
+    ended: Option<Ended<K, V>>,
 }
 
 impl<K, V, S> Lead<'_, K, V, S>
@@ -450,48 +460,58 @@ where
     V: Clone + Send + Sync + 'static,
     S: BuildHasher + Send + Sync + 'static,
 {
-    /// What the loader gave goes where it belongs. The flight should still be led here: the weigher and the listener run, and
+    /// What the loader gave goes where it belongs. The load should still be led here: the weigher and the listener run, and
     /// may ask for keys, too.
-    fn land<E: Send + Sync + 'static>(mut self, loaded: Result<V, E>) -> Result<V, LoadError<E>> {
-        self.took = self.cache.inner.note_load(loaded.is_ok(), self.started);
+    #[inline]
+    fn land<E: Send + Sync + 'static>(&mut self, key: &K, loaded: Result<V, E>) -> Result<V, LoadError<E>> {
+        let took = self.cache.inner.note_load(loaded.is_ok(), self.started);
         match loaded {
             Ok(value) => {
                 self.landing = Landing::Loaded(value);
-                Ok(self.land_value())
+                Ok(self.land_value(key.clone(), took))
             }
             Err(error) => Err(self.land_error(Arc::new(error))),
         }
     }
 
     /// The value that is to land goes into the cache, if it may be kept, and to all who wait. A panic, of its `Clone`, the
-    /// weigher or the listener, does not keep them from it.
+    /// weigher or the listener, does not keep them from it. Loading it `took` so many nanoseconds, if that is to be kept.
     #[inline]
-    fn land_value(mut self) -> V {
+    fn land_value(&mut self, key: K, took: u64) -> V {
         let Landing::Loaded(value) = &self.landing else { unreachable!("nothing was loaded") };
-        let (key, kept) = (self.flight.key().clone(), value.clone());
-        let seen = Seen::Loading(LoadId::Of(self.flight.number));
+        let mut offer = Offer::new(key, value.clone(), Seen::Loading(LoadId::Of(self.number)));
+        offer.ended = Some(&mut self.ended);
         let mut options = InsertOptions::new();
-        options.took = self.took;
-        let stored = self.cache.store_at(self.hash, key, kept, options, seen);
-        // To write the key takes its registration out. What is not written may be registered still: if it is for its tags.
-        self.is_registered = matches!(stored, Stored::Changed(_));
-        self.settle(if self.is_registered { Fate::NotKept } else { Fate::Kept });
-        self.land_now();
-        match (self.flight.wait.landed(), &mut self.landing) {
-            (Some(Landing::Loaded(value)), _) => value.clone(),
-            (_, landing) => match std::mem::replace(landing, Landing::Abandoned) {
-                Landing::Loaded(value) => value,
-                _ => unreachable!("it was loaded"),
-            },
+        options.took = took;
+        let stored = self.cache.store_at(self.hash, offer, options);
+        self.settle(if matches!(stored, Stored::Changed(_)) { Fate::NotKept } else { Fate::Kept });
+        let flight = self.end();
+        let landing = std::mem::replace(&mut self.landing, Landing::Abandoned);
+        match (flight, landing) {
+            (None, Landing::Loaded(value)) => value,
+            (Some(flight), landing) => {
+                flight.wait.land(landing);
+                let Some(Landing::Loaded(value)) = flight.wait.landed() else { unreachable!("it landed") };
+                value.clone()
+            }
+            _ => unreachable!("it was loaded"),
         }
     }
 }
 
 impl<'a, K, V, S> Lead<'a, K, V, S> {
-    fn new(cache: &'a Cache<K, V, S>, hash: u64, flight: Arc<Flight<K, V>>, is_refresh: bool) -> Self {
-        let started = cache.inner.load_starts();
-        let landing = Landing::Abandoned;
-        Self { cache, hash, flight, started, took: 0, is_refresh, claim: None, landing, is_registered: true }
+    fn new(cache: &'a Cache<K, V, S>, hash: u64, number: u64, is_refresh: bool) -> Self {
+        Self {
+            cache,
+            hash,
+            number,
+            started: cache.inner.load_starts(),
+            is_refresh,
+            claim: None,
+            landing: Landing::Abandoned,
+            is_under_way: true,
+            ended: None,
+        }
     }
 
     /// What has become of it is known.
@@ -515,34 +535,38 @@ impl<'a, K, V, S> Lead<'a, K, V, S> {
         }
     }
 
-    fn land_error<E: Send + Sync + 'static>(mut self, error: Arc<E>) -> LoadError<E> {
+    fn land_error<E: Send + Sync + 'static>(&mut self, error: Arc<E>) -> LoadError<E> {
         self.landing = Landing::Failed(error.clone());
+        self.land_without_value();
         LoadError::Failed(error)
     }
 
-    /// From now on nobody joins.
-    fn end(&mut self) {
-        if std::mem::take(&mut self.is_registered) {
-            self.cache.inner.segment(self.hash).end_load(self.hash, self.flight.number);
-        }
+    /// From now on nobody joins. Gives where those wait who have, if there are any.
+    #[inline]
+    fn end(&mut self) -> Option<Arc<Flight<V>>> {
+        self.is_under_way = false;
+        let (cache, hash, number) = (self.cache, self.hash, self.number);
+        let ended = self.ended.take().or_else(|| cache.inner.segment(hash).end_load(hash, number));
+        ended.and_then(|ended| ended.flight)
     }
 
-    #[inline]
-    fn land_now(&mut self) {
+    #[cold]
+    fn land_without_value(&mut self) {
         self.settle(match self.landing {
             Landing::Loaded(_) | Landing::Abandoned => Fate::GivenUp,
             Landing::Failed(_) | Landing::Absent => Fate::Failed,
         });
-        self.end();
-        // Nobody can join any more: where nobody has, nobody waits.
-        if Arc::strong_count(&self.flight) > 1 {
-            self.flight.wait.land(std::mem::replace(&mut self.landing, Landing::Abandoned));
+        if let Some(flight) = self.end() {
+            flight.wait.land(std::mem::replace(&mut self.landing, Landing::Abandoned));
         }
     }
 }
 
 impl<K, V, S> Drop for Lead<'_, K, V, S> {
+    #[inline]
     fn drop(&mut self) {
-        self.land_now();
+        if self.is_under_way {
+            self.land_without_value();
+        }
     }
 }

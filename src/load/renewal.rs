@@ -4,10 +4,9 @@ use super::{Joined, Lead, Want, led};
 use crate::cache::Cache;
 use crate::error::LoadError;
 use crate::refresh::Refresh;
-use crate::segment::{Boarding, Claim, Flight, Landing, Reason, Segment, Spent, Stage};
+use crate::segment::{Boarding, Claim, Landing, Reason, Segment, Spent, Stage};
 use crate::table::{pin, try_pin};
 use std::hash::{BuildHasher, Hash};
-use std::sync::Arc;
 
 /// A claim until a flight has it: it is not lost if the key's `Clone` panics.
 struct Held<'a, K, V> {
@@ -92,35 +91,34 @@ where
     ) -> Option<Lead<'a, K, V, S>> {
         let held = Held { segment, claim };
         self.inner.begin_loading();
-        let hook = self.inner.loading.refresher.as_ref().map(|hook| (hook, key.clone()));
+        // Cloned before it is led: who panics leads nothing.
+        let hook = self.inner.loading.refresher.as_ref().map(|hook| (hook, key.clone(), key.clone()));
         let mut boarding = segment.board(hash, key.clone(), Reason::Due(claim));
         if let (Boarding::Joins(flight, _), true) = (&boarding, claim.is_second) {
             // Whoever had the first one has been loading for too long: see `load_timeout`.
-            segment.end_load(hash, flight.number);
+            segment.void_load(hash, flight.number);
             boarding = segment.board(hash, key.clone(), Reason::Due(claim));
         }
-        let Boarding::Leads(flight) = boarding else { return None };
-        let Some((hook, key)) = hook else {
-            let mut lead = Lead::new(self, hash, flight, true);
+        let Boarding::Leads(number) = boarding else { return None };
+        let Some((hook, key, keys_twin)) = hook else {
+            let mut lead = Lead::new(self, hash, number, true);
             lead.claim = Some(held.hand_over());
             return Some(lead);
         };
-        let number = flight.number;
-        let refresh = self.refresh_elsewhere(hash, key, flight, held.hand_over());
+        let refresh = self.refresh_elsewhere(hash, [key, keys_twin], number, held.hand_over());
         led::leading(&[number], || hook(refresh));
         None
     }
 
     /// A load for others to make.
-    fn refresh_elsewhere(&self, hash: u64, key: K, flight: Arc<Flight<K, V>>, claim: Claim) -> Refresh<K, V> {
+    fn refresh_elsewhere(&self, hash: u64, [key, twin]: [K; 2], number: u64, claim: Claim) -> Refresh<K, V> {
         let cache = self.clone();
         let started = self.inner.load_starts();
         let finish = move |value: Option<V>| {
-            let number = flight.number;
-            let mut lead = Lead::new(&cache, hash, flight, true);
+            let mut lead = Lead::new(&cache, hash, number, true);
             lead.started = started;
             lead.claim = Some(claim);
-            led::leading(&[number], || drop(lead.land(value.ok_or(GivenUp))));
+            led::leading(&[number], || drop(lead.land(&twin, value.ok_or(GivenUp))));
         };
         Refresh::new(key, Box::new(finish))
     }
@@ -128,16 +126,17 @@ where
     /// What the end of another's flight means for one who waited; `None` if it has to board again.
     pub(super) fn arrive_softly<E: Send + Sync + 'static>(
         &self,
-        joined: &Joined<K, V>,
+        hash: u64,
+        key: &K,
+        joined: &Joined<V>,
         landing: Option<&Landing<V>>,
         want: &Want<'_, K, V, S>,
     ) -> Option<Result<V, LoadError<E>>> {
-        let arrived = self.arrive(joined, landing);
+        let arrived = self.arrive(hash, key, joined, landing);
         if !matches!(landing, Some(Landing::Failed(_))) {
             return arrived;
         }
-        let key = joined.flight.key();
-        self.rescue(self.inner.hash(key), key, want, false).map(Ok).or(arrived)
+        self.rescue(hash, key, want, false).map(Ok).or(arrived)
     }
 
     /// The value that is given where a loader has failed, one's own or another's: an old one that is still good, unless a new one

@@ -1,8 +1,8 @@
 //! Single flight: who asks for a key that is being loaded joins those who wait for it.
 
-use super::Segment;
-use super::loads::AnyFlight;
+use super::loads::{AnyLoads, Ended};
 use super::soft::Claim;
+use super::{Extras, Segment};
 use crate::parts::wait::Wait;
 use crate::tag::Tag;
 use std::any::Any;
@@ -11,15 +11,20 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
-/// A load of a key, for those who wait for it.
-pub(crate) struct Flight<K, V> {
-    key: K,
-    /// No other flight of the process has it, now or later.
+/// A load, for those who wait for it.
+pub(crate) struct Flight<V> {
+    /// The load's.
     pub(crate) number: u64,
     pub(crate) wait: Wait<Landing<V>>,
 }
 
-/// Flights have numbers from blocks, so that threads seldom share the counter.
+impl<V> Flight<V> {
+    pub(super) fn new(number: u64) -> Self {
+        Self { number, wait: Wait::new() }
+    }
+}
+
+/// Loads have numbers from blocks, so that threads seldom share the counter.
 const BLOCK: u64 = 1 << 10;
 
 fn next_number() -> u64 {
@@ -58,32 +63,25 @@ pub(crate) enum Reason {
 }
 
 /// What somebody meets who wants a key.
-pub(crate) enum Boarding<K, V> {
+pub(crate) enum Boarding<V> {
     /// There is no reason any more.
     There,
     /// With the tags that were invalidated since the flight began.
-    Joins(Arc<Flight<K, V>>, Vec<Tag>),
-    /// Nobody is loading it: the one who asks does it now.
-    Leads(Arc<Flight<K, V>>),
-}
-
-impl<K, V> Flight<K, V> {
-    pub(crate) fn key(&self) -> &K {
-        &self.key
-    }
+    Joins(Arc<Flight<V>>, Vec<Tag>),
+    /// Nobody is loading it: the one who asks does it now, under this number.
+    Leads(u64),
 }
 
 impl<K: Eq + Send + Sync + 'static, V: Send + Sync + 'static> Segment<K, V> {
-    /// Says that the key is there, or finds the flight that brings it, or registers a flight.
+    /// Says that the key is there, or finds the flight that brings it, or registers a load.
     ///
     /// The entry is looked for under the lock under which loads are registered and land, so that a load that has just
     /// landed is not begun again.
-    pub(crate) fn board(&self, hash: u64, key: K, reason: Reason) -> Boarding<K, V> {
+    pub(crate) fn board(&self, hash: u64, key: K, reason: Reason) -> Boarding<V> {
         let number = next_number();
-        let fresh = Arc::new(Flight { key, number, wait: Wait::new() });
-        let key = &fresh.key;
+        // Locked after the key has come, and so unlocked before it is dropped.
         let mut writer = self.table.lock();
-        let find = || self.table.find_locked(&writer, hash, |other| other == key);
+        let find = || self.table.find_locked(&writer, hash, |other| *other == key);
         let is_there = match reason {
             Reason::Missing => find().is_some_and(|slot| !self.is_over(slot)),
             Reason::Anew => false,
@@ -93,26 +91,28 @@ impl<K: Eq + Send + Sync + 'static, V: Send + Sync + 'static> Segment<K, V> {
         if is_there {
             return Boarding::There;
         }
-        let is_it = |flight: &AnyFlight| {
-            flight.downcast_ref::<Flight<K, V>>().is_some_and(|flight| flight.key == *key)
-        };
-        let loads = &mut writer.extras().loads;
-        if let Some((flight, tags)) = loads.find(hash, is_it) {
-            let flight = Arc::clone(flight).downcast::<Flight<K, V>>();
-            let flight = flight.unwrap_or_else(|_| unreachable!("`is_it` has seen its type"));
+        let loads = writer.extras().loads();
+        if let Some((flight, tags)) = loads.join(hash, &key) {
             return Boarding::Joins(flight, tags);
         }
-        loads.register(hash, fresh.clone(), number);
-        Boarding::Leads(fresh)
+        loads.register(hash, key, number);
+        Boarding::Leads(number)
+    }
+
+    /// Begins to watch which keys change, for [`LoadId::Open`](super::LoadId::Open).
+    pub(crate) fn open_load(&self, id: u64) {
+        self.table.lock().extras().loads::<K, V>().open(id);
+    }
+}
+
+impl<K: 'static, V: 'static> Segment<K, V> {
+    /// Takes a load out that will bring nothing more.
+    pub(crate) fn end_load(&self, hash: u64, number: u64) -> Option<Ended<K, V>> {
+        self.table.lock().end_load(hash, number)
     }
 }
 
 impl<K, V> Segment<K, V> {
-    /// Takes a load out that will bring nothing.
-    pub(crate) fn end_load(&self, hash: u64, number: u64) {
-        self.table.lock().extras().loads.end(hash, number);
-    }
-
     /// The key of this hash, which is not there, is out of date.
     pub(crate) fn void_loads(&self, hash: u64) {
         let mut write = self.write();
@@ -120,16 +120,22 @@ impl<K, V> Segment<K, V> {
         self.close(write).settle();
     }
 
-    pub(crate) fn void_all_loads(&self) {
-        self.table.lock().extras().loads.void_all();
+    /// Lets nobody join a load any more, and nothing stay that it brings.
+    pub(crate) fn void_load(&self, hash: u64, number: u64) {
+        self.void_somehow(|loads| loads.void_one(hash, number));
     }
 
-    /// Begins to watch which keys change, for [`LoadId::Open`](super::LoadId::Open).
-    pub(crate) fn open_load(&self, id: u64) {
-        self.table.lock().extras().loads.open(id);
+    pub(crate) fn void_all_loads(&self) {
+        self.void_somehow(|loads| loads.void_all());
     }
 
     pub(crate) fn close_load(&self, id: u64) {
-        self.table.lock().extras().loads.close(id);
+        self.void_somehow(|loads| loads.close(id));
+    }
+
+    fn void_somehow(&self, void: impl FnOnce(&mut dyn AnyLoads)) {
+        if let Some(Extras { loads: Some(loads), .. }) = self.table.lock().extras.as_deref_mut() {
+            void(&mut **loads);
+        }
     }
 }

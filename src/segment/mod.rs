@@ -29,7 +29,7 @@ mod write;
 
 pub(crate) use flight::{Boarding, Flight, Landing, Reason};
 pub(crate) use leaving::{Leaving, Panics};
-pub(crate) use loads::LoadId;
+pub(crate) use loads::{Ended, LoadId};
 pub(crate) use room::{Bank, Carried, share};
 pub(crate) use soft::{Claim, Soft, Stage};
 pub(crate) use times::{Life, Rules, Spent, span};
@@ -40,8 +40,9 @@ use crate::policy::{Chosen, End, Entries, Policy, Reads, Slot};
 use crate::removal::RemovalCause;
 use crate::table::{Found, Guard, Sizing, Table, Unsure, Writer, press_in_turn};
 use crate::tag::Tag;
-use loads::Loads;
+use loads::{AnyLoads, Loads};
 use room::Room;
+use std::any::Any;
 use std::ops::ControlFlow;
 use std::sync::{Arc, OnceLock};
 use tags::TagIndex;
@@ -82,7 +83,8 @@ struct Core {
 /// What not every cache has. All together, so that the others look once.
 #[derive(Default)]
 struct Extras {
-    loads: Loads,
+    /// None until something is loaded.
+    loads: Option<Box<dyn AnyLoads>>,
     tags: TagIndex,
 }
 
@@ -91,6 +93,13 @@ impl Core {
     fn extras(&mut self) -> &mut Extras {
         self.extras.get_or_insert_with(Extras::boxed)
     }
+
+    /// Takes a load out: nobody joins it from now on.
+    #[inline]
+    fn end_load<K: 'static, V: 'static>(&mut self, hash: u64, number: u64) -> Option<Ended<K, V>> {
+        let loads = self.extras.as_mut()?.loads.as_mut()?;
+        known(&mut **loads).end(hash, number)
+    }
 }
 
 impl Extras {
@@ -98,6 +107,26 @@ impl Extras {
     fn boxed() -> Box<Self> {
         Box::default()
     }
+
+    #[inline]
+    fn void_loads(&mut self, hash: u64) {
+        if let Some(loads) = &mut self.loads {
+            loads.void(hash);
+        }
+    }
+
+    /// The types are those of the segment's keys and values.
+    #[inline]
+    fn loads<K: Send + 'static, V: Send + Sync + 'static>(&mut self) -> &mut Loads<K, V> {
+        let loads = self.loads.get_or_insert_with(|| Box::new(Loads::<K, V>::new()));
+        known(&mut **loads)
+    }
+}
+
+#[inline]
+fn known<K: 'static, V: 'static>(loads: &mut dyn AnyLoads) -> &mut Loads<K, V> {
+    let loads: &mut dyn Any = loads;
+    loads.downcast_mut().unwrap_or_else(|| unreachable!("a segment has one type of keys, and one of values"))
 }
 
 /// What a segment has counted under its lock.
@@ -146,6 +175,21 @@ pub(crate) enum Seen {
     At(u32),
     /// This load was registered, and the key has not been changed since.
     Loading(LoadId),
+}
+
+/// An entry that wants to be in the cache.
+pub(crate) struct Offer<'a, K, V> {
+    /// None once it is stored.
+    pub(crate) entry: Option<(K, V)>,
+    pub(crate) seen: Seen,
+    /// Where the load of one key is put that brings it: that ends with this, whatever becomes of the entry.
+    pub(crate) ended: Option<&'a mut Option<Ended<K, V>>>,
+}
+
+impl<K, V> Offer<'_, K, V> {
+    pub(crate) fn new(key: K, value: V, seen: Seen) -> Self {
+        Self { entry: Some((key, value)), seen, ended: None }
+    }
 }
 
 /// What came of a write.
@@ -329,18 +373,18 @@ impl<K, V> Segment<K, V> {
         &self,
         bank: &Bank,
         arrival: &mut Arrival<'_>,
-        entry: &mut Option<(K, V)>,
-        seen: Seen,
+        offer: &mut Offer<'_, K, V>,
         panics: &mut Panics,
     ) -> Outcome
     where
-        K: Eq,
+        K: Eq + 'static,
+        V: 'static,
     {
         self.table.prefetch(arrival.hash);
         self.expect(arrival.life);
         let mut write = self.lock();
         write.begin();
-        let outcome = self.put(&mut write, bank, arrival, entry, seen);
+        let outcome = self.put(&mut write, bank, arrival, offer);
         self.close(write).settle_but(panics);
         outcome
     }
@@ -350,16 +394,16 @@ impl<K, V> Segment<K, V> {
         &self,
         bank: &Bank,
         arrival: &mut Arrival<'_>,
-        entry: &mut Option<(K, V)>,
-        seen: Seen,
+        offer: &mut Offer<'_, K, V>,
         carried: &mut Carried<'_>,
     ) -> (Outcome, Leaving<'_, K, V>)
     where
-        K: Eq,
+        K: Eq + 'static,
+        V: 'static,
     {
         let mut write = self.write();
         write.grant(carried.hand_over());
-        let outcome = self.put(&mut write, bank, arrival, entry, seen);
+        let outcome = self.put(&mut write, bank, arrival, offer);
         (outcome, self.close(write))
     }
 
@@ -369,17 +413,17 @@ impl<K, V> Segment<K, V> {
         write: &mut Write<'_>,
         bank: &Bank,
         arrival: &mut Arrival<'_>,
-        entry: &mut Option<(K, V)>,
-        seen: Seen,
+        offer: &mut Offer<'_, K, V>,
     ) -> Outcome
     where
-        K: Eq,
+        K: Eq + 'static,
+        V: 'static,
     {
-        let mut current = self.find_locked(write, arrival.hash, entry);
+        let mut current = self.find_locked(write, arrival.hash, offer);
         if write.times.is_some() {
-            current = write.unless_over(current, seen, arrival);
+            current = write.unless_over(current, offer.seen, arrival);
         }
-        let way = if write.is_as(seen, arrival, current) {
+        let way = if write.is_as(offer.seen, arrival, current) {
             write.make_way(bank, current, arrival)
         } else {
             Way::Barred(Outcome::Changed)
@@ -394,30 +438,32 @@ impl<K, V> Segment<K, V> {
             Way::Barred(outcome) => outcome,
             Way::In => {
                 let writer = &mut write.writer;
-                let slot = self.table.publish(writer, arrival.hash, || take(entry), begin_life);
+                let slot = self.table.publish(writer, arrival.hash, || take(&mut offer.entry), begin_life);
                 write.settle_in(slot, arrival);
                 Outcome::Stored
             }
             Way::Over(old) => {
                 let cause = write.cause_over(old);
                 let writer = &mut write.writer;
-                let (new, unlinked) = self.table.replace(writer, old, cause, || take(entry), begin_life);
+                let (new, unlinked) =
+                    self.table.replace(writer, old, cause, || take(&mut offer.entry), begin_life);
                 write.settle_over(old, new, unlinked, arrival);
                 Outcome::Stored
             }
         };
         if outcome != Outcome::NoRoom {
+            end_load(write, arrival.hash, offer);
             write.return_surplus(bank);
         }
         outcome
     }
 
     #[inline]
-    fn find_locked(&self, write: &Write<'_>, hash: u64, entry: &Option<(K, V)>) -> Option<u32>
+    fn find_locked(&self, write: &Write<'_>, hash: u64, offer: &Offer<'_, K, V>) -> Option<u32>
     where
         K: Eq,
     {
-        let (key, _) = entry.as_ref()?;
+        let (key, _) = offer.entry.as_ref()?;
         self.table.find_locked(&write.writer, hash, |other| other == key)
     }
 
@@ -426,16 +472,17 @@ impl<K, V> Segment<K, V> {
         &self,
         bank: &Bank,
         arrival: Arrival<'_>,
-        entry: &Option<(K, V)>,
-        seen: Seen,
+        offer: &mut Offer<'_, K, V>,
     ) -> (Outcome, Leaving<'_, K, V>)
     where
-        K: Eq,
+        K: Eq + 'static,
+        V: 'static,
     {
         let mut write = self.write();
-        let current = self.find_locked(&write, arrival.hash, entry);
-        let is_as_seen = write.is_as(seen, &arrival, current);
+        let current = self.find_locked(&write, arrival.hash, offer);
+        let is_as_seen = write.is_as(offer.seen, &arrival, current);
         let outcome = if is_as_seen { write.turn_away(current, arrival.hash) } else { Outcome::Changed };
+        end_load(&mut write, arrival.hash, offer);
         write.return_surplus(bank);
         (outcome, self.close(write))
     }
@@ -671,6 +718,14 @@ impl<K, V> Segment<K, V> {
         write.policy(|policy, view| policy.validate(len - pins, view));
         self.close(write).settle();
         budget
+    }
+}
+
+/// The load that has brought an entry ends with it.
+#[inline(always)]
+fn end_load<K: 'static, V: 'static>(write: &mut Write<'_>, hash: u64, offer: &mut Offer<'_, K, V>) {
+    if let (Some(ended), Seen::Loading(LoadId::Of(number))) = (&mut offer.ended, offer.seen) {
+        **ended = write.writer.end_load(hash, number);
     }
 }
 

@@ -38,7 +38,7 @@ impl<'a> Write<'a> {
     #[inline]
     pub(super) fn void_loads(&mut self, hash: u64) {
         if let Some(extras) = &mut self.writer.extras {
-            extras.loads.void(hash);
+            extras.void_loads(hash);
         }
     }
 
@@ -50,8 +50,8 @@ impl<'a> Write<'a> {
             Seen::Nothing => current.is_none(),
             Seen::At(slot) => current == Some(slot),
             Seen::Loading(id) => {
-                let extras = self.writer.extras.as_ref();
-                extras.is_some_and(|extras| extras.loads.may_land(arrival.hash, arrival.tags, id))
+                let loads = self.writer.extras.as_ref().and_then(|extras| extras.loads.as_ref());
+                loads.is_some_and(|loads| loads.may_land(arrival.hash, arrival.tags, id))
             }
         }
     }
@@ -249,7 +249,7 @@ impl<'a> Write<'a> {
         if let Some(extras) = &mut self.writer.extras {
             extras.tags.clear(live.slot());
             if !cause.was_evicted() {
-                extras.loads.void(live.header().hash());
+                extras.void_loads(live.header().hash());
             }
         }
         self.writer.take_out(live, weight, told);
@@ -305,7 +305,7 @@ impl<'a> Write<'a> {
     #[inline(never)]
     fn note_arrival(&mut self, slot: u32, arrival: &Arrival<'_>) {
         let extras = self.writer.extras();
-        extras.loads.void(arrival.hash);
+        extras.void_loads(arrival.hash);
         if !arrival.tags.is_empty() {
             extras.tags.add(slot, arrival.tags);
         }
@@ -313,8 +313,8 @@ impl<'a> Write<'a> {
 
     /// What carries this tag is out of date.
     pub(super) fn void_tag(&mut self, tag: Tag) {
-        if let Some(extras) = &mut self.writer.extras {
-            extras.loads.void_tag(tag);
+        if let Some(loads) = self.writer.extras.as_mut().and_then(|extras| extras.loads.as_mut()) {
+            loads.void_tag(tag);
         }
     }
 
