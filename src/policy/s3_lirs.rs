@@ -879,6 +879,40 @@ mod tests {
         check(|capacity| Box::new(S3Lirs::new(capacity)));
     }
 
+    /// Into ticks that are wider or narrower, and while the clock wraps.
+    #[test]
+    fn a_ghost_of_another_size_knows_the_time() {
+        let sizes = [10, 5_000, 40_000];
+        for (from, to) in sizes.into_iter().flat_map(|from| sizes.map(|to| (from, to))) {
+            for now in [0, 1_000 * MISS, 12_345_678 * MISS] {
+                let [mut old, mut new] = [from, to].map(|slots| {
+                    let mut policy = S3Lirs::new(slots as u64);
+                    policy.reserve(slots);
+                    policy
+                });
+                let misses = [0, 1, 7, 100, 5_000, 30_000, 600_000];
+                old.now = now;
+                for (key, misses) in (0..).zip(misses) {
+                    let time = now.wrapping_sub(misses * MISS) >> old.tick_bits;
+                    old.ghost.put(hash_of(key), Record { time: time as u16, flag: false });
+                }
+                new.restore_rest(&old.save_rest(), true);
+                assert_eq!((new.now, new.ghost.records() >= 2 * to), (now, true));
+                for (key, misses) in (0..).zip(misses) {
+                    let Some(record) = new.ghost.take(hash_of(key)) else {
+                        // Beyond what the narrower ticks can count.
+                        assert!(misses > 60_000 && to < from, "{misses}: {from} to {to}");
+                        continue;
+                    };
+                    let idle = now.wrapping_sub(used(now, new.tick_bits, record.time));
+                    let tick = MISS << (old.tick_bits.max(new.tick_bits) - MISS.ilog2() + 1);
+                    let is_near = idle.abs_diff(misses * MISS) <= tick;
+                    assert!(is_near || misses > 60_000, "{misses} misses became {}", idle / MISS);
+                }
+            }
+        }
+    }
+
     fn sim(capacity: u64) -> Sim {
         Sim::new(Box::new(S3Lirs::new(capacity)), capacity)
     }

@@ -430,14 +430,17 @@ pub(super) fn run_alike(a: &mut Sim, b: &mut Sim, ops: &[Op]) {
     assert_eq!(a.save(), b.save());
 }
 
+/// How many random runs make a test of one policy.
+const RUNS: u32 = 300;
+
 pub(super) fn capacities() -> impl Strategy<Value = u64> {
     prop_oneof![1 => Just(0u64), 1 => Just(1), 8 => 2..20u64, 1 => Just(u64::MAX >> 1)]
 }
 
-pub(super) fn for_many<S: Strategy>(cases: S, test: impl Fn(S::Value)) {
+pub(super) fn for_many<S: Strategy>(number: u32, cases: S, test: impl Fn(S::Value)) {
     let config = ProptestConfig {
         // Policies have no unsafe code: Miri is to see that they run, not that they are right.
-        cases: if cfg!(miri) { 1 } else { 300 },
+        cases: if cfg!(miri) { 1 } else { number },
         failure_persistence: None,
         ..ProptestConfig::default()
     };
@@ -452,7 +455,7 @@ pub(super) fn for_many<S: Strategy>(cases: S, test: impl Fn(S::Value)) {
 
 /// Drives the policy and its definition side by side: same victims, same order, and books that add up after every step.
 pub(super) fn check_against(policy: fn(u64) -> Box<dyn Policy>, oracle: fn(u64) -> Box<dyn Oracle>) {
-    for_many((capacities(), ops()), |(capacity, ops)| {
+    for_many(RUNS, (capacities(), ops()), |(capacity, ops)| {
         let mut sim = Sim::new(policy(capacity), capacity);
         sim.oracle = Some(oracle(capacity));
         run(&mut sim, &ops);
@@ -461,5 +464,7 @@ pub(super) fn check_against(policy: fn(u64) -> Box<dyn Policy>, oracle: fn(u64) 
 
 /// Drives the policy alone: books that add up after every step, and a victim whenever there are entries.
 pub(super) fn check(policy: fn(u64) -> Box<dyn Policy>) {
-    for_many((capacities(), ops()), |(capacity, ops)| run(&mut Sim::new(policy(capacity), capacity), &ops));
+    for_many(RUNS, (capacities(), ops()), |(capacity, ops)| {
+        run(&mut Sim::new(policy(capacity), capacity), &ops)
+    });
 }
