@@ -14,6 +14,11 @@
 //! records of one hash the newer is found; the older one goes the way of all.
 //!
 //! Times are the owner's.
+//!
+//! # Snapshots
+//!
+//! A bucket is saved as it is. In a history of another size a record's bucket is no longer known for sure, as the hash is
+//! not; it covers a part of the hashes, and the record goes to every new bucket that covers some of these.
 
 /// Bits of one record in each of its bucket's two words.
 const LANE: u32 = 16;
@@ -57,10 +62,70 @@ impl Ghost {
     pub(crate) fn reserve(&mut self, records: usize) {
         if records > self.records() {
             let records = if self.buckets == 0 { records } else { records + records / 8 };
-            self.buckets = records.div_ceil(WAYS);
-            // Zeroed by the allocator: memory is taken only when it is used. Which does not know the buckets' alignment.
-            self.words = vec![0; 2 * self.buckets + 1];
-            self.first = self.words.as_ptr().align_offset(BUCKET_BYTES).min(1);
+            self.clear(records.div_ceil(WAYS));
+        }
+    }
+
+    /// Forgets everything and goes on with so many buckets.
+    fn clear(&mut self, buckets: usize) {
+        self.buckets = buckets;
+        // Zeroed by the allocator: memory is taken only when it is used. Which does not know the buckets' alignment.
+        self.words = vec![0; 2 * buckets + 1];
+        self.first = self.words.as_ptr().align_offset(BUCKET_BYTES).min(1);
+    }
+
+    /// Writes everything that it remembers.
+    pub(crate) fn save(&self, words: &mut Vec<u64>) {
+        let used = self.words.iter().skip(self.first).take(2 * self.buckets);
+        words.extend(used.flat_map(|&word| [word as u64, (word >> 64) as u64]));
+    }
+
+    /// What [`save`](Self::save) wrote.
+    pub(crate) fn restored(words: &[u64]) -> Self {
+        let (pairs, _) = words.as_chunks::<2>();
+        let mut ghost = Self::new();
+        ghost.clear(pairs.len() / 2);
+        let buckets = ghost.words.iter_mut().skip(ghost.first).take(2 * ghost.buckets);
+        for (word, &[low, high]) in buckets.zip(pairs) {
+            *word = u128::from(high) << 64 | u128::from(low);
+        }
+        ghost
+    }
+
+    /// Takes over what another one remembers, instead of what it does itself. At the other's size if that is larger, but for
+    /// no more than `most` records; else at its own, for which `retime` says what a time becomes, if it can still be told.
+    pub(crate) fn take_over(&mut self, other: Self, most: usize, retime: impl Fn(u16) -> Option<u16>) {
+        // What it takes to have `most` reserved, at the most.
+        let most = (most + most / 8).next_multiple_of(WAYS);
+        if (self.records()..=most).contains(&other.records()) {
+            *self = other;
+            return;
+        }
+        self.clear(self.buckets);
+        if self.buckets == 0 {
+            return;
+        }
+        // Place by place, the oldest first: what is put last is kept longest.
+        for lane in (0..WAYS as u32).rev() {
+            for bucket in 0..other.buckets {
+                self.copy(&other, bucket, lane * LANE, &retime);
+            }
+        }
+    }
+
+    /// Puts one record of another one into every bucket that it may belong to.
+    fn copy(&mut self, other: &Self, bucket: usize, lane: u32, retime: impl Fn(u16) -> Option<u16>) {
+        let at = other.first + 2 * bucket;
+        let [tags, times] = [at, at + 1].map(|at| (other.words[at] >> lane) as u16);
+        let Some(time) = retime(times).filter(|_| tags > 1) else { return };
+        let record = Record { time, flag: tags & 1 != 0 };
+        let first_of = |bucket, all| ((bucket as u64) << 32).div_ceil(all as u64);
+        let bucket_of = |high: u64| (high * self.buckets as u64) >> 32;
+        let first = bucket_of(first_of(bucket, other.buckets));
+        let last = bucket_of(first_of(bucket + 1, other.buckets) - 1);
+        for bucket in first..=last {
+            let hash = first_of(bucket as usize, self.buckets) << 16 | u64::from(tags & !1);
+            self.put(hash, record);
         }
     }
 
@@ -189,6 +254,72 @@ mod tests {
         ghost.reserve(100);
         assert!((100..=128).contains(&ghost.records()));
         assert_eq!(ghost.take(hash(1)), None);
+    }
+
+    /// A hash with a tag of its own, and with a bucket that depends on all of it.
+    fn spread(key: u64) -> u64 {
+        ((key * 0x9e37_79b9) & 0xffff_ffff) << 16 | hash(key)
+    }
+
+    #[test]
+    fn comes_back_at_every_size() {
+        for (size, own, most) in
+            [(200, 200, 200), (200, 100, 200), (200, 400, 400), (200, 120, 120), (8, 800, 800)]
+        {
+            let mut old = Ghost::new();
+            old.reserve(size);
+            // So few that no bucket of the smallest overflows.
+            let keys = if size == 8 { 0..8 } else { 0..25 };
+            keys.clone().for_each(|key| old.put(spread(key), record(key as u16)));
+            let mut words = Vec::new();
+            old.save(&mut words);
+            let mut ghost = Ghost::new();
+            ghost.reserve(own);
+            ghost.put(spread(1_000), record(7));
+            ghost.take_over(Ghost::restored(&words), most, |time| (time != 3).then_some(time));
+            assert!((own..=most.next_multiple_of(8)).contains(&ghost.records()));
+            let as_it_was = ghost.records() == old.records();
+            assert_eq!(as_it_was, (own..=most).contains(&size));
+            for key in keys {
+                let expected = (key != 3 || as_it_was).then_some(record(key as u16));
+                assert_eq!(ghost.take(spread(key)), expected, "{key} of {size} in {own}");
+            }
+            assert_eq!(ghost.take(spread(1_000)), None);
+        }
+    }
+
+    /// Of the records that no longer fit in, the newest stay.
+    #[test]
+    fn a_smaller_one_keeps_the_newest() {
+        let mut old = Ghost::new();
+        old.reserve(64);
+        for key in 0..64 {
+            // Bucket by bucket the same ages.
+            let bucket = (key % 8) << 29;
+            old.put(bucket << 16 | hash(key), record(key as u16));
+        }
+        let mut ghost = Ghost::new();
+        ghost.reserve(16);
+        let mut words = Vec::new();
+        old.save(&mut words);
+        ghost.take_over(Ghost::restored(&words), 16, Some);
+        let kept = (0..64).filter(|key| ghost.take((key % 8) << 45 | hash(*key)).is_some());
+        assert!(kept.eq(48..64));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: if cfg!(miri) { 4 } else { 256 }, failure_persistence: None, ..ProptestConfig::default() })]
+        #[test]
+        fn any_words_make_a_ghost(words in prop::collection::vec(any::<u64>(), 0..70), own in 0..20usize, most in 0..100usize) {
+            let mut ghost = Ghost::new();
+            ghost.reserve(own);
+            ghost.take_over(Ghost::restored(&words), most, |time| Some(time / 2));
+            prop_assert!(ghost.records() <= own.max(2 * words.len()).next_multiple_of(8));
+            for key in 0..50 {
+                ghost.put(spread(key), record(1));
+                prop_assert_eq!(ghost.take(spread(key)).is_some(), ghost.records() > 0);
+            }
+        }
     }
 
     #[test]

@@ -42,6 +42,11 @@ impl<const N: usize> Lists<N> {
         extend_zeroed(&mut self.nodes, slots + N);
     }
 
+    /// For how many slots there is room.
+    pub(crate) fn slots(&self) -> usize {
+        self.nodes.len() - N
+    }
+
     pub(crate) fn len(&self, list: usize) -> usize {
         self.lens[list] as usize
     }

@@ -24,6 +24,11 @@
 //!
 //! The number of blocks doubles when it is outgrown. A block is picked by the highest bits of the hash, so block `b`
 //! becomes `2b` and `2b + 1`, both with its counters: no estimate gets smaller.
+//!
+//! # Snapshots
+//!
+//! Blocks are saved as if none were due. What comes back to a larger sketch grows as above; a sketch that is smaller takes on
+//! the size that comes, within limits.
 
 /// How many counts there are in a round for each entry: the sample of the paper.
 const ROUND: usize = 10;
@@ -61,7 +66,7 @@ impl Sketch {
 
     /// Makes room for the hashes of so many slots, and for a few times more that come and go.
     pub(crate) fn reserve(&mut self, slots: usize) {
-        let blocks = slots.div_ceil(SLOTS_PER_BLOCK).next_power_of_two();
+        let blocks = blocks_for(slots);
         if blocks <= self.blocks.len() {
             return;
         }
@@ -103,8 +108,45 @@ impl Sketch {
     #[inline]
     pub(crate) fn estimate(&mut self, hash: u64) -> u8 {
         let Some(block) = self.block_of(hash) else { return 0 };
-        let rows = self.blocks[block].0.iter().enumerate();
-        rows.fold(MAX, |least, (row, word)| least.min(((*word >> shift_of(hash, row)) & 15) as u8))
+        least(&self.blocks[block].0, hash)
+    }
+
+    /// The same without halving what is due.
+    pub(crate) fn peek(&self, hash: u64) -> u8 {
+        if self.blocks.is_empty() { 0 } else { least(&self.settled(self.index_of(hash)), hash) }
+    }
+
+    /// Sees to it that the estimate is no smaller than that, up to [`MAX`]. It does not count.
+    pub(crate) fn raise(&mut self, hash: u64, estimate: u8) {
+        let Some(block) = self.block_of(hash) else { return };
+        let estimate = u64::from(estimate.min(MAX));
+        for (row, word) in self.blocks[block].0.iter_mut().enumerate() {
+            let shift = shift_of(hash, row);
+            *word += estimate.saturating_sub((*word >> shift) & 15) << shift;
+        }
+    }
+
+    /// Writes all that it counted.
+    pub(crate) fn save(&self, words: &mut Vec<u64>) {
+        words.extend([self.sweep as u64, self.until_sweep as u64]);
+        words.extend((0..self.blocks.len()).flat_map(|block| self.settled(block)));
+    }
+
+    /// Goes on with what [`save`](Self::save) wrote, instead of what it has counted itself. Does nothing if that is none, or
+    /// larger than a sketch for `most` slots.
+    pub(crate) fn restore(&mut self, words: &[u64], most: usize) {
+        let Some((&[sweep, until_sweep], rows)) = words.split_first_chunk() else { return };
+        let (blocks, rest) = rows.as_chunks();
+        if !rest.is_empty() || !blocks.len().is_power_of_two() || blocks.len() > blocks_for(most) {
+            return;
+        }
+        let own = self.blocks.len();
+        self.blocks = blocks.iter().copied().map(Block).collect();
+        self.rounds = vec![self.round; blocks.len().div_ceil(64)];
+        self.sweep = if sweep < blocks.len() as u64 { sweep as usize } else { 0 };
+        // No step is longer, since there are no more entries than slots.
+        self.until_sweep = until_sweep.min((SLOTS_PER_BLOCK * ROUND) as u64) as usize;
+        self.reserve(own * SLOTS_PER_BLOCK);
     }
 
     /// One step of the sweep, and at its end a new round.
@@ -125,9 +167,21 @@ impl Sketch {
         if self.blocks.is_empty() {
             return None;
         }
-        let block = ((((hash >> 16) & 0xffff_ffff) * self.blocks.len() as u64) >> 32) as usize;
+        let block = self.index_of(hash);
         self.settle(block);
         Some(block)
+    }
+
+    #[inline]
+    fn index_of(&self, hash: u64) -> usize {
+        ((((hash >> 16) & 0xffff_ffff) * self.blocks.len() as u64) >> 32) as usize
+    }
+
+    /// A block as it is, or will be once it is settled.
+    fn settled(&self, block: usize) -> [u64; ROWS] {
+        let is_due = (self.rounds[block / 64] ^ self.round) >> (block % 64) & 1 != 0;
+        let rows = self.blocks[block].0;
+        if is_due { rows.map(halved) } else { rows }
     }
 
     /// Halves a block that is due.
@@ -137,10 +191,27 @@ impl Sketch {
         if (self.rounds[word] ^ self.round) & bit != 0 {
             self.rounds[word] ^= bit;
             for row in &mut self.blocks[block].0 {
-                *row = (*row >> 1) & LOW_THREE_BITS;
+                *row = halved(*row);
             }
         }
     }
+}
+
+fn blocks_for(slots: usize) -> usize {
+    slots.div_ceil(SLOTS_PER_BLOCK).next_power_of_two()
+}
+
+/// All counters of a row, halved.
+#[inline]
+fn halved(row: u64) -> u64 {
+    (row >> 1) & LOW_THREE_BITS
+}
+
+/// The least of a hash's counters.
+#[inline]
+fn least(rows: &[u64; ROWS], hash: u64) -> u8 {
+    let rows = rows.iter().enumerate();
+    rows.fold(MAX, |least, (row, word)| least.min(((*word >> shift_of(hash, row)) & 15) as u8))
 }
 
 /// Where in its row a hash's counter begins.
@@ -210,6 +281,80 @@ mod tests {
             let after: Vec<_> = (0..16).map(|key| sketch.estimate(hash(key))).collect();
             assert_eq!(before, after);
         }
+    }
+
+    fn saved(sketch: &Sketch) -> Vec<u64> {
+        let mut words = Vec::new();
+        sketch.save(&mut words);
+        words
+    }
+
+    #[test]
+    fn goes_on_as_it_would_have() {
+        let mut old = Sketch::new();
+        old.reserve(1_000);
+        // At some of these moments blocks are due, and the sweep is on its way.
+        for count in 0..if cfg!(miri) { 300 } else { 30_000 } {
+            old.add(hash(count * count % 1_499), 1, 1_000);
+            if count % 997 != 0 {
+                continue;
+            }
+            let mut new = Sketch::new();
+            new.reserve(600);
+            new.add(hash(1), 5, 10);
+            new.restore(&saved(&old), 1_000);
+            assert_eq!(saved(&new), saved(&old));
+            for next in 0..200 {
+                assert_eq!(new.peek(hash(next)), old.peek(hash(next)));
+                assert_eq!(new.estimate(hash(next)), old.peek(hash(next)));
+                let times = (next % 5) as u8;
+                assert_eq!(new.add(hash(next % 50), times, 1_000), old.add(hash(next % 50), times, 1_000));
+            }
+        }
+    }
+
+    #[test]
+    fn a_larger_one_grows_what_comes() {
+        let (mut old, mut new) = (Sketch::new(), Sketch::new());
+        old.reserve(16);
+        (0..16).for_each(|key| _ = old.add(hash(key), key as u8, 1_000));
+        new.reserve(1_000);
+        new.restore(&saved(&old), 1_000);
+        assert_eq!(new.blocks.len(), blocks_for(1_000));
+        assert!((0..16).all(|key| new.estimate(hash(key)) == old.estimate(hash(key))));
+    }
+
+    #[test]
+    fn what_does_not_fit_changes_nothing() {
+        let mut sketch = Sketch::new();
+        sketch.reserve(6);
+        sketch.add(hash(1), 5, 6);
+        let before = saved(&sketch);
+        for len in [0, 1, 2, 3, 5, 7, 14, 18 + 1, 2 + 4 * 16] {
+            sketch.restore(&vec![u64::MAX; len], 48);
+            assert_eq!(saved(&sketch), before, "{len} words");
+        }
+        // Eight blocks are for 48 slots; no sweep is there, and none is as far away.
+        sketch.restore(&[u64::MAX; 2 + 4 * 8], 48);
+        assert_eq!((sketch.blocks.len(), sketch.sweep, sketch.until_sweep), (8, 0, 60));
+        for count in 0..1_000 {
+            sketch.add(hash(count), 1, 48);
+        }
+        assert!(sketch.estimate(hash(7_777)) < MAX);
+    }
+
+    #[test]
+    fn raising_does_not_count() {
+        let mut sketch = Sketch::new();
+        sketch.raise(hash(1), 3);
+        sketch.reserve(100);
+        sketch.add(hash(1), 5, 100);
+        let until_sweep = sketch.until_sweep;
+        for (to, estimate) in [(3, 5), (9, 9), (9, 9), (200, MAX), (0, MAX)] {
+            sketch.raise(hash(1), to);
+            assert_eq!(sketch.estimate(hash(1)), estimate);
+        }
+        assert_eq!(sketch.until_sweep, until_sweep);
     }
 
     #[test]

@@ -106,6 +106,18 @@ impl Policy for Chosen {
     fn walk(&self, from: End, visit: &mut dyn FnMut(Slot) -> ControlFlow<()>) {
         ask!(self, policy => policy.walk(from, visit));
     }
+    fn save(&self, entries: Entries<'_>, visit: &mut dyn FnMut(Slot, u64)) {
+        ask!(self, policy => policy.save(entries, visit));
+    }
+    fn save_rest(&self) -> Vec<u64> {
+        ask!(self, policy => policy.save_rest())
+    }
+    fn restore(&mut self, slot: Slot, note: u64, entries: Entries<'_>) {
+        ask!(self, policy => policy.restore(slot, note, entries));
+    }
+    fn restore_rest(&mut self, words: &[u64], same_hashes: bool) {
+        ask!(self, policy => policy.restore_rest(words, same_hashes));
+    }
     fn validate(&self, len: usize, entries: Entries<'_>) {
         ask!(self, policy => policy.validate(len, entries));
     }

@@ -7,6 +7,8 @@
 //! or values that should simply be renewed in turn.
 //!
 //! A new value for a key leaves the entry at its place; an entry that comes back from being pinned is the newest.
+//!
+//! A snapshot keeps the order, which is all that there is.
 
 use super::{End, Entries, Policy, Reads, Slot, walk};
 use crate::parts::lists::Lists;

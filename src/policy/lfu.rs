@@ -8,7 +8,8 @@
 //! between readers and policy may lose some uses.
 //!
 //! A new value for a key is a use of it. An entry that comes back from being pinned starts as a newcomer. Entries that
-//! leave for other reasons than size leave the level as it is.
+//! leave for other reasons than size leave the level as it is. A snapshot keeps the order, the priorities and the level,
+//! which is all that there is.
 //!
 //! # How it works in O(1)
 //!
@@ -29,6 +30,8 @@ use std::ops::ControlFlow;
 
 const QUEUE: usize = 0;
 const NO_GROUP: u32 = u32::MAX;
+/// The highest priority that is believed of a snapshot: from there uses cannot count up to an overflow.
+const MOST_PRIORITY: u64 = u64::MAX >> 1;
 
 /// The entries of one priority: a stretch of the list.
 #[derive(Clone, Copy)]
@@ -50,6 +53,9 @@ pub(crate) struct Lfu {
     free_group: u32,
     /// The priority at which the last victim left; none of the entries is below it.
     level: u64,
+    /// The last entry that came from a snapshot: its priority, and below which entry of a lower one it was put. That one may
+    /// have left or risen since.
+    restored: (u64, Option<u32>),
 }
 
 impl Lfu {
@@ -60,6 +66,7 @@ impl Lfu {
             groups: Vec::new(),
             free_group: NO_GROUP,
             level: 0,
+            restored: (0, None),
         }
     }
 
@@ -116,6 +123,30 @@ impl Lfu {
 
     fn is_linked(&self, slot: u32) -> bool {
         self.by_priority.list_of(slot).is_some()
+    }
+
+    /// The last entry of a lower priority, sought group by group from that of `from` upwards, or from the front.
+    fn below(&self, priority: u64, from: Option<u32>) -> Option<u32> {
+        let is_below = |&slot: &u32| self.is_linked(slot) && self.group(slot).priority < priority;
+        let lowest = || self.by_priority.front(QUEUE).filter(is_below);
+        let first = from.filter(is_below).or_else(lowest).map(|slot| self.group(slot).last);
+        let next =
+            |&last: &u32| self.by_priority.next(last).filter(is_below).map(|slot| self.group(slot).last);
+        std::iter::successors(first, next).last()
+    }
+
+    /// Raises the level, and all that is below it up to it.
+    fn raise_level(&mut self, level: u64) {
+        let last_below = self.below(level, None);
+        self.level = level.max(self.level);
+        let Some(last) = last_below else { return };
+        while let Some(front) = self.by_priority.front(QUEUE) {
+            self.unlink(front);
+            self.link(front, level, (front != last).then_some(last));
+            if front == last {
+                break;
+            }
+        }
     }
 }
 
@@ -190,6 +221,34 @@ impl Policy for Lfu {
             End::Coldest => self.by_priority.iter(QUEUE).map(Slot::new).try_for_each(visit),
             End::Hottest => self.by_priority.iter_back(QUEUE).map(Slot::new).try_for_each(visit),
         };
+    }
+
+    /// The order of `walk`; the note is the priority.
+    fn save(&self, _: Entries<'_>, visit: &mut dyn FnMut(Slot, u64)) {
+        for slot in self.by_priority.iter_back(QUEUE) {
+            visit(Slot::new(slot), self.group(slot).priority);
+        }
+    }
+
+    fn save_rest(&self) -> Vec<u64> {
+        vec![self.level]
+    }
+
+    /// Nothing is lost. Priorities only rise from entry to entry, so that all together pass each group once.
+    fn restore(&mut self, slot: Slot, note: u64, _: Entries<'_>) {
+        let (before, below) = self.restored;
+        let priority = note.min(MOST_PRIORITY).max(before).max(self.level);
+        let below = self.below(priority, below);
+        self.link(slot.number(), priority, below);
+        self.restored = (priority, below);
+    }
+
+    /// Who came meanwhile had started from a level that was too low, and is raised.
+    fn restore_rest(&mut self, words: &[u64], _: bool) {
+        self.restored = (0, None);
+        if let Some(&level) = words.first() {
+            self.raise_level(level.min(MOST_PRIORITY));
+        }
     }
 
     fn validate(&self, len: usize, _: Entries<'_>) {

@@ -9,6 +9,8 @@
 //! again soon or not at all, and where its plain definition is itself what is wanted.
 //!
 //! A new value for a key is a use of it; an entry that comes back from being pinned is the most recent.
+//!
+//! A snapshot keeps the order, which is all that there is.
 
 use super::{End, Entries, Policy, Reads, Slot, walk};
 use crate::parts::lists::Lists;

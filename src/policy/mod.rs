@@ -12,28 +12,32 @@
 //! | a new value for a key | [`moved`](Policy::moved), then what a read does |
 //! | a read | nothing, a mark on the entry, or [`hit`](Policy::hit), as [`reads`](Policy::reads) asks for |
 //! | an entry leaves for another reason than its size | [`remove`](Policy::remove) |
+//! | a snapshot is written | [`save`](Policy::save), then [`save_rest`](Policy::save_rest) |
+//! | a snapshot is read | [`restore`](Policy::restore) for each entry, then [`restore_rest`](Policy::restore_rest) |
 //!
 //! Pinned entries are not shown to the policy: they leave it with `remove` when pinned and come back with `insert`.
 //! The capacity that the policy is told is what remains beside them.
 //!
 //! # A policy of one's own
 //!
-//! MRU, which evicts what came last: right for one loop over more than the cache holds, wrong for all else.
+//! MRU, which evicts what came last: right for one loop over more than the cache holds, wrong for all else. What a snapshot
+//! brings back came before all that is there; the coldest first, so that each goes below those before it.
 //!
 //! ```
 //! use larder::policy::{End, Entries, Policy, Reads, Slot};
 //! use larder::{Cache, EvictionPolicy, RemovalCause};
+//! use std::collections::VecDeque;
 //! use std::ops::ControlFlow;
 //!
 //! #[derive(Default)]
-//! struct Mru(Vec<Slot>);
+//! struct Mru(VecDeque<Slot>);
 //!
 //! impl Policy for Mru {
 //!     fn reads(&self) -> Reads {
 //!         Reads::Ignored
 //!     }
 //!     fn insert(&mut self, slot: Slot, _: Entries<'_>) {
-//!         self.0.push(slot);
+//!         self.0.push_back(slot);
 //!     }
 //!     fn moved(&mut self, old: Slot, new: Slot, _: Entries<'_>) {
 //!         for slot in self.0.iter_mut().filter(|slot| **slot == old) {
@@ -41,7 +45,7 @@
 //!         }
 //!     }
 //!     fn evict(&mut self, _: Entries<'_>) -> Option<Slot> {
-//!         self.0.pop()
+//!         self.0.pop_back()
 //!     }
 //!     fn remove(&mut self, slot: Slot, _: RemovalCause, _: Entries<'_>) {
 //!         self.0.retain(|&other| other != slot);
@@ -51,6 +55,9 @@
 //!             End::Coldest => self.0.iter().rev().copied().try_for_each(visit),
 //!             End::Hottest => self.0.iter().copied().try_for_each(visit),
 //!         };
+//!     }
+//!     fn restore(&mut self, slot: Slot, _: u64, _: Entries<'_>) {
+//!         self.0.push_front(slot);
 //!     }
 //! }
 //!
@@ -76,6 +83,8 @@ mod s3_lirs;
 mod sieve;
 #[cfg(test)]
 mod sim;
+#[cfg(test)]
+mod snapshots;
 mod tiny_lfu;
 #[cfg(test)]
 mod traces;
@@ -108,6 +117,18 @@ fn walk<const N: usize>(
 /// many more than there are entries. A ghost for all slots would then remember nearly every key, and tell nothing.
 fn ghosts(slots: usize, capacity: u64) -> usize {
     usize::try_from(capacity).map_or(slots, |capacity| slots.min(capacity))
+}
+
+/// The most records that a ghost from a snapshot may have to come back at its own size, with `slots` known by now: eight
+/// times what these would be given. So it comes back whole to a cache that had more entries before, and does not swamp one
+/// that is much smaller than it was.
+fn most_ghosts(slots: usize, capacity: u64) -> usize {
+    ghosts(slots_before(slots), capacity)
+}
+
+/// How many slots a policy had at most, for all that is believed of a snapshot.
+fn slots_before(slots: usize) -> usize {
+    slots.max(64).saturating_mul(8)
 }
 
 /// An entry's place in its segment: what a policy orders.
@@ -233,6 +254,18 @@ impl fmt::Debug for Entries<'_> {
 /// runs under the segment's lock. It may be wrong without harm to memory or to the capacity: a victim that is no entry
 /// counts as none, and without a victim the new entry is refused. A policy that panics lets the panic reach the caller
 /// whose operation it was; the cache then stays usable, but entries may linger that the policy does not know of.
+///
+/// # Snapshots
+///
+/// What a policy knows can be saved with the entries, so that a cache that is started again decides as it would have before:
+/// [`save`](Self::save) gives a *note* for each entry, [`save_rest`](Self::save_rest) what goes beyond entries. Neither may
+/// hold slots, since entries come back to others. In the new cache [`restore`](Self::restore) is called for each entry and
+/// [`restore_rest`](Self::restore_rest) once, at the end. By default the order is kept, and right so for policies whose
+/// newcomers leave last.
+///
+/// A snapshot comes from outside: it may have been cut short, come from another policy, or be made to do harm. Whatever notes
+/// and words it holds, a policy should not panic, stay within its books, and not use more time or memory than their number
+/// warrants.
 pub trait Policy: Send + 'static {
     /// What reads leave behind. Asked once.
     fn reads(&self) -> Reads;
@@ -281,6 +314,44 @@ pub trait Policy: Send + 'static {
 
     /// Visits the slots in the order in which they would leave, or in the opposite one, until told to stop.
     fn walk(&self, from: End, visit: &mut dyn FnMut(Slot) -> ControlFlow<()>);
+
+    /// Visits all entries for a snapshot, from the one that would leave last to the one that would leave first, each with a
+    /// note: what [`restore`](Self::restore) needs to put it where it was.
+    ///
+    /// The entry's mark is saved by the cache, and recorded reads were told before. By default the order of
+    /// [`walk`](Self::walk), with 0 for a note.
+    fn save(&self, entries: Entries<'_>, visit: &mut dyn FnMut(Slot, u64)) {
+        let _ = entries;
+        self.walk(End::Hottest, &mut |slot| {
+            visit(slot, 0);
+            ControlFlow::Continue(())
+        });
+    }
+
+    /// What the policy knows beside, for a snapshot: sizes that it has found, what it remembers of absent keys. By default
+    /// nothing.
+    fn save_rest(&self) -> Vec<u64> {
+        Vec::new()
+    }
+
+    /// An entry from a snapshot stands in `slot`, with the note that [`save`](Self::save) gave: instead of
+    /// [`admit`](Self::admit) and [`insert`](Self::insert).
+    ///
+    /// Entries come from the coldest to the hottest, so in the opposite order of `save`; some may be missing. The policy may
+    /// have others, and be told and asked anything in between. The entry's mark is what it was, and is not above what
+    /// [`reads`](Self::reads) asks for. By default as `insert`.
+    fn restore(&mut self, slot: Slot, note: u64, entries: Entries<'_>) {
+        let _ = note;
+        self.insert(slot, entries);
+    }
+
+    /// Comes once after the entries of a snapshot, with what [`save_rest`](Self::save_rest) gave.
+    ///
+    /// `same_hashes` says whether keys have the hashes, and the segments, that they had. If not, what `words` say of keys by
+    /// their hashes means nothing any more; all else does. By default nothing happens.
+    fn restore_rest(&mut self, words: &[u64], same_hashes: bool) {
+        let _ = (words, same_hashes);
+    }
 
     /// Checks the policy's own books and panics if they are wrong. `len` is how many entries it should have.
     fn validate(&self, len: usize, entries: Entries<'_>) {

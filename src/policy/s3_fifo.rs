@@ -17,8 +17,11 @@
 //! storage with large caches; for a few dozen entries. Loops over more than the cache holds defeat it.
 //!
 //! A new value for a key leaves the entry at its place; an entry that comes back from being pinned enters as a newcomer.
+//!
+//! A snapshot keeps the queues, their order and the ghost; nothing is lost. Into a cache of another size records of the ghost
+//! may come in duplicate, or not all fit.
 
-use super::{End, Entries, Policy, Reads, Slot, ghosts, walk};
+use super::{End, Entries, Policy, Reads, Slot, ghosts, most_ghosts, walk};
 use crate::parts::ghost::{Ghost, Record};
 use crate::parts::lists::Lists;
 use crate::removal::RemovalCause;
@@ -26,6 +29,9 @@ use std::ops::ControlFlow;
 
 const SMALL: usize = 0;
 const MAIN: usize = 1;
+
+/// In a snapshot: nobody is between being admitted and being inserted. A hash has 48 bits, so none is this.
+const NOBODY: u64 = u64::MAX;
 
 /// The small queue's share of the capacity is one part in this many.
 const SMALL_PART: u64 = 10;
@@ -155,6 +161,32 @@ impl Policy for S3Fifo {
     /// The small queue comes before the main one, each in its own order.
     fn walk(&self, from: End, visit: &mut dyn FnMut(Slot) -> ControlFlow<()>) {
         walk(&self.queues, &[SMALL, MAIN], from, visit);
+    }
+
+    /// The order of `walk`; the note is the queue.
+    fn save(&self, _: Entries<'_>, visit: &mut dyn FnMut(Slot, u64)) {
+        for queue in [MAIN, SMALL] {
+            self.queues.iter_back(queue).for_each(|slot| visit(Slot::new(slot), queue as u64));
+        }
+    }
+
+    fn save_rest(&self) -> Vec<u64> {
+        let mut words = vec![self.returning.unwrap_or(NOBODY)];
+        self.ghost.save(&mut words);
+        words
+    }
+
+    fn restore(&mut self, slot: Slot, note: u64, entries: Entries<'_>) {
+        self.link(if note == MAIN as u64 { MAIN } else { SMALL }, slot, entries);
+    }
+
+    fn restore_rest(&mut self, words: &[u64], same_hashes: bool) {
+        let Some((&returning, ghost)) = words.split_first() else { return };
+        if same_hashes {
+            self.returning = self.returning.or(Some(returning).filter(|&hash| hash != NOBODY));
+            let most = most_ghosts(self.queues.slots(), self.capacity);
+            self.ghost.take_over(Ghost::restored(ghost), most, Some);
+        }
     }
 
     fn validate(&self, len: usize, entries: Entries<'_>) {

@@ -62,8 +62,11 @@
 //! Nothing tells such a phase from a scan but waiting.
 //!
 //! A new value for a key leaves the entry at its place; an entry that comes back from being pinned enters as a newcomer.
+//!
+//! A snapshot keeps the queues, their order, times and lives, the window's share, the peak, the clock and the ghost; nothing
+//! is lost. Into a cache of another size records of the ghost may come in duplicate, be less exact in time, or not all fit.
 
-use super::{End, Entries, Policy, Reads, Slot, ghosts, walk};
+use super::{End, Entries, Policy, Reads, Slot, ghosts, most_ghosts, walk};
 use crate::parts::extend_zeroed;
 use crate::parts::ghost::{Ghost, Record};
 use crate::parts::lists::Lists;
@@ -109,6 +112,9 @@ const GHOST_TICKS: usize = 4096;
 /// Ticks are at most this wide, so that all bits of their count come from the clock.
 const MOST_TICK_BITS: u32 = u32::BITS - u16::BITS;
 
+/// A note is how long the entry has been idle with what stands below [`MISS`], and here the queue.
+const NOTE_QUEUE: u32 = u32::BITS;
+
 /// The entry that has asked to be let in and was not inserted yet.
 struct Arrival {
     hash: u64,
@@ -133,6 +139,21 @@ impl Arrival {
     /// A hash has 48 bits, so none is this one's.
     const NOBODY: Self =
         Self { hash: u64::MAX, weight: 0, place: Place::Open, returns: false, idle: 0, removed: false };
+
+    fn save(&self) -> [u64; 3] {
+        let flags = u64::from(self.returns) | u64::from(self.removed) << 1 | (self.place as u64) << 2;
+        [self.hash, self.weight, u64::from(self.idle) << 32 | flags]
+    }
+
+    fn restored([hash, weight, rest]: [u64; 3]) -> Self {
+        let place = match rest >> 2 & 3 {
+            1 => Place::Window,
+            2 => Place::Main,
+            _ => Place::Open,
+        };
+        let (returns, removed) = (rest & 1 != 0, rest & 2 != 0);
+        Self { hash, weight, place, returns, idle: (rest >> 32) as u32, removed }
+    }
 }
 
 /// S3-LIRS. The fronts of the queues are the oldest entries.
@@ -398,6 +419,59 @@ impl S3Lirs {
     fn is_young(&self, queue: usize, slot: Slot) -> bool {
         queue == WINDOW && self.stamps[slot.index()] & YOUNG != 0
     }
+
+    /// Links an entry of a snapshot behind the other ones of its kind.
+    fn link(&mut self, slot: Slot, queue: usize, entries: Entries<'_>) {
+        let weight = entries.weight(slot);
+        self.weights[queue] += weight;
+        match self.young {
+            Some(young) if queue == WINDOW && !self.is_young(queue, slot) => {
+                self.queues.insert_after(WINDOW, self.queues.prev(young), slot.number());
+                return;
+            }
+            _ => self.queues.push_back(queue, slot.number()),
+        }
+        if self.is_young(queue, slot) {
+            self.young_weight += weight;
+            self.young = self.young.or(Some(slot.number()));
+        }
+    }
+
+    /// Sets the clock. All entries stay as idle as they are.
+    fn set_clock(&mut self, now: u32) {
+        let step = (now & !MOST_LIVES).wrapping_sub(self.now);
+        self.now = self.now.wrapping_add(step);
+        for stamp in &mut self.stamps {
+            *stamp = stamp.wrapping_add(step);
+        }
+    }
+
+    fn restore_ghost(&mut self, words: &[u64]) {
+        let saved = Ghost::restored(words);
+        let (now, from, to) = (self.now, tick_bits(&saved), self.tick_bits);
+        let retime = |time: u16| {
+            let used = used(now, from, time);
+            let ticks_ago = (now >> to).wrapping_sub(used >> to) & (u32::MAX >> to);
+            u16::try_from(ticks_ago).ok().map(|_| (used >> to) as u16)
+        };
+        let most = most_ghosts(self.stamps.len(), self.capacity) * RECORDS_PER_ENTRY;
+        self.ghost.take_over(saved, most, retime);
+        self.tick_bits = tick_bits(&self.ghost);
+    }
+}
+
+/// Two to this many of the clock's units make a tick of that ghost's.
+fn tick_bits(ghost: &Ghost) -> u32 {
+    let misses_per_tick = ghost.records().div_ceil(RECORDS_PER_ENTRY * GHOST_TICKS);
+    (MISS.ilog2() + misses_per_tick.next_power_of_two().ilog2()).min(MOST_TICK_BITS)
+}
+
+/// When the clock stood at the last tick of which the ghost knows `time`.
+#[inline(always)]
+fn used(now: u32, tick_bits: u32, time: u16) -> u32 {
+    let tick = now >> tick_bits;
+    let ticks_ago = u32::from((tick as u16).wrapping_sub(time));
+    tick.wrapping_sub(ticks_ago) << tick_bits
 }
 
 impl Policy for S3Lirs {
@@ -414,8 +488,7 @@ impl Policy for S3Lirs {
         self.queues.reserve(slots);
         extend_zeroed(&mut self.stamps, slots);
         self.ghost.reserve(ghosts(slots, self.capacity) * RECORDS_PER_ENTRY);
-        let misses_per_tick = self.ghost.records().div_ceil(RECORDS_PER_ENTRY * GHOST_TICKS);
-        self.tick_bits = (MISS.ilog2() + misses_per_tick.next_power_of_two().ilog2()).min(MOST_TICK_BITS);
+        self.tick_bits = tick_bits(&self.ghost);
     }
 
     #[inline(always)]
@@ -427,11 +500,8 @@ impl Policy for S3Lirs {
         self.now = self.now.wrapping_add(MISS);
         self.arrival = Arrival { hash, weight, ..Arrival::NOBODY };
         if let Some(record) = self.ghost.take(hash) {
-            let tick = self.now >> self.tick_bits;
-            let ticks_ago = u32::from((tick as u16).wrapping_sub(record.time));
-            let used = tick.wrapping_sub(ticks_ago) << self.tick_bits;
             self.arrival.returns = true;
-            self.arrival.idle = self.now.wrapping_sub(used);
+            self.arrival.idle = self.now.wrapping_sub(used(self.now, self.tick_bits, record.time));
             self.arrival.removed = record.flag;
         }
         true
@@ -493,6 +563,48 @@ impl Policy for S3Lirs {
     /// The window comes before main, each in its own order.
     fn walk(&self, from: End, visit: &mut dyn FnMut(Slot) -> ControlFlow<()>) {
         walk(&self.queues, &[WINDOW, MAIN], from, visit);
+    }
+
+    /// The order of `walk`.
+    fn save(&self, _: Entries<'_>, visit: &mut dyn FnMut(Slot, u64)) {
+        for queue in [MAIN, WINDOW] {
+            for slot in self.queues.iter_back(queue).map(Slot::new) {
+                let below = self.stamps[slot.index()] & MOST_LIVES;
+                visit(slot, (queue as u64) << NOTE_QUEUE | u64::from(self.idle(slot) | below));
+            }
+        }
+    }
+
+    fn save_rest(&self) -> Vec<u64> {
+        let mut words = vec![self.share.to_bits(), self.peak, u64::from(self.now)];
+        words.extend(self.arrival.save());
+        self.ghost.save(&mut words);
+        words
+    }
+
+    fn restore(&mut self, slot: Slot, note: u64, entries: Entries<'_>) {
+        let queue = if note >> NOTE_QUEUE == MAIN as u64 { MAIN } else { WINDOW };
+        let below = note as u32 & if queue == MAIN { MOST_LIVES } else { YOUNG };
+        self.stamps[slot.index()] = self.now.wrapping_sub(note as u32 & !MOST_LIVES) | below;
+        self.link(slot, queue, entries);
+    }
+
+    fn restore_rest(&mut self, words: &[u64], same_hashes: bool) {
+        let Some((&[share, peak, now], words)) = words.split_first_chunk() else { return };
+        let share = f64::from_bits(share);
+        if (0.0..=1.0).contains(&share) {
+            self.set_share(share);
+        }
+        self.peak = self.peak.max(peak);
+        let Some((&arrival, ghost)) = words.split_first_chunk() else { return };
+        if same_hashes {
+            // The ghost counts in ticks of the clock, and these go on where they were.
+            self.set_clock(now as u32);
+            self.restore_ghost(ghost);
+            if self.arrival.hash == Arrival::NOBODY.hash {
+                self.arrival = Arrival::restored(arrival);
+            }
+        }
     }
 
     fn validate(&self, len: usize, entries: Entries<'_>) {
@@ -765,6 +877,40 @@ mod tests {
     #[test]
     fn keeps_its_books() {
         check(|capacity| Box::new(S3Lirs::new(capacity)));
+    }
+
+    /// Into ticks that are wider or narrower, and while the clock wraps.
+    #[test]
+    fn a_ghost_of_another_size_knows_the_time() {
+        let sizes = [10, 5_000, 40_000];
+        for (from, to) in sizes.into_iter().flat_map(|from| sizes.map(|to| (from, to))) {
+            for now in [0, 1_000 * MISS, 12_345_678 * MISS] {
+                let [mut old, mut new] = [from, to].map(|slots| {
+                    let mut policy = S3Lirs::new(slots as u64);
+                    policy.reserve(slots);
+                    policy
+                });
+                let misses = [0, 1, 7, 100, 5_000, 30_000, 600_000];
+                old.now = now;
+                for (key, misses) in (0..).zip(misses) {
+                    let time = now.wrapping_sub(misses * MISS) >> old.tick_bits;
+                    old.ghost.put(hash_of(key), Record { time: time as u16, flag: false });
+                }
+                new.restore_rest(&old.save_rest(), true);
+                assert_eq!((new.now, new.ghost.records() >= 2 * to), (now, true));
+                for (key, misses) in (0..).zip(misses) {
+                    let Some(record) = new.ghost.take(hash_of(key)) else {
+                        // Beyond what the narrower ticks can count.
+                        assert!(misses > 60_000 && to < from, "{misses}: {from} to {to}");
+                        continue;
+                    };
+                    let idle = now.wrapping_sub(used(now, new.tick_bits, record.time));
+                    let tick = MISS << (old.tick_bits.max(new.tick_bits) - MISS.ilog2() + 1);
+                    let is_near = idle.abs_diff(misses * MISS) <= tick;
+                    assert!(is_near || misses > 60_000, "{misses} misses became {}", idle / MISS);
+                }
+            }
+        }
     }
 
     fn sim(capacity: u64) -> Sim {

@@ -17,6 +17,8 @@
 //!
 //! A new value for a key leaves the entry at its place, marked; an entry that comes back from being pinned is the
 //! newest.
+//!
+//! A snapshot keeps the order and the hand, which with the bits is all that there is.
 
 use super::{End, Entries, Policy, Reads, Slot};
 use crate::parts::lists::Lists;
@@ -24,6 +26,9 @@ use crate::removal::RemovalCause;
 use std::ops::ControlFlow;
 
 const QUEUE: usize = 0;
+
+/// The note of an entry that the hand has passed in its round; all others have 0.
+const PASSED: u64 = 1;
 
 /// SIEVE. The front of the queue is the oldest entry.
 pub(crate) struct Sieve {
@@ -99,6 +104,33 @@ impl Policy for Sieve {
                 std::iter::successors(prev(&start), prev).take(len).map(Slot::new).try_for_each(visit)
             }
         };
+    }
+
+    /// The order of `walk`.
+    fn save(&self, _: Entries<'_>, visit: &mut dyn FnMut(Slot, u64)) {
+        let passed = self.hand.and_then(|hand| self.queue.prev(hand));
+        for slot in std::iter::successors(passed, |&slot| self.queue.prev(slot)) {
+            visit(Slot::new(slot), PASSED);
+        }
+        for slot in self.queue.iter_back(QUEUE) {
+            visit(Slot::new(slot), 0);
+            if self.hand == Some(slot) {
+                break;
+            }
+        }
+    }
+
+    /// Nothing is lost. The first that the hand has passed finds it at the oldest of the others, and there it stays.
+    fn restore(&mut self, slot: Slot, note: u64, _: Entries<'_>) {
+        if note & PASSED != 0 {
+            self.hand = self.hand.or(self.queue.front(QUEUE));
+        }
+        match self.hand {
+            Some(hand) if note & PASSED != 0 => {
+                self.queue.insert_after(QUEUE, self.queue.prev(hand), slot.number());
+            }
+            _ => self.queue.push_back(QUEUE, slot.number()),
+        }
     }
 
     fn validate(&self, len: usize, _: Entries<'_>) {

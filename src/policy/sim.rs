@@ -52,6 +52,22 @@ impl Book {
     }
 }
 
+/// An entry in a snapshot.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Saved {
+    pub(super) key: u64,
+    pub(super) weight: u64,
+    pub(super) mark: u8,
+    pub(super) note: u64,
+}
+
+/// What a cache would keep of itself: entries, the hottest first, and the rest.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Snapshot {
+    pub(super) entries: Vec<Saved>,
+    pub(super) rest: Vec<u64>,
+}
+
 /// How many slots are reserved at a time.
 const CHUNK: usize = 16;
 
@@ -59,6 +75,8 @@ pub(super) struct Sim {
     policy: Box<dyn Policy>,
     oracle: Option<Box<dyn Oracle>>,
     reads: Reads,
+    /// Another one makes other hashes.
+    salt: u64,
     book: Book,
     index: HashMap<u64, Slot>,
     pinned: HashMap<u64, Slot>,
@@ -75,6 +93,7 @@ impl Sim {
             reads: policy.reads(),
             policy,
             oracle: None,
+            salt: 0,
             book: Book { keys: Vec::new(), weights: Vec::new(), headers: Headers::new() },
             index: HashMap::new(),
             pinned: HashMap::new(),
@@ -86,10 +105,18 @@ impl Sim {
         }
     }
 
+    fn hash(&self, key: u64) -> u64 {
+        hash_of(key ^ self.salt)
+    }
+
     fn tell(&mut self, tell: impl FnOnce(&mut dyn Oracle)) {
         if let Some(oracle) = &mut self.oracle {
             tell(&mut **oracle);
         }
+    }
+
+    pub(super) fn capacity(&self) -> u64 {
+        self.capacity
     }
 
     pub(super) fn get(&mut self, key: u64) -> bool {
@@ -127,11 +154,12 @@ impl Sim {
         if self.index.contains_key(&key) {
             return self.update(key, weight);
         }
-        if weight > self.capacity || !self.policy.admit(hash_of(key), weight, self.book.entries()) {
+        let hash = self.hash(key);
+        if weight > self.capacity || !self.policy.admit(hash, weight, self.book.entries()) {
             return false;
         }
         // The cache may ask twice.
-        if key.is_multiple_of(3) && !self.policy.admit(hash_of(key), weight, self.book.entries()) {
+        if key.is_multiple_of(3) && !self.policy.admit(hash, weight, self.book.entries()) {
             return false;
         }
         self.tell(|oracle| oracle.admit(key, weight));
@@ -244,11 +272,74 @@ impl Sim {
         }
         self.book.keys[slot.index()] = key;
         self.book.weights[slot.index()] = weight;
-        self.book.headers.fill(slot.number(), hash_of(key) << 16);
+        self.book.headers.fill(slot.number(), self.hash(key) << 16);
         slot
     }
 
-    fn order(&self, from: End) -> Vec<u64> {
+    pub(super) fn save(&self) -> Snapshot {
+        let (mut entries, view) = (Vec::new(), self.book.entries());
+        self.policy.save(view, &mut |slot, note| {
+            let (key, weight) = (self.book.key(slot), self.book.weight(slot));
+            entries.push(Saved { key, weight, mark: view.mark(slot), note });
+        });
+        Snapshot { entries, rest: self.policy.save_rest() }
+    }
+
+    /// The cache after a restart, without its entries yet: as many slots, in a mixed order, and what was pinned.
+    pub(super) fn restarted(&self, policy: Box<dyn Policy>, salt: u64) -> Self {
+        let mut sim = Self { salt, ..Self::new(policy, self.capacity) };
+        sim.free = (0..self.book.keys.len()).map(|_| sim.take_slot(0, 0)).collect();
+        sim.free.sort_by_key(|slot| hash_of(u64::from(slot.number())));
+        for (&key, &slot) in &self.pinned {
+            let slot = sim.take_slot(key, self.book.weight(slot));
+            sim.pinned.insert(key, slot);
+        }
+        sim.pinned_weight = self.pinned_weight;
+        sim
+    }
+
+    pub(super) fn restore(&mut self, snapshot: &Snapshot, same_hashes: bool) {
+        for saved in snapshot.entries.iter().rev() {
+            self.restore_entry(saved);
+        }
+        self.restore_rest(&snapshot.rest, same_hashes);
+    }
+
+    /// What was written meanwhile stays as it is.
+    pub(super) fn restore_entry(&mut self, saved: &Saved) {
+        let &Saved { key, weight, mark, note } = saved;
+        let is_known = self.index.contains_key(&key) || self.pinned.contains_key(&key);
+        if is_known || weight > self.capacity || !self.make_room(weight) {
+            return;
+        }
+        let slot = self.take_slot(key, weight);
+        self.weight += weight;
+        self.index.insert(key, slot);
+        if let Reads::Marked(most) = self.reads {
+            self.book.entries().set_mark(slot, mark.min(most));
+        }
+        self.policy.restore(slot, note, self.book.entries());
+    }
+
+    pub(super) fn restore_rest(&mut self, rest: &[u64], same_hashes: bool) {
+        self.policy.restore_rest(rest, same_hashes);
+    }
+
+    /// Evicts entry by entry, and says in which order.
+    pub(super) fn evict_all(&mut self) -> Vec<u64> {
+        let mut keys = Vec::new();
+        while let Some(slot) = self.policy.evict(self.book.entries()) {
+            let key = self.book.key(slot);
+            assert_eq!(self.index.remove(&key), Some(slot), "the victim has left already");
+            self.weight -= self.book.weight(slot);
+            self.free.push(slot);
+            keys.push(key);
+        }
+        assert!(self.index.is_empty(), "no victim, though there are entries");
+        keys
+    }
+
+    pub(super) fn order(&self, from: End) -> Vec<u64> {
         let mut keys = Vec::new();
         self.policy.walk(from, &mut |slot| {
             keys.push(self.book.key(slot));
@@ -279,7 +370,7 @@ impl Sim {
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Op {
+pub(super) enum Op {
     /// A read, and on a miss an insert.
     ReadThrough(u64, u64),
     Insert(u64, u64),
@@ -289,7 +380,7 @@ enum Op {
     SetCapacity(u64),
 }
 
-fn ops() -> impl Strategy<Value = Vec<Op>> {
+pub(super) fn ops() -> impl Strategy<Value = Vec<Op>> {
     // Skewed, so that some keys are read often.
     let key = || (0..20u64, 0..20u64).prop_map(|(a, b)| a.min(b));
     let weight = || prop_oneof![6 => Just(1u64), 3 => 0..4u64, 1 => 4..30u64];
@@ -304,41 +395,57 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
     prop::collection::vec(op, 0..if cfg!(miri) { 40 } else { 250 })
 }
 
-fn run(sim: &mut Sim, ops: &[Op]) {
-    for &op in ops {
-        match op {
-            Op::ReadThrough(key, weight) => {
-                if !sim.get(key) {
-                    sim.insert(key, weight);
-                }
-            }
-            Op::Insert(key, weight) => {
-                sim.insert(key, weight);
-            }
-            Op::Remove(key) => {
-                sim.remove(key, RemovalCause::Explicit);
-            }
-            Op::Expire(key) => {
-                sim.remove(key, RemovalCause::Expired);
-            }
-            Op::Pin(key) => sim.pin(key),
-            Op::SetCapacity(capacity) => sim.set_capacity(capacity),
+/// Says what came of it, if anything.
+fn step(sim: &mut Sim, op: Op) -> bool {
+    match op {
+        Op::ReadThrough(key, weight) => sim.get(key) || !sim.insert(key, weight),
+        Op::Insert(key, weight) => sim.insert(key, weight),
+        Op::Remove(key) => sim.remove(key, RemovalCause::Explicit),
+        Op::Expire(key) => sim.remove(key, RemovalCause::Expired),
+        Op::Pin(key) => {
+            sim.pin(key);
+            true
         }
+        Op::SetCapacity(capacity) => {
+            sim.set_capacity(capacity);
+            true
+        }
+    }
+}
+
+pub(super) fn run(sim: &mut Sim, ops: &[Op]) {
+    for &op in ops {
+        step(sim, op);
         sim.validate();
     }
 }
 
-fn for_many_runs(test: impl Fn(u64, &[Op])) {
+/// Whatever is done to both, the same comes of it.
+pub(super) fn run_alike(a: &mut Sim, b: &mut Sim, ops: &[Op]) {
+    for &op in ops {
+        assert_eq!(step(a, op), step(b, op), "{op:?} has another outcome");
+        assert_eq!(a.order(End::Coldest), b.order(End::Coldest), "another order after {op:?}");
+        b.validate();
+    }
+    assert_eq!(a.save(), b.save());
+}
+
+/// How many random runs make a test of one policy.
+const RUNS: u32 = 300;
+
+pub(super) fn capacities() -> impl Strategy<Value = u64> {
+    prop_oneof![1 => Just(0u64), 1 => Just(1), 8 => 2..20u64, 1 => Just(u64::MAX >> 1)]
+}
+
+pub(super) fn for_many<S: Strategy>(number: u32, cases: S, test: impl Fn(S::Value)) {
     let config = ProptestConfig {
         // Policies have no unsafe code: Miri is to see that they run, not that they are right.
-        cases: if cfg!(miri) { 1 } else { 300 },
+        cases: if cfg!(miri) { 1 } else { number },
         failure_persistence: None,
         ..ProptestConfig::default()
     };
-    let capacity = prop_oneof![1 => Just(0u64), 1 => Just(1), 8 => 2..20u64, 1 => Just(u64::MAX >> 1)];
-    let cases = (capacity, ops());
-    let result = TestRunner::new(config).run(&cases, |(capacity, ops)| {
-        test(capacity, &ops);
+    let result = TestRunner::new(config).run(&cases, |case| {
+        test(case);
         Ok(())
     });
     if let Err(error) = result {
@@ -348,14 +455,16 @@ fn for_many_runs(test: impl Fn(u64, &[Op])) {
 
 /// Drives the policy and its definition side by side: same victims, same order, and books that add up after every step.
 pub(super) fn check_against(policy: fn(u64) -> Box<dyn Policy>, oracle: fn(u64) -> Box<dyn Oracle>) {
-    for_many_runs(|capacity, ops| {
+    for_many(RUNS, (capacities(), ops()), |(capacity, ops)| {
         let mut sim = Sim::new(policy(capacity), capacity);
         sim.oracle = Some(oracle(capacity));
-        run(&mut sim, ops);
+        run(&mut sim, &ops);
     });
 }
 
 /// Drives the policy alone: books that add up after every step, and a victim whenever there are entries.
 pub(super) fn check(policy: fn(u64) -> Box<dyn Policy>) {
-    for_many_runs(|capacity, ops| run(&mut Sim::new(policy(capacity), capacity), ops));
+    for_many(RUNS, (capacities(), ops()), |(capacity, ops)| {
+        run(&mut Sim::new(policy(capacity), capacity), &ops)
+    });
 }

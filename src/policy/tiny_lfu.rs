@@ -29,10 +29,13 @@
 //! `s3_fifo` serve such traffic. Where the working set moves quickly `lru` follows at once.
 //!
 //! A new value for a key leaves the entry at its place; an entry that comes back from being pinned enters as a newcomer.
+//!
+//! A snapshot keeps the queues, their order, the window's share and the sketch; nothing is lost. Each note has the entry's
+//! estimate as well, to which a sketch is brought up for which that of the snapshot is of no use.
 
-use super::{End, Entries, Policy, Reads, Slot, walk};
+use super::{End, Entries, Policy, Reads, Slot, slots_before, walk};
 use crate::parts::lists::Lists;
-use crate::parts::sketch::Sketch;
+use crate::parts::sketch::{self, Sketch};
 use crate::removal::RemovalCause;
 use std::ops::ControlFlow;
 
@@ -41,6 +44,9 @@ const YOUNG: usize = 0;
 /// The half of the window that candidates leave from.
 const OLD: usize = 1;
 const MAIN: usize = 2;
+
+/// A note is the queue, and above these bits what the sketch said.
+const QUEUE_BITS: u32 = 2;
 
 /// The window's share of the capacity at first. From 3 to 20 % it makes a difference of 0.2 points of hit ratio.
 const FIRST_SHARE: f64 = 0.1;
@@ -254,6 +260,42 @@ impl Policy for TinyLfu {
     /// The window comes before main, each in its own order.
     fn walk(&self, from: End, visit: &mut dyn FnMut(Slot) -> ControlFlow<()>) {
         walk(&self.queues, &[OLD, YOUNG, MAIN], from, visit);
+    }
+
+    /// The order of `walk`.
+    fn save(&self, entries: Entries<'_>, visit: &mut dyn FnMut(Slot, u64)) {
+        for queue in [MAIN, YOUNG, OLD] {
+            for slot in self.queues.iter_back(queue).map(Slot::new) {
+                let uses = self.sketch.peek(entries.hash(slot));
+                visit(slot, u64::from(uses) << QUEUE_BITS | queue as u64);
+            }
+        }
+    }
+
+    fn save_rest(&self) -> Vec<u64> {
+        let mut words = vec![self.share.to_bits()];
+        self.sketch.save(&mut words);
+        words
+    }
+
+    fn restore(&mut self, slot: Slot, note: u64, entries: Entries<'_>) {
+        let queue = (note as usize & ((1 << QUEUE_BITS) - 1)).min(MAIN);
+        self.queues.push_back(queue, slot.number());
+        self.weights[queue] += entries.weight(slot);
+        let uses = (note >> QUEUE_BITS).min(u64::from(sketch::MAX));
+        self.sketch.raise(entries.hash(slot), uses as u8);
+    }
+
+    /// The sketch takes the place of the one that the notes have filled, so nothing counts twice.
+    fn restore_rest(&mut self, words: &[u64], same_hashes: bool) {
+        let Some((&share, sketch)) = words.split_first() else { return };
+        let share = f64::from_bits(share);
+        if (0.0..=1.0).contains(&share) {
+            self.set_share(share);
+        }
+        if same_hashes {
+            self.sketch.restore(sketch, slots_before(self.queues.slots()));
+        }
     }
 
     fn validate(&self, len: usize, entries: Entries<'_>) {
