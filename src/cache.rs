@@ -7,7 +7,7 @@ use crate::options::InsertOptions;
 use crate::parts::keeper::keep;
 use crate::policy::{End, EvictionPolicy};
 use crate::removal::RemovalCause;
-use crate::segment::{Arrival, Bank, Leaving, Offer, Outcome, Panics, Rules, Seen, Segment};
+use crate::segment::{Arrival, Bank, Kept, Leaving, Life, Offer, Outcome, Panics, Rules, Seen, Segment};
 use crate::stats::{Reads, Stats};
 use crate::table::{Found, Guard, Unsure, pin, try_pin};
 use crate::tag::Tag;
@@ -563,12 +563,7 @@ where
 
     /// The same for a key whose hash is known.
     #[inline]
-    pub(crate) fn store_at(
-        &self,
-        hash: u64,
-        mut offer: Offer<'_, K, V>,
-        options: InsertOptions,
-    ) -> Stored<K> {
+    pub(crate) fn store_at(&self, hash: u64, offer: Offer<'_, K, V>, options: InsertOptions) -> Stored<K> {
         let Some((key, value)) = &offer.entry else { unreachable!("an offer is of an entry") };
         let by_weigher = || self.inner.weigher.as_ref().map_or(1, |weigher| weigher(key, value));
         let weight = options.weight.unwrap_or_else(by_weigher);
@@ -579,10 +574,16 @@ where
             self.inner.is_plain.store(false, Relaxed);
         }
         let life = own.as_ref().or(self.inner.is_timed.then_some(&self.inner.rules.life));
-        let mut arrival = Arrival { hash, weight, pin: options.pinned, missing: 0, life, tags: &tags };
+        let pin = options.pinned;
+        let mut arrival = Arrival { hash, weight, pin, missing: 0, life, tags: &tags, back: None };
+        self.store_so(&mut arrival, offer)
+    }
+
+    #[inline]
+    fn store_so(&self, arrival: &mut Arrival<'_>, mut offer: Offer<'_, K, V>) -> Stored<K> {
         let mut panics = Panics::default();
         let segment = self.inner.segment(arrival.hash);
-        let outcome = segment.insert(&self.inner.bank, &mut arrival, &mut offer, &mut panics);
+        let outcome = segment.insert(&self.inner.bank, arrival, &mut offer, &mut panics);
         if outcome == Outcome::Stored {
             panics.resume();
             return Stored::Yes;
@@ -590,17 +591,44 @@ where
         self.store_otherwise(arrival, offer, outcome, panics)
     }
 
+    /// Puts an entry of a snapshot in, unless its key is there or being loaded.
+    pub(crate) fn store_again(&self, key: K, value: V, kept: &Kept) -> Stored<K> {
+        let rest = &kept.back.rest;
+        let rules = self.inner.rules.life;
+        let life = Life {
+            // What was left of it, without jitter, if that is less.
+            ttl: if rest.end <= rules.ttl { Life::ENDLESS.ttl } else { rules.ttl },
+            tti: rest.idle.unwrap_or(rules.tti),
+            own: Life::ENDLESS.own,
+            took: if self.inner.is_early { rest.took } else { 0 },
+        };
+        let is_timed = self.inner.is_timed || rest.is_limited();
+        if rest.is_limited() {
+            self.inner.is_plain.store(false, Relaxed);
+        }
+        let mut arrival = Arrival {
+            hash: self.inner.hash(&key),
+            weight: kept.weight,
+            pin: Some(kept.is_pinned),
+            missing: 0,
+            life: is_timed.then_some(&life),
+            tags: &kept.tags,
+            back: Some(&kept.back),
+        };
+        self.store_so(&mut arrival, Offer::new(key, value, Seen::Before))
+    }
+
     #[cold]
     fn store_otherwise(
         &self,
-        mut arrival: Arrival<'_>,
+        arrival: &mut Arrival<'_>,
         mut offer: Offer<'_, K, V>,
         mut outcome: Outcome,
         mut panics: Panics,
     ) -> Stored<K> {
         if outcome == Outcome::NoRoom {
             let left;
-            (outcome, left) = self.inner.store_with_more_room(&mut arrival, &mut offer);
+            (outcome, left) = self.inner.store_with_more_room(arrival, &mut offer);
             left.into_iter().for_each(|leaving| leaving.settle_but(&mut panics));
         }
         let stored = match (outcome, offer.entry) {

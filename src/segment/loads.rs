@@ -97,6 +97,9 @@ pub(super) trait AnyLoads: Any + Send {
     /// Whether what a load has brought for this hash, with these tags, may be kept.
     fn may_land(&self, hash: u64, tags: &[Tag], id: LoadId) -> bool;
 
+    /// Whether a key of this hash is being loaded, so that what comes of it is kept.
+    fn is_loading(&self, hash: u64) -> bool;
+
     /// The key of this hash has changed.
     fn void(&mut self, hash: u64);
 
@@ -122,6 +125,10 @@ impl<K: Send + 'static, V: Send + Sync + 'static> AnyLoads for Loads<K, V> {
             }
             LoadId::Open(id) => self.log.may_land(policy_hash(hash), tags, id),
         }
+    }
+
+    fn is_loading(&self, hash: u64) -> bool {
+        self.load_of(hash, |load| !load.is_void).is_some()
     }
 
     #[inline]

@@ -22,6 +22,7 @@ mod flight;
 mod leaving;
 mod loads;
 mod room;
+mod saving;
 mod soft;
 mod tags;
 mod times;
@@ -31,6 +32,7 @@ pub(crate) use flight::{Boarding, Flight, Landing, Reason};
 pub(crate) use leaving::{Leaving, Panics};
 pub(crate) use loads::{Ended, LoadId};
 pub(crate) use room::{Bank, Carried, share};
+pub(crate) use saving::{Back, Kept, Order, Rest};
 pub(crate) use soft::{Claim, Soft, Stage};
 pub(crate) use times::{Life, Rules, Spent, span};
 
@@ -156,6 +158,8 @@ pub(crate) struct Arrival<'a> {
     /// None without end.
     pub(crate) life: Option<&'a Life>,
     pub(crate) tags: &'a [Tag],
+    /// There if it comes from a snapshot.
+    pub(crate) back: Option<&'a Back>,
 }
 
 impl Arrival<'_> {
@@ -173,6 +177,8 @@ pub(crate) enum Seen {
     Nothing,
     /// The key's entry stood in this slot, found under a guard that still lives.
     At(u32),
+    /// The key was not there when a snapshot was being loaded that has it, and nobody was loading it.
+    Before,
     /// This load was registered, and the key has not been changed since.
     Loading(LoadId),
 }
@@ -432,6 +438,9 @@ impl<K, V> Segment<K, V> {
         let begin_life = |writer: &mut Writer<'_, Core>, slot| {
             if let Some(times) = times {
                 times.begin(writer, slot, arrival.hash, arrival.life);
+                if let Some(back) = arrival.back {
+                    times.go_on(writer, slot, &back.rest);
+                }
             }
         };
         let outcome = match way {

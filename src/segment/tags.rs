@@ -76,6 +76,13 @@ impl TagIndex {
         self.heads[slot as usize] = at;
     }
 
+    /// The tags of the entry in `slot`.
+    pub(super) fn of(&self, slot: u32) -> impl Iterator<Item = Tag> {
+        let at = |link: u32| (link != NONE).then(|| &self.links[link as usize]);
+        let first = at(self.heads.get(slot as usize).copied().unwrap_or(NONE));
+        std::iter::successors(first, move |link| at(link.next)).map(|link| link.tag)
+    }
+
     /// Takes all tags off the entry in `slot`.
     pub(super) fn clear(&mut self, slot: u32) {
         let Some(head) = self.heads.get_mut(slot as usize) else { return };

@@ -157,7 +157,7 @@ impl Core {
 
 /// What a segment knows of time.
 pub(super) struct Times {
-    rules: Arc<Rules>,
+    pub(super) rules: Arc<Rules>,
     clock: Clock,
     /// No entry that can be found is over before this time, whatever its deadline, and no read has more to do than to see that.
     /// 0 where that is not so.
@@ -243,7 +243,7 @@ impl Times {
     }
 
     /// Writes to a column that is not there as long as all is 0.
-    fn note(&self, extra: Extra, slot: u32, number: u64) {
+    pub(super) fn note(&self, extra: Extra, slot: u32, number: u64) {
         if number != 0 || self.is_any(extra) {
             self.extra_at(extra, slot).store(number, Relaxed);
         }
@@ -329,6 +329,21 @@ impl Times {
             self.note(Extra::Turn, slot, 0);
         }
         if deadline != FOREVER {
+            schedule(writer, slot, self.watched(deadline), self.watched(before));
+            self.see_soonest(writer);
+        }
+    }
+
+    /// Whether reads put off the deadline of the entry in `slot`.
+    pub(super) fn moves(&self, slot: u32) -> bool {
+        self.rules.is_asked || self.idle(slot) != FOREVER
+    }
+
+    /// Lets the entry that is about to stand in `slot` end earlier than it would.
+    pub(super) fn end_by(&self, writer: &mut Writer<'_, Core>, slot: u32, deadline: u64) {
+        let before = self.deadline(slot);
+        if deadline < before {
+            self.deadlines.at(slot).store(coded(deadline), Relaxed);
             schedule(writer, slot, self.watched(deadline), self.watched(before));
             self.see_soonest(writer);
         }
@@ -458,7 +473,7 @@ impl Times {
 }
 
 /// How a deadline stands in a column.
-fn coded(deadline: u64) -> u64 {
+pub(super) fn coded(deadline: u64) -> u64 {
     if deadline == FOREVER { 0 } else { deadline }
 }
 

@@ -1,5 +1,6 @@
 //! What a write does while it holds the segment's lock: all that does not depend on the types of keys and values.
 
+use super::loads::AnyLoads;
 use super::room::{Bank, Carried};
 use super::times::Times;
 use super::{Arrival, Core, Outcome, Seen};
@@ -42,6 +43,11 @@ impl<'a> Write<'a> {
         }
     }
 
+    #[inline]
+    fn loads(&self) -> Option<&dyn AnyLoads> {
+        self.writer.extras.as_ref()?.loads.as_deref()
+    }
+
     /// Whether the key of an arrival is as its bringer has seen it, when it stands in `current` now.
     #[inline]
     pub(super) fn is_as(&self, seen: Seen, arrival: &Arrival<'_>, current: Option<u32>) -> bool {
@@ -49,9 +55,11 @@ impl<'a> Write<'a> {
             Seen::Whatever => true,
             Seen::Nothing => current.is_none(),
             Seen::At(slot) => current == Some(slot),
+            Seen::Before => {
+                current.is_none() && !self.loads().is_some_and(|loads| loads.is_loading(arrival.hash))
+            }
             Seen::Loading(id) => {
-                let loads = self.writer.extras.as_ref().and_then(|extras| extras.loads.as_ref());
-                loads.is_some_and(|loads| loads.may_land(arrival.hash, arrival.tags, id))
+                self.loads().is_some_and(|loads| loads.may_land(arrival.hash, arrival.tags, id))
             }
         }
     }
@@ -83,7 +91,7 @@ impl<'a> Write<'a> {
         let Arrival { hash, weight, .. } = *arrival;
         let admit =
             |policy: &mut Chosen, entries: Entries<'_>| policy.admit(policy_hash(hash), weight, entries);
-        if !arrival.is_pinned() && !self.policy(admit) {
+        if !arrival.is_pinned() && arrival.back.is_none() && !self.policy(admit) {
             return Way::Barred(self.turn_away(None, hash));
         }
         if self.writer.room.fits(weight) {
@@ -121,7 +129,10 @@ impl<'a> Write<'a> {
             self.tell_capacity();
         } else {
             self.tell_places(slot);
-            self.policy(|policy, entries| policy.insert(Slot::new(slot), entries));
+            match arrival.back {
+                None => self.policy(|policy, entries| policy.insert(Slot::new(slot), entries)),
+                Some(back) => self.insert_again(slot, back),
+            }
         }
     }
 

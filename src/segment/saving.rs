@@ -1,0 +1,173 @@
+//! What a snapshot needs of a segment: its entries in the policy's order, with what is known of each, and the way back.
+
+use super::times::{Extra, FOREVER, Times, coded};
+use super::write::Write;
+use super::{Core, Segment};
+use crate::policy::{Policy, Reads, Slot};
+use crate::table::{Found, Guard, Writer};
+use crate::tag::Tag;
+
+/// The slots of a segment as its policy has them, and what the policy knows beside.
+pub(crate) struct Order {
+    /// The hottest first, before them those that are pinned, with the policy's notes.
+    pub(crate) slots: Vec<(u32, u64)>,
+    pub(crate) rest: Vec<u64>,
+}
+
+/// What is known of an entry beside its key and value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Kept {
+    pub(crate) weight: u64,
+    pub(crate) is_pinned: bool,
+    pub(crate) tags: Vec<Tag>,
+    pub(crate) back: Back,
+}
+
+/// What an entry that comes back from a snapshot is to be again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Back {
+    /// The policy's, if it is that which made it.
+    pub(crate) note: Option<u64>,
+    pub(crate) mark: u8,
+    pub(crate) rest: Rest,
+}
+
+/// What is left of an entry's life, in nanoseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Rest {
+    /// Until its deadline.
+    pub(crate) deadline: u64,
+    /// Until what reads do not put off.
+    pub(crate) end: u64,
+    /// Its time to idle, if it has one of its own.
+    pub(crate) idle: Option<u64>,
+    pub(crate) reads: Option<u64>,
+    pub(crate) age: Option<u64>,
+    /// How long it took to load; 0 if that is not known.
+    pub(crate) took: u64,
+}
+
+impl Rest {
+    pub(crate) const ENDLESS: Self =
+        Self { deadline: FOREVER, end: FOREVER, idle: None, reads: None, age: None, took: 0 };
+
+    /// Lets time pass. Says whether anything is left.
+    pub(crate) fn pass(&mut self, time: u64) -> bool {
+        for left in [&mut self.deadline, &mut self.end].into_iter().filter(|left| **left != FOREVER) {
+            *left = left.saturating_sub(time);
+        }
+        self.age = self.age.map(|age| age.saturating_add(time));
+        self.deadline > 0 && self.reads != Some(0)
+    }
+
+    /// Whether there is anything to be kept of it in a cache whose entries do not end.
+    pub(crate) fn is_limited(&self) -> bool {
+        self.deadline != FOREVER || self.idle.is_some()
+    }
+}
+
+impl<K, V> Segment<K, V> {
+    /// Entries may come and go while those of the order are [looked up](Self::look_up).
+    pub(crate) fn order(&self) -> Order {
+        let mut write = self.write();
+        let is_pinned = |slot: &u32| write.writer.live(*slot).is_some_and(|live| live.header().is_pinned());
+        let mut slots: Vec<_> =
+            (0..write.writer.given() as u32).filter(is_pinned).map(|slot| (slot, 0)).collect();
+        write.policy(|policy, entries| {
+            policy.save(entries, &mut |slot, note| slots.push((slot.number(), note)));
+        });
+        let rest = write.writer.policy.save_rest();
+        self.close(write).settle();
+        Order { slots, rest }
+    }
+
+    /// The entries that are in these slots now, whichever they are.
+    pub(crate) fn look_up<'g>(
+        &'g self,
+        guard: &'g Guard,
+        slots: &[(u32, u64)],
+        into: &mut Vec<(Found<'g, K, V>, Kept)>,
+    ) {
+        let writer = self.table.lock();
+        let times = self.times().map(|times| (times, times.now()));
+        for &(slot, note) in slots {
+            let Some(found) = self.table.found(guard, &writer, slot) else { continue };
+            let rest = times.map_or(Some(Rest::ENDLESS), |(times, now)| times.rest(slot, now));
+            let Some(rest) = rest else { continue };
+            let header = writer.header(slot);
+            let tags = writer.extras.as_ref().map(|extras| extras.tags.of(slot).collect());
+            let kept = Kept {
+                weight: writer.weights.get(slot),
+                is_pinned: header.is_pinned(),
+                tags: tags.unwrap_or_default(),
+                back: Back { note: Some(note), mark: header.mark(), rest },
+            };
+            into.push((found, kept));
+        }
+    }
+
+    /// What the policy knew beside the entries, after those have come back.
+    pub(crate) fn restore_rest(&self, words: &[u64], same_hashes: bool) {
+        let mut write = self.write();
+        write.writer.policy.restore_rest(words, same_hashes);
+        self.close(write).settle();
+    }
+}
+
+impl Write<'_> {
+    /// Tells the policy of an entry that has come back.
+    #[cold]
+    pub(super) fn insert_again(&mut self, slot: u32, back: &Back) {
+        let most = match self.writer.policy.reads() {
+            Reads::Marked(most) => most,
+            Reads::Ignored | Reads::Recorded => 0,
+        };
+        self.writer.header(slot).set_mark(back.mark.min(most));
+        self.policy(|policy, entries| match back.note {
+            Some(note) => policy.restore(Slot::new(slot), note, entries),
+            None => policy.insert(Slot::new(slot), entries),
+        });
+    }
+}
+
+impl Times {
+    /// What is left of the life of the entry in `slot`; `None` if that is over.
+    fn rest(&self, slot: u32, now: u64) -> Option<Rest> {
+        let left = |time: u64| if time == FOREVER { FOREVER } else { time.saturating_sub(now) };
+        let deadline = self.deadline(slot);
+        if self.is_used_up(slot) || self.has_ended(slot, deadline, now) {
+            return None;
+        }
+        let end = match self.extra(Extra::End, slot) {
+            0 if self.moves(slot) => FOREVER,
+            0 => deadline,
+            end => end,
+        };
+        let limits_reads = self.rules.max_reads.is_some();
+        Some(Rest {
+            deadline: left(deadline),
+            end: left(end),
+            idle: Some(self.extra(Extra::Idle, slot)).filter(|idle| *idle != 0),
+            reads: limits_reads.then(|| self.extra(Extra::Reads, slot)),
+            age: self.written(slot).map(|written| now.saturating_sub(written)),
+            took: self.extra(Extra::Took, slot),
+        })
+    }
+
+    /// Makes the life that has [begun](Self::begin) for an entry that comes back what was left of it, where that is less.
+    pub(super) fn go_on(&self, writer: &mut Writer<'_, Core>, slot: u32, rest: &Rest) {
+        let now = writer.now();
+        let end = match self.extra(Extra::End, slot) {
+            0 => FOREVER,
+            end => end,
+        };
+        if self.moves(slot) {
+            self.note(Extra::End, slot, coded(end.min(now.saturating_add(rest.end))));
+        }
+        self.note(Extra::Reads, slot, self.extra(Extra::Reads, slot).min(rest.reads.unwrap_or(u64::MAX)));
+        if let (true, Some(age)) = (self.rules.has_ages, rest.age) {
+            self.note(Extra::Written, slot, now.saturating_sub(age));
+        }
+        self.end_by(writer, slot, now.saturating_add(rest.deadline));
+    }
+}
