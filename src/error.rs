@@ -2,6 +2,8 @@
 
 use std::error::Error;
 use std::fmt;
+#[cfg(feature = "serde")]
+use std::io;
 use std::sync::Arc;
 
 /// The names that an eviction policy is parsed from and printed as.
@@ -148,5 +150,148 @@ impl<E: Error + 'static> Error for LoadError<E> {
             Self::Failed(error) => Some(&**error),
             Self::Recursive => None,
         }
+    }
+}
+
+/// Why a snapshot was not written or not read.
+///
+/// What is there on disk is only replaced by a snapshot that was written as a whole.
+#[cfg(feature = "serde")]
+#[cfg_attr(docsrs, doc(cfg(feature = "serde")))]
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum SnapshotError {
+    /// The system could not read or write.
+    Io(io::Error),
+    /// These bytes do not begin like a snapshot.
+    NotASnapshot,
+    /// The snapshot has another format, maybe of a newer version of this crate.
+    Version {
+        /// The format's version.
+        found: u16,
+        /// The version that can be read.
+        supported: u16,
+    },
+    /// The snapshot has keys or values of another type.
+    Types {
+        /// What the snapshot names.
+        found: String,
+        /// What the cache has.
+        expected: String,
+    },
+    /// The keys or values were encoded by another codec.
+    Codec {
+        /// What the snapshot names.
+        found: String,
+        /// What the given codec is called.
+        expected: String,
+    },
+    /// The snapshot is not as it was written, or was not written to its end.
+    Damaged {
+        /// Where, in bytes from the beginning.
+        offset: u64,
+        /// What is wrong there.
+        what: &'static str,
+    },
+    /// Something follows after the end of the snapshot.
+    Trailing {
+        /// Where it begins, in bytes from the beginning.
+        offset: u64,
+    },
+    /// The snapshot has more bytes than were allowed, or would have.
+    TooLarge {
+        /// How many were allowed.
+        limit: u64,
+    },
+    /// A part of the snapshot has more bytes than its format allows.
+    TooLong {
+        /// Which.
+        what: &'static str,
+        /// How many are allowed.
+        most: u64,
+    },
+    /// The codec has failed to encode a key or a value.
+    Encode {
+        /// Of which record, counted from 0.
+        record: u64,
+        /// What the codec said.
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// The codec has failed to decode a key or a value.
+    Decode {
+        /// Of which record, counted from 0.
+        record: u64,
+        /// What the codec said.
+        source: Box<dyn Error + Send + Sync>,
+    },
+}
+
+#[cfg(feature = "serde")]
+impl fmt::Display for SnapshotError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Io(error) => write!(f, "the snapshot could not be read or written: {error}"),
+            Self::NotASnapshot => f.write_str(
+                "this is no snapshot, or one that was copied as text: give a file that a cache has written",
+            ),
+            Self::Version { found, supported } => write!(
+                f,
+                "the snapshot has format {found}, but this version of larder reads format {supported}: write it anew"
+            ),
+            Self::Types { found, expected } => {
+                write!(
+                    f,
+                    "the snapshot is of {found}, but the cache of {expected}: read it into a cache of its types"
+                )
+            }
+            Self::Codec { found, expected } => {
+                write!(
+                    f,
+                    "the snapshot was encoded by {found:?}, not {expected:?}: give the codec that wrote it"
+                )
+            }
+            Self::Damaged { offset, what } => {
+                write!(
+                    f,
+                    "the snapshot is damaged at byte {offset}: {what}; take another one, or begin without"
+                )
+            }
+            Self::Trailing { offset } => write!(
+                f,
+                "the snapshot ends at byte {offset}, but more follows: there should be nothing else in its file"
+            ),
+            Self::TooLarge { limit } => {
+                write!(f, "the snapshot has more than {limit} bytes: allow more, or keep less")
+            }
+            Self::TooLong { what, most } => {
+                write!(f, "{what} has more than the {most} bytes that a snapshot can hold: make it shorter")
+            }
+            Self::Encode { record, source } => write!(
+                f,
+                "record {record} could not be encoded: {source}; the codec has to know all values that the cache holds"
+            ),
+            Self::Decode { record, source } => write!(
+                f,
+                "record {record} could not be decoded: {source}; was it written with other types or another codec?"
+            ),
+        }
+    }
+}
+
+#[cfg(feature = "serde")]
+impl Error for SnapshotError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Io(error) => Some(error),
+            Self::Encode { source, .. } | Self::Decode { source, .. } => Some(&**source),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(feature = "serde")]
+impl From<io::Error> for SnapshotError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
     }
 }

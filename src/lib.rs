@@ -272,6 +272,9 @@ pub mod policy;
 mod refresh;
 mod removal;
 mod segment;
+#[cfg(feature = "serde")]
+#[allow(dead_code)] // until the cache uses it
+mod snapshot;
 mod stats;
 mod table;
 mod tag;
@@ -281,6 +284,9 @@ pub use cache::Cache;
 pub use clock::Clock;
 pub use compute::{Computed, Entry, Op};
 pub use equivalent::Equivalent;
+#[cfg(feature = "serde")]
+#[cfg_attr(docsrs, doc(cfg(feature = "serde")))]
+pub use error::SnapshotError;
 pub use error::{BuildError, LoadError, ParseError};
 pub use expiry::Expiry;
 pub use iter::{Drain, Iter, Keys};
@@ -289,6 +295,9 @@ pub use options::InsertOptions;
 pub use policy::EvictionPolicy;
 pub use refresh::Refresh;
 pub use removal::RemovalCause;
+#[cfg(feature = "serde")]
+#[cfg_attr(docsrs, doc(cfg(feature = "serde")))]
+pub use snapshot::codec::{Bincode, Codec};
 pub use stats::Stats;
 pub use tag::Tag;
 

@@ -9,7 +9,7 @@
 //! policy                   orders of entries, of which it sees the headers
 //! segment, stats, options  both together, behind one lock
 //! inner                    segments, and the user's code where no lock is held
-//! cache, builder, compute, iter, load
+//! cache, builder, compute, iter, load, snapshot
 //! ```
 #![allow(missing_docs)]
 
@@ -24,11 +24,11 @@ const LAYERS: [&[&str]; 7] = [
     &["clock", "policy"],
     &["options", "segment", "stats"],
     &["inner"],
-    &["cache", "builder", "compute", "iter", "load"],
+    &["cache", "builder", "compute", "iter", "load", "snapshot"],
 ];
 
 /// (who, whom): further imports that are meant to be.
-const FRIENDS: [(&str, &str); 6] = [
+const FRIENDS: [(&str, &str); 7] = [
     // A cache can be made of a builder and a builder makes a cache.
     ("cache", "builder"),
     ("builder", "cache"),
@@ -36,6 +36,7 @@ const FRIENDS: [(&str, &str); 6] = [
     ("compute", "cache"),
     ("iter", "cache"),
     ("load", "cache"),
+    ("snapshot", "cache"),
     // Counters of segments make up the statistics.
     ("stats", "segment"),
 ];

@@ -1,0 +1,87 @@
+//! What a file is a snapshot of.
+
+use super::fields::{Fields, VARINT_MOST, put_i128, put_str, put_u32, put_u64};
+use crate::error::SnapshotError;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// Bytes of a name at most.
+const MOST_NAME: usize = 1 << 16;
+
+/// The header of a file, as the payload of its first block.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Header {
+    pub(crate) created: SystemTime,
+    pub(crate) key_type: String,
+    pub(crate) value_type: String,
+    /// The names of the codecs.
+    pub(crate) key_codec: String,
+    pub(crate) value_codec: String,
+    pub(crate) policy: String,
+    pub(crate) capacity: u64,
+    pub(crate) segments: u32,
+    /// About how many entries follow.
+    pub(crate) entries: u64,
+    /// The hash of something known: whether the hasher is still the same.
+    pub(crate) hasher_probe: u64,
+}
+
+impl Header {
+    pub(crate) fn to_bytes(&self) -> Result<Vec<u8>, SnapshotError> {
+        let names = [&self.key_type, &self.value_type, &self.key_codec, &self.value_codec, &self.policy];
+        let mut bytes =
+            Vec::with_capacity(names.iter().map(|name| name.len() + VARINT_MOST).sum::<usize>() + 64);
+        put_i128(&mut bytes, nanos_since_epoch(self.created));
+        for name in names {
+            if name.len() > MOST_NAME {
+                let what = "the name of a type, codec or policy";
+                return Err(SnapshotError::TooLong { what, most: MOST_NAME as u64 });
+            }
+            put_str(&mut bytes, name);
+        }
+        put_u64(&mut bytes, self.capacity);
+        put_u32(&mut bytes, self.segments);
+        put_u64(&mut bytes, self.entries);
+        put_u64(&mut bytes, self.hasher_probe);
+        Ok(bytes)
+    }
+
+    /// The header that these bytes are. None if they are none: too few, too many, or what this system cannot hold.
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let mut fields = Fields::new(bytes);
+        let header = Self {
+            created: time_of(fields.i128()?)?,
+            key_type: name(&mut fields)?,
+            value_type: name(&mut fields)?,
+            key_codec: name(&mut fields)?,
+            value_codec: name(&mut fields)?,
+            policy: name(&mut fields)?,
+            capacity: fields.u64()?,
+            segments: fields.u32()?,
+            entries: fields.u64()?,
+            hasher_probe: fields.u64()?,
+        };
+        fields.end()?;
+        Some(header)
+    }
+}
+
+fn name(fields: &mut Fields<'_>) -> Option<String> {
+    fields.str().filter(|name| name.len() <= MOST_NAME).map(str::to_owned)
+}
+
+/// Nanoseconds since the beginning of 1970, or before it. That a clock says so must not stop anything.
+fn nanos_since_epoch(time: SystemTime) -> i128 {
+    // Durations have less than 2^94 nanoseconds.
+    match time.duration_since(UNIX_EPOCH) {
+        Ok(after) => after.as_nanos() as i128,
+        Err(before) => -(before.duration().as_nanos() as i128),
+    }
+}
+
+/// The time with so many nanoseconds, if this system has it.
+fn time_of(nanos: i128) -> Option<SystemTime> {
+    const SECOND: u128 = 1_000_000_000;
+    let distance = nanos.unsigned_abs();
+    let distance = Duration::new(u64::try_from(distance / SECOND).ok()?, (distance % SECOND) as u32);
+    if nanos >= 0 { UNIX_EPOCH.checked_add(distance) } else { UNIX_EPOCH.checked_sub(distance) }
+}
