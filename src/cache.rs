@@ -7,7 +7,7 @@ use crate::options::InsertOptions;
 use crate::parts::keeper::keep;
 use crate::policy::{End, EvictionPolicy};
 use crate::removal::RemovalCause;
-use crate::segment::{Arrival, Bank, Kept, Leaving, Life, Offer, Outcome, Panics, Rules, Seen, Segment};
+use crate::segment::{Arrival, Bank, Leaving, Offer, Outcome, Panics, Rules, Seen, Segment};
 use crate::stats::{Reads, Stats};
 use crate::table::{Found, Guard, Unsure, pin, try_pin};
 use crate::tag::Tag;
@@ -576,11 +576,12 @@ where
         let life = own.as_ref().or(self.inner.is_timed.then_some(&self.inner.rules.life));
         let pin = options.pinned;
         let mut arrival = Arrival { hash, weight, pin, missing: 0, life, tags: &tags, back: None };
-        self.store_so(&mut arrival, offer)
+        self.store_ready(&mut arrival, offer)
     }
 
+    /// The same for an arrival that is ready.
     #[inline]
-    fn store_so(&self, arrival: &mut Arrival<'_>, mut offer: Offer<'_, K, V>) -> Stored<K> {
+    pub(crate) fn store_ready(&self, arrival: &mut Arrival<'_>, mut offer: Offer<'_, K, V>) -> Stored<K> {
         let mut panics = Panics::default();
         let segment = self.inner.segment(arrival.hash);
         let outcome = segment.insert(&self.inner.bank, arrival, &mut offer, &mut panics);
@@ -589,33 +590,6 @@ where
             return Stored::Yes;
         }
         self.store_otherwise(arrival, offer, outcome, panics)
-    }
-
-    /// Puts an entry of a snapshot in, unless its key is there or being loaded.
-    pub(crate) fn store_again(&self, key: K, value: V, kept: &Kept) -> Stored<K> {
-        let rest = &kept.back.rest;
-        let rules = self.inner.rules.life;
-        let life = Life {
-            // What was left of it, without jitter, if that is less.
-            ttl: if rest.end <= rules.ttl { Life::ENDLESS.ttl } else { rules.ttl },
-            tti: rest.idle.unwrap_or(rules.tti),
-            own: Life::ENDLESS.own,
-            took: if self.inner.is_early { rest.took } else { 0 },
-        };
-        let is_timed = self.inner.is_timed || rest.is_limited();
-        if rest.is_limited() {
-            self.inner.is_plain.store(false, Relaxed);
-        }
-        let mut arrival = Arrival {
-            hash: self.inner.hash(&key),
-            weight: kept.weight,
-            pin: Some(kept.is_pinned),
-            missing: 0,
-            life: is_timed.then_some(&life),
-            tags: &kept.tags,
-            back: Some(&kept.back),
-        };
-        self.store_so(&mut arrival, Offer::new(key, value, Seen::Before))
     }
 
     #[cold]

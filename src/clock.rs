@@ -92,6 +92,12 @@ impl Clock {
         let _ = now.fetch_update(Relaxed, Relaxed, later);
     }
 
+    #[cfg(feature = "serde")]
+    /// Whether it has nothing to do with the time of day.
+    pub(crate) fn is_manual(&self) -> bool {
+        matches!(self.0, Source::Manual(_))
+    }
+
     /// Nanoseconds since some moment in the past, and [`EPOCH`]: always more than that.
     #[inline]
     pub(crate) fn now(&self) -> u64 {

@@ -273,7 +273,6 @@ mod refresh;
 mod removal;
 mod segment;
 #[cfg(feature = "serde")]
-#[allow(dead_code)] // until the cache uses it
 mod snapshot;
 mod stats;
 mod table;
@@ -297,7 +296,7 @@ pub use refresh::Refresh;
 pub use removal::RemovalCause;
 #[cfg(feature = "serde")]
 #[cfg_attr(docsrs, doc(cfg(feature = "serde")))]
-pub use snapshot::codec::{Bincode, Codec};
+pub use snapshot::{Bincode, Codec, Snapshot, SnapshotReport};
 pub use stats::Stats;
 pub use tag::Tag;
 

@@ -97,6 +97,7 @@ pub(super) trait AnyLoads: Any + Send {
     /// Whether what a load has brought for this hash, with these tags, may be kept.
     fn may_land(&self, hash: u64, tags: &[Tag], id: LoadId) -> bool;
 
+    #[cfg(feature = "serde")]
     /// Whether a key of this hash is being loaded, so that what comes of it is kept.
     fn is_loading(&self, hash: u64) -> bool;
 
@@ -127,6 +128,7 @@ impl<K: Send + 'static, V: Send + Sync + 'static> AnyLoads for Loads<K, V> {
         }
     }
 
+    #[cfg(feature = "serde")]
     fn is_loading(&self, hash: u64) -> bool {
         self.load_of(hash, |load| !load.is_void).is_some()
     }

@@ -22,6 +22,7 @@ mod flight;
 mod leaving;
 mod loads;
 mod room;
+#[cfg_attr(not(feature = "serde"), allow(dead_code, reason = "only snapshots need it"))]
 mod saving;
 mod soft;
 mod tags;
@@ -32,7 +33,8 @@ pub(crate) use flight::{Boarding, Flight, Landing, Reason};
 pub(crate) use leaving::{Leaving, Panics};
 pub(crate) use loads::{Ended, LoadId};
 pub(crate) use room::{Bank, Carried, share};
-pub(crate) use saving::{Back, Kept, Order, Rest};
+#[cfg(feature = "serde")]
+pub(crate) use saving::{Back, Kept, Rest};
 pub(crate) use soft::{Claim, Soft, Stage};
 pub(crate) use times::{Life, Rules, Spent, span};
 
@@ -44,6 +46,8 @@ use crate::table::{Found, Guard, Sizing, Table, Unsure, Writer, press_in_turn};
 use crate::tag::Tag;
 use loads::{AnyLoads, Loads};
 use room::Room;
+#[cfg(not(feature = "serde"))]
+use saving::Back;
 use std::any::Any;
 use std::ops::ControlFlow;
 use std::sync::{Arc, OnceLock};
@@ -177,6 +181,7 @@ pub(crate) enum Seen {
     Nothing,
     /// The key's entry stood in this slot, found under a guard that still lives.
     At(u32),
+    #[cfg(feature = "serde")]
     /// The key was not there when a snapshot was being loaded that has it, and nobody was loading it.
     Before,
     /// This load was registered, and the key has not been changed since.

@@ -55,6 +55,7 @@ impl<'a> Write<'a> {
             Seen::Whatever => true,
             Seen::Nothing => current.is_none(),
             Seen::At(slot) => current == Some(slot),
+            #[cfg(feature = "serde")]
             Seen::Before => {
                 current.is_none() && !self.loads().is_some_and(|loads| loads.is_loading(arrival.hash))
             }

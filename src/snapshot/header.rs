@@ -45,6 +45,23 @@ impl Header {
         Ok(bytes)
     }
 
+    /// Whether a snapshot with another header can be loaded by who would write this one.
+    pub(crate) fn check(&self, other: &Self) -> Result<(), SnapshotError> {
+        let types = |header: &Self| match header.value_type.is_empty() {
+            true => header.key_type.clone(),
+            false => format!("{} to {}", header.key_type, header.value_type),
+        };
+        if (&self.key_type, &self.value_type) != (&other.key_type, &other.value_type) {
+            return Err(SnapshotError::Types { found: types(other), expected: types(self) });
+        }
+        for (ours, found) in [(&self.key_codec, &other.key_codec), (&self.value_codec, &other.value_codec)] {
+            if ours != found {
+                return Err(SnapshotError::Codec { found: found.clone(), expected: ours.clone() });
+            }
+        }
+        Ok(())
+    }
+
     /// The header that these bytes are. None if they are none: too few, too many, or what this system cannot hold.
     pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let mut fields = Fields::new(bytes);

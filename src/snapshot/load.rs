@@ -1,0 +1,158 @@
+//! From a file to a cache.
+
+use super::Snapshot;
+use super::codec::Codec;
+use super::frame::Reader;
+use super::header::Header;
+use super::record::{COMPLETE, ENTRY, WORDS, add_words, entry};
+use super::{PROGRESS_EVERY, SnapshotReport};
+use crate::cache::{Cache, Stored};
+use crate::clock::nanos;
+use crate::error::SnapshotError;
+use crate::segment::{Arrival, Kept, Life, Offer, Seen};
+use std::hash::{BuildHasher, Hash};
+use std::io::Read;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::SystemTime;
+
+/// What has been read and is to go into the cache, when it is sure that the file is whole.
+struct Staged<K, V> {
+    /// The hottest first.
+    entries: Vec<(K, V, Kept)>,
+    words: Vec<Vec<u64>>,
+    has_all_words: bool,
+    /// What was not even decoded, because it is too much for the cache.
+    left_out: u64,
+}
+
+pub(super) fn load<K, V, S, C>(
+    mut snapshot: Snapshot<'_, K, V, S, C>,
+    from: impl Read,
+) -> Result<SnapshotReport, SnapshotError>
+where
+    K: Hash + Eq + Send + Sync + 'static,
+    V: Send + Sync + 'static,
+    S: BuildHasher + 'static,
+    C: Codec<K> + Codec<V>,
+{
+    let mut reader = Reader::new(from, snapshot.max_bytes.unwrap_or(u64::MAX));
+    let bytes = reader.header()?;
+    let offset = reader.offset();
+    let header = Header::from_bytes(&bytes);
+    let header = header.ok_or(SnapshotError::Damaged { offset, what: "the header makes no sense" })?;
+    let ours = snapshot.header(0);
+    ours.check(&header)?;
+    let staged = stage(&mut snapshot, &header, &mut reader)?;
+    let mut report = SnapshotReport { bytes: reader.offset(), left_out: staged.left_out, entries: 0 };
+
+    let downtime = snapshot.downtime.unwrap_or_else(|| {
+        // A clock that was set back tells nothing; one that is moved by hand has nothing to do with the time of day.
+        let since = SystemTime::now().duration_since(header.created).unwrap_or_default();
+        if snapshot.cache.inner.rules.clock.is_manual() { Default::default() } else { since }
+    });
+    let downtime = nanos(downtime);
+    let is_same_policy = header.policy == ours.policy;
+    // The coldest first: as they came once, and so that those stay for which there is room.
+    for (key, value, mut kept) in staged.entries.into_iter().rev() {
+        if !is_same_policy {
+            kept.back.note = None;
+        }
+        let is_kept = kept.back.rest.pass(downtime) && snapshot.cache.put_back(key, value, &kept);
+        report.entries += u64::from(is_kept);
+        report.left_out += u64::from(!is_kept);
+    }
+    if is_same_policy && staged.has_all_words && !staged.words.is_empty() {
+        let same_hashes = header.segments == ours.segments && header.hasher_probe == ours.hasher_probe;
+        let words = staged.words.iter().cycle();
+        for (segment, words) in snapshot.cache.inner.segments.iter().zip(words) {
+            segment.restore_rest(words, same_hashes);
+        }
+    }
+    Ok(report)
+}
+
+impl<K, V, S> Cache<K, V, S>
+where
+    K: Hash + Eq + Send + Sync + 'static,
+    V: Send + Sync + 'static,
+    S: BuildHasher + 'static,
+{
+    /// Puts an entry in, unless its key is there or being loaded. Says whether it did.
+    fn put_back(&self, key: K, value: V, kept: &Kept) -> bool {
+        let rest = &kept.back.rest;
+        let rules = self.inner.rules.life;
+        let life = Life {
+            // What is left of it, without jitter, if that is less.
+            ttl: if rest.end <= rules.ttl { Life::ENDLESS.ttl } else { rules.ttl },
+            tti: rest.idle.unwrap_or(rules.tti),
+            took: if self.inner.is_early { rest.took } else { 0 },
+            ..Life::ENDLESS
+        };
+        if rest.is_limited() {
+            // Before the entry is there: who finds it sees this.
+            self.inner.is_plain.store(false, Relaxed);
+        }
+        let mut arrival = Arrival {
+            hash: self.inner.hash(&key),
+            weight: kept.weight,
+            pin: Some(kept.is_pinned),
+            missing: 0,
+            life: (self.inner.is_timed || rest.is_limited()).then_some(&life),
+            tags: &kept.tags,
+            back: Some(&kept.back),
+        };
+        let offer = Offer::new(key, value, Seen::Before);
+        matches!(self.store_ready(&mut arrival, offer), Stored::Yes)
+    }
+}
+
+fn stage<K, V, S, C>(
+    snapshot: &mut Snapshot<'_, K, V, S, C>,
+    header: &Header,
+    reader: &mut Reader<impl Read>,
+) -> Result<Staged<K, V>, SnapshotError>
+where
+    K: Hash + Eq + Send + Sync + 'static,
+    V: Send + Sync + 'static,
+    S: BuildHasher + 'static,
+    C: Codec<K> + Codec<V>,
+{
+    let mut staged = Staged { entries: Vec::new(), words: Vec::new(), has_all_words: false, left_out: 0 };
+    let capacity = snapshot.cache.capacity();
+    let (mut weight, mut seen) = (0_u64, 0_u64);
+    while let Some((kind, record)) = reader.next()? {
+        let is_known = match kind {
+            ENTRY => match entry(record) {
+                Some((key, value, kept)) => {
+                    weight = weight.saturating_add(kept.weight);
+                    if weight <= capacity {
+                        let error = |source| SnapshotError::Decode { record: seen, source };
+                        let key = snapshot.codec.decode(key).map_err(error)?;
+                        let value = snapshot.codec.decode(value).map_err(error)?;
+                        staged.entries.push((key, value, kept));
+                    } else {
+                        staged.left_out += 1;
+                    }
+                    seen += 1;
+                    if seen % PROGRESS_EVERY == 0 {
+                        (snapshot.progress)(seen, header.entries);
+                    }
+                    true
+                }
+                None => false,
+            },
+            WORDS => add_words(record, &mut staged.words).is_some(),
+            COMPLETE => {
+                staged.has_all_words = true;
+                true
+            }
+            _ => false,
+        };
+        if !is_known {
+            let what = "a record in the block before makes no sense";
+            return Err(SnapshotError::Damaged { offset: reader.offset(), what });
+        }
+    }
+    (snapshot.progress)(seen, header.entries);
+    Ok(staged)
+}

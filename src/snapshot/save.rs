@@ -1,0 +1,123 @@
+//! From a cache to a file.
+
+use super::Snapshot;
+use super::codec::Codec;
+use super::frame::Writer;
+use super::record::{COMPLETE, ENTRY, WORDS, put_entry, records_of_words};
+use super::{PROGRESS_EVERY, SnapshotReport};
+use crate::error::SnapshotError;
+use crate::segment::Segment;
+use crate::table::pin;
+use std::hash::{BuildHasher, Hash};
+use std::io::Write;
+
+/// Entries that are encoded under one guard: as long as that lives, what leaves the cache stays in memory.
+const AT_ONCE: usize = 128;
+
+/// Encoded entries, one after another.
+#[derive(Default)]
+struct Batch {
+    bytes: Vec<u8>,
+    ends: Vec<usize>,
+    key: Vec<u8>,
+}
+
+impl Batch {
+    /// Encodes the entries of some slots, of which so many have been encoded before.
+    fn fill<K, V>(
+        &mut self,
+        segment: &Segment<K, V>,
+        slots: &[(u32, u64)],
+        before: u64,
+        codec: &(impl Codec<K> + Codec<V>),
+    ) -> Result<(), SnapshotError> {
+        self.bytes.clear();
+        self.ends.clear();
+        let guard = pin();
+        let mut found = Vec::with_capacity(slots.len());
+        segment.look_up(&guard, slots, &mut found);
+        for (found, kept) in found {
+            let (key, value) = found.entry();
+            let error = |source| SnapshotError::Encode { record: before + self.ends.len() as u64, source };
+            self.key.clear();
+            codec.encode(key, &mut self.key).map_err(error)?;
+            put_entry(&mut self.bytes, &self.key, &kept);
+            codec.encode(value, &mut self.bytes).map_err(error)?;
+            self.ends.push(self.bytes.len());
+        }
+        Ok(())
+    }
+
+    fn records(&self) -> impl Iterator<Item = &[u8]> {
+        let begins = std::iter::once(0).chain(self.ends.iter().copied());
+        begins.zip(&self.ends).map(|(begin, &end)| &self.bytes[begin..end])
+    }
+}
+
+pub(super) fn save<K, V, S, C>(
+    snapshot: Snapshot<'_, K, V, S, C>,
+    to: impl Write,
+) -> Result<SnapshotReport, SnapshotError>
+where
+    K: Hash + Eq + Send + Sync + 'static,
+    V: Send + Sync + 'static,
+    S: BuildHasher + 'static,
+    C: Codec<K> + Codec<V>,
+{
+    let segments = &snapshot.cache.inner.segments;
+    let mut orders: Vec<_> = segments.iter().map(Segment::order).collect();
+    let all = orders.iter().map(|order| order.slots.len() as u64).sum();
+    let mut writer = Writer::new(to, snapshot.max_bytes);
+    writer.header(&snapshot.header(all).to_bytes()?)?;
+    let Snapshot { codec, mut progress, .. } = snapshot;
+    let mut report = SnapshotReport::default();
+    let mut batch = Batch::default();
+    let mut at = 0;
+    let mut seen = 0;
+    // In turn, so that the hottest of all come first.
+    while orders.iter().any(|order| at < order.slots.len()) && report.left_out == 0 {
+        for (segment, order) in segments.iter().zip(&orders) {
+            let slots = order.slots.get(at..).unwrap_or_default();
+            let slots = &slots[..slots.len().min(AT_ONCE)];
+            batch.fill(segment, slots, report.entries, &codec)?;
+            for record in batch.records() {
+                // What comes after the first that does not fit is colder, even if it is shorter.
+                if report.left_out == 0 && writer.put(ENTRY, record)? {
+                    report.entries += 1;
+                } else {
+                    report.left_out += 1;
+                }
+            }
+            let before = seen;
+            seen += slots.len() as u64;
+            if seen / PROGRESS_EVERY != before / PROGRESS_EVERY {
+                progress(seen, all);
+            }
+        }
+        at += AT_ONCE;
+    }
+    if report.left_out > 0 {
+        report.left_out += all - seen;
+    } else {
+        put_words(&mut writer, orders.iter_mut().map(|order| std::mem::take(&mut order.rest)))?;
+    }
+    report.bytes = writer.finish()?;
+    progress(seen, all);
+    Ok(report)
+}
+
+/// What the policies know beside the entries, if there is room for all of it.
+fn put_words(
+    writer: &mut Writer<impl Write>,
+    words: impl Iterator<Item = Vec<u64>>,
+) -> Result<(), SnapshotError> {
+    for (segment, words) in (0..).zip(words) {
+        for record in records_of_words(segment, &words) {
+            if !writer.put(WORDS, &record)? {
+                return Ok(());
+            }
+        }
+    }
+    writer.put(COMPLETE, &[])?;
+    Ok(())
+}
