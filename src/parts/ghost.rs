@@ -116,16 +116,16 @@ impl Ghost {
     /// Puts one record of another one into every bucket that it may belong to.
     fn copy(&mut self, other: &Self, bucket: usize, lane: u32, retime: impl Fn(u16) -> Option<u16>) {
         let at = other.first + 2 * bucket;
-        let [tags, times] = [at, at + 1].map(|at| (other.words[at] >> lane) as u16);
-        let Some(time) = retime(times).filter(|_| tags > 1) else { return };
-        let record = Record { time, flag: tags & 1 != 0 };
-        let first_of = |bucket, all| ((bucket as u64) << 32).div_ceil(all as u64);
-        let bucket_of = |high: u64| (high * self.buckets as u64) >> 32;
-        let first = bucket_of(first_of(bucket, other.buckets));
-        let last = bucket_of(first_of(bucket + 1, other.buckets) - 1);
-        for bucket in first..=last {
-            let hash = first_of(bucket as usize, self.buckets) << 16 | u64::from(tags & !1);
-            self.put(hash, record);
+        let [tag, time] = [at, at + 1].map(|at| (other.words[at] >> lane) as u16);
+        let Some(time) = retime(time).filter(|_| tag > 1) else { return };
+        // The high bits of hashes from which a bucket's begin.
+        let begin = |bucket: usize| ((bucket as u64) << 32).div_ceil(other.buckets as u64);
+        let own = |high: u64| ((high * self.buckets as u64) >> 32) as usize;
+        for bucket in own(begin(bucket))..=own(begin(bucket + 1) - 1) {
+            let at = self.first + 2 * bucket;
+            let [tags, times] = [at, at + 1].map(|at| self.words[at] << LANE);
+            self.words[at] = tags | u128::from(tag);
+            self.words[at + 1] = times | u128::from(time);
         }
     }
 

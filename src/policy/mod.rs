@@ -264,7 +264,7 @@ impl fmt::Debug for Entries<'_> {
 /// newcomers leave last.
 ///
 /// A snapshot comes from outside: it may have been cut short, come from another policy, or be made to do harm. Whatever notes
-/// and words it holds, a policy should not panic, stay within its books, and not use more time or memory than their number
+/// and words it holds, a policy should not panic, keep its books right, and use no more time or memory than their number
 /// warrants.
 pub trait Policy: Send + 'static {
     /// What reads leave behind. Asked once.

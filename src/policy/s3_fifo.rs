@@ -315,6 +315,19 @@ mod tests {
     }
 
     #[test]
+    fn who_was_admitted_still_is_after_a_restart() {
+        let mut old = S3Fifo::new(10);
+        for returning in [None, Some(7)] {
+            old.returning = returning;
+            for (same_hashes, expected) in [(true, returning), (false, None)] {
+                let mut new = S3Fifo::new(10);
+                new.restore_rest(&old.save_rest(), same_hashes);
+                assert_eq!(new.returning, expected);
+            }
+        }
+    }
+
+    #[test]
     #[cfg_attr(miri, ignore = "too long for Miri")]
     fn a_scan_passes_through_the_small_queue() {
         let mut sim = Sim::new(Box::new(S3Fifo::new(100)), 100);
