@@ -787,7 +787,7 @@ mod tests {
     }
 
     fn any_records() -> impl Strategy<Value = Records> {
-        let most = if cfg!(miri) { 300_usize } else { 70_000 };
+        let most = if cfg!(miri) { 300_usize } else { 20_000 };
         let len = prop_oneof![8 => 0..40_usize, 2 => 100..300_usize, 1 => 0..most];
         let record = (1..=3_u8, len, any::<u8>()).prop_map(|(kind, len, byte)| (kind, vec![byte; len]));
         prop::collection::vec(record, 0..30)
@@ -797,7 +797,7 @@ mod tests {
         #![proptest_config(cases(128))]
 
         #[test]
-        fn any_records_come_back(records in any_records(), limit in 0..300_000_u64) {
+        fn any_records_come_back(records in any_records(), limit in 0..100_000_u64) {
             let bytes = written(b"header", &records);
             let (header, back) = read(&bytes[..], bytes.len() as u64).unwrap();
             prop_assert_eq!(header, b"header");
