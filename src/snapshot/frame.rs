@@ -363,6 +363,8 @@ mod tests {
     const ANY: u64 = u64::MAX;
 
     type Records = Vec<(u8, Vec<u8>)>;
+    /// Kinds and payloads.
+    type Blocks<'a> = &'a [(u8, &'a [u8])];
 
     fn cases(number: u32) -> ProptestConfig {
         let cases = if cfg!(miri) { 4 } else { number };
@@ -415,7 +417,7 @@ mod tests {
     }
 
     /// A file of these blocks, with checksums that are right.
-    fn crafted(blocks: &[(u8, &[u8])]) -> Vec<u8> {
+    fn crafted(blocks: Blocks<'_>) -> Vec<u8> {
         let mut bytes = preamble().to_vec();
         let mut chain = crc32fast::hash(&bytes);
         for (kind, payload) in blocks {
@@ -589,7 +591,7 @@ mod tests {
         let header = (HEADER, &b"h"[..]);
         let fine = crafted(&[header, (1, b"\x01a"), (END, &totals(2, 1))]);
         assert_eq!(read(&fine[..], ANY).unwrap().1, [(1, b"a".to_vec())]);
-        let cases: [(&[(u8, &[u8])], &str); 9] = [
+        let cases: [(Blocks<'_>, &str); 9] = [
             (&[(1, b"\x01a"), (END, &totals(1, 1))], "the first block is no header"),
             (&[(END, &totals(0, 0))], "the first block is no header"),
             (&[header, header, (END, &totals(2, 0))], "a second header"),
