@@ -67,8 +67,8 @@ pub trait Codec<T> {
 /// The crate bincode is no longer maintained ([RUSTSEC-2025-0141]), so its version is pinned. It encodes, and decodes
 /// single numbers. Everything with a length is read by larder, with bounds for bytes that somebody has made up:
 ///
-/// - Memory is allocated for what is there only, not for the lengths that bytes claim: at most in proportion to the
-///   number of bytes, a byte for an element at least.
+/// - Room is made for what is there, not for the length that bytes claim: for no more elements at each level than there
+///   are bytes.
 /// - Elements that take no bytes, as in a `Vec<()>`, are at most 65,536 in a key or value.
 /// - Values are nested at most 128 deep. Each sequence, tuple, struct, map, enum, newtype and `Some` is a level, so that
 ///   a long linked list is better saved as a sequence.
