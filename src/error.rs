@@ -295,3 +295,33 @@ impl From<io::Error> for SnapshotError {
         Self::Io(error)
     }
 }
+
+#[cfg(all(test, feature = "serde"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn snapshot_errors_name_what_was_found() {
+        let source = || Box::<dyn Error + Send + Sync>::from("no such thing");
+        let (found, expected) = (|| "u64".to_owned(), || "u32".to_owned());
+        let cases: [(SnapshotError, &[&str]); 8] = [
+            (SnapshotError::Version { found: 7, supported: 1 }, &["format 7", "format 1"]),
+            (SnapshotError::Types { found: found(), expected: expected() }, &["u64", "u32"]),
+            (SnapshotError::Codec { found: found(), expected: expected() }, &["\"u64\"", "\"u32\""]),
+            (SnapshotError::Damaged { offset: 12, what: "torn" }, &["byte 12", "torn"]),
+            (SnapshotError::Trailing { offset: 12 }, &["byte 12"]),
+            (SnapshotError::TooLarge { limit: 99 }, &["99 bytes"]),
+            (SnapshotError::TooLong { what: "a record", most: 99 }, &["a record", "99 bytes"]),
+            (SnapshotError::Decode { record: 3, source: source() }, &["record 3", "no such thing"]),
+        ];
+        for (error, parts) in cases {
+            let text = error.to_string();
+            assert!(parts.iter().all(|part| text.contains(part)), "{text}");
+        }
+        assert_eq!(
+            SnapshotError::Encode { record: 3, source: source() }.source().unwrap().to_string(),
+            "no such thing"
+        );
+        assert!(SnapshotError::from(io::Error::other("broken")).source().is_some());
+    }
+}

@@ -67,8 +67,8 @@ pub trait Codec<T> {
 /// The crate bincode is no longer maintained ([RUSTSEC-2025-0141]), so its version is pinned. It encodes, and decodes
 /// single numbers. Everything with a length is read by larder, with bounds for bytes that somebody has made up:
 ///
-/// - Memory is allocated for what is there only, not for the lengths that bytes claim: at most in proportion to the
-///   number of bytes, a byte for an element at least.
+/// - Room is made for what is there, not for the length that bytes claim: for no more elements at each level than there
+///   are bytes.
 /// - Elements that take no bytes, as in a `Vec<()>`, are at most 65,536 in a key or value.
 /// - Values are nested at most 128 deep. Each sequence, tuple, struct, map, enum, newtype and `Some` is a level, so that
 ///   a long linked list is better saved as a sequence.
@@ -98,11 +98,22 @@ impl<T: Serialize + DeserializeOwned> Codec<T> for Bincode {
     #[inline]
     fn decode(&self, bytes: &[u8]) -> Result<T, Box<dyn Error + Send + Sync>> {
         let mut decoder = Decoder { rest: bytes, empty: MOST_EMPTY, levels: MOST_LEVELS };
-        let value = T::deserialize(&mut decoder)?;
+        let value = T::deserialize(&mut decoder).map_err(explained)?;
         match decoder.rest.len() {
             0 => Ok(value),
-            more => Err(format!("{more} bytes are left over: is this of another type?").into()),
+            more => Err(format!("{more} bytes are left over: are they of another type?").into()),
         }
+    }
+}
+
+/// The same error in words. Bincode prints its own as Rust does for debugging.
+#[cold]
+fn explained(error: DecodeError) -> Box<dyn Error + Send + Sync> {
+    match error {
+        DecodeError::UnexpectedEnd { .. } => "the bytes end too soon: are they of another type?".into(),
+        DecodeError::Utf8 { inner } => inner.into(),
+        DecodeError::OtherString(said) => said.into(),
+        other => other.into(),
     }
 }
 
@@ -449,5 +460,198 @@ impl<'de> de::VariantAccess<'de> for &mut Decoder<'de> {
         visitor: V,
     ) -> Result<V::Value, DecodeError> {
         self.deserialize_tuple(fields.len(), visitor)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use serde::{Deserialize, Serialize};
+    use std::collections::{BTreeMap, HashMap, HashSet};
+    use std::fmt::Debug;
+
+    type Any = Box<dyn Error + Send + Sync>;
+
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    struct Newtype(u64);
+
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    struct Nothing;
+
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    enum Choice {
+        Unit,
+        One(String),
+        Two(i8, Option<Newtype>),
+        Named { bytes: Vec<u8>, nothing: Nothing },
+    }
+
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    struct Record {
+        numbers: (u8, u16, u32, u64, u128),
+        signed: (i8, i16, i32, i64, i128),
+        floats: (f32, f64),
+        others: (bool, char, (), [u16; 3]),
+        choices: Vec<Choice>,
+        map: BTreeMap<String, Option<u32>>,
+    }
+
+    #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+    struct Chain(Option<Box<Chain>>);
+
+    fn encoded<T: Serialize + DeserializeOwned>(value: &T) -> Vec<u8> {
+        let mut bytes = b"before".to_vec();
+        Bincode.encode(value, &mut bytes).unwrap();
+        assert_eq!(&bytes[..6], b"before");
+        bytes.split_off(6)
+    }
+
+    fn decode<T: Serialize + DeserializeOwned>(bytes: &[u8]) -> Result<T, Any> {
+        Bincode.decode(bytes)
+    }
+
+    /// Bincode's own decoder gives the same, and the value comes back.
+    fn comes_back<T: Serialize + DeserializeOwned + PartialEq + Debug>(value: &T) {
+        let bytes = encoded(value);
+        assert_eq!(bytes, bincode::serde::encode_to_vec(value, standard()).unwrap());
+        assert_eq!(&decode::<T>(&bytes).unwrap(), value);
+        let (theirs, used): (T, usize) = bincode::serde::decode_from_slice(&bytes, standard()).unwrap();
+        assert_eq!((&theirs, used), (value, bytes.len()));
+        for len in 0..bytes.len() {
+            assert!(decode::<T>(&bytes[..len]).is_err(), "{len} bytes of {value:?}");
+        }
+        let error = decode::<T>(&[&bytes[..], &[0]].concat()).unwrap_err().to_string();
+        assert_eq!(error, "1 bytes are left over: are they of another type?");
+    }
+
+    fn a_record() -> Record {
+        Record {
+            numbers: (1, 300, 70_000, u64::MAX, u128::MAX),
+            signed: (-1, -300, -70_000, i64::MIN, i128::MIN),
+            floats: (1.5, -0.0),
+            others: (true, 'é', (), [1, 2, 3]),
+            choices: vec![
+                Choice::Unit,
+                Choice::One("tea".into()),
+                Choice::Two(-7, Some(Newtype(7))),
+                Choice::Named { bytes: vec![0, 255], nothing: Nothing },
+            ],
+            map: BTreeMap::from([("a".into(), None), (String::new(), Some(1))]),
+        }
+    }
+
+    #[test]
+    fn values_come_back() {
+        comes_back(&a_record());
+        comes_back(&HashMap::from([(1_u64, "one".to_owned()), (2, String::new())]));
+        comes_back(&HashSet::from([1, 2, 1_000_000]));
+        comes_back(&Some(Some("text".to_owned())));
+        comes_back(&Ok::<u32, String>(7));
+        comes_back(&std::time::Duration::from_nanos(1_234_567_890));
+        comes_back(&std::net::IpAddr::from([127, 0, 0, 1]));
+        comes_back(&(Box::<str>::from("a"), std::cell::Cell::new(1), std::num::NonZeroU8::MIN));
+        assert_eq!(decode::<f64>(&encoded(&f64::NAN)).unwrap().to_bits(), f64::NAN.to_bits());
+        assert!(encoded(&()).is_empty());
+        decode::<()>(&[]).unwrap();
+    }
+
+    #[test]
+    fn what_is_no_value_is_an_error() {
+        assert!(decode::<bool>(&[2]).is_err());
+        assert!(decode::<Option<u8>>(&[2, 0]).is_err());
+        assert!(decode::<char>(&[0xff, 0, 0, 0]).is_err());
+        assert!(decode::<String>(&[1, 0xff]).is_err());
+        assert!(decode::<Choice>(&[4]).is_err());
+        assert!(decode::<u32>(&encoded(&u64::MAX)).is_err());
+        assert!(decode::<std::num::NonZeroU8>(&[0]).is_err());
+        let said = |error: Any| error.to_string();
+        assert_eq!(
+            decode::<String>(&[2, 0]).map_err(said).unwrap_err(),
+            "the bytes end too soon: are they of another type?"
+        );
+        assert!(said(decode::<String>(&[1, 0xff]).unwrap_err()).contains("utf-8"));
+    }
+
+    #[test]
+    fn elements_without_bytes_are_bounded() {
+        let at_most = if cfg!(miri) { 100 } else { MOST_EMPTY };
+        let empty = vec![(); at_most];
+        assert_eq!(decode::<Vec<()>>(&encoded(&empty)).unwrap(), empty);
+        assert_eq!(decode::<HashMap<(), ()>>(&encoded(&HashMap::from([((), ())]))).unwrap().len(), 1);
+        for len in [MOST_EMPTY as u64 + 1, u64::MAX] {
+            if cfg!(miri) {
+                return;
+            }
+            let bytes = encoded(&len);
+            let expected = "more than 65536 elements without bytes";
+            assert_eq!(decode::<Vec<()>>(&bytes).unwrap_err().to_string(), expected);
+            assert_eq!(decode::<Vec<[Nothing; 3]>>(&bytes).unwrap_err().to_string(), expected);
+            assert_eq!(decode::<HashSet<()>>(&bytes).unwrap_err().to_string(), expected);
+            assert_eq!(decode::<BTreeMap<(), ()>>(&bytes).unwrap_err().to_string(), expected);
+        }
+        // It is the sum that counts: a hundred short bytes are not a hundred long lists.
+        let lists = encoded(&vec![vec![(); MOST_EMPTY / 2]; 3]);
+        assert!(decode::<Vec<Vec<()>>>(&lists).is_err());
+        // Members without bytes of something that has some are no matter.
+        let members = vec![((), 1_u8, ()); at_most + 1];
+        assert_eq!(decode::<Vec<((), u8, ())>>(&encoded(&members)).unwrap(), members);
+    }
+
+    #[test]
+    fn depth_is_bounded() {
+        let chain = |links: usize| (1..links).fold(Chain(None), |chain, _| Chain(Some(Box::new(chain))));
+        // A newtype and a `Some` each.
+        comes_back(&chain(MOST_LEVELS / 2));
+        let error = decode::<Chain>(&encoded(&chain(MOST_LEVELS / 2 + 1))).unwrap_err();
+        assert_eq!(error.to_string(), "nested more than 128 levels deep");
+        assert!(decode::<Chain>(&[1; 100_000]).is_err());
+        // What is beside each other is not nested.
+        comes_back(&vec![chain(5); if cfg!(miri) { 3 } else { 100 }]);
+    }
+
+    fn agree<T: Serialize + DeserializeOwned + PartialEq + Debug>(bytes: &[u8]) {
+        let theirs = bincode::serde::decode_from_slice::<T, _>(bytes, standard().with_limit::<100_000>());
+        match (decode::<T>(bytes), theirs) {
+            (Ok(ours), Ok((theirs, used))) => {
+                // By their text, since a NaN is not equal to itself.
+                assert_eq!(format!("{ours:?}"), format!("{theirs:?}"));
+                assert_eq!(used, bytes.len());
+            }
+            (Err(_), Ok((_, used))) => assert!(used < bytes.len(), "{bytes:?}"),
+            (Err(_), Err(_)) => {}
+            (Ok(ours), Err(theirs)) => panic!("{bytes:?}: {ours:?}, not {theirs}"),
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(if cfg!(miri) { 4 } else { 512 }) })]
+
+        #[test]
+        fn bincode_agrees_on_any_bytes(bytes in prop::collection::vec(prop_oneof![4 => 0..6_u8, 1 => any::<u8>()], 0..24)) {
+            agree::<Record>(&bytes);
+            agree::<Vec<Choice>>(&bytes);
+            agree::<BTreeMap<String, Vec<Option<char>>>>(&bytes);
+            agree::<(f32, i64, Vec<Newtype>)>(&bytes);
+            agree::<(u128, bool, String)>(&bytes);
+        }
+
+        #[test]
+        fn bincode_agrees_on_damaged_values(at in any::<prop::sample::Index>(), byte in any::<u8>()) {
+            let mut bytes = encoded(&a_record());
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+            agree::<Record>(&bytes);
+        }
+
+        #[test]
+        fn any_values_come_back(
+            pairs in any::<Vec<(i64, String)>>(),
+            nested in any::<Option<(u16, Vec<Vec<u8>>)>>(),
+        ) {
+            let bytes = encoded(&pairs);
+            prop_assert_eq!(&decode::<Vec<(i64, String)>>(&bytes).unwrap(), &pairs);
+            prop_assert_eq!(decode::<Option<(u16, Vec<Vec<u8>>)>>(&encoded(&nested)).unwrap(), nested);
+        }
     }
 }

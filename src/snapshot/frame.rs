@@ -352,3 +352,492 @@ impl<R: Read> Reader<R> {
         SnapshotError::Damaged { offset: self.offset, what }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::io;
+
+    /// Reads without a limit.
+    const ANY: u64 = u64::MAX;
+
+    type Records = Vec<(u8, Vec<u8>)>;
+    /// Kinds and payloads.
+    type Blocks<'a> = &'a [(u8, &'a [u8])];
+
+    fn cases(number: u32) -> ProptestConfig {
+        let cases = if cfg!(miri) { 4 } else { number };
+        ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(cases) }
+    }
+
+    fn written(header: &[u8], records: &Records) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let len = write_to(&mut bytes, header, records).unwrap();
+        assert_eq!(len, bytes.len() as u64);
+        bytes
+    }
+
+    fn write_to(to: impl Write, header: &[u8], records: &Records) -> Result<u64, SnapshotError> {
+        let mut writer = Writer::new(to, None);
+        writer.header(header)?;
+        for (kind, record) in records {
+            assert!(writer.put(*kind, record)?);
+        }
+        writer.finish()
+    }
+
+    fn read(from: impl Read, limit: u64) -> Result<(Vec<u8>, Records), SnapshotError> {
+        let mut reader = Reader::new(from, limit);
+        let header = reader.header()?;
+        let mut records = Records::new();
+        while let Some((kind, record)) = reader.next()? {
+            records.push((kind, record.to_vec()));
+        }
+        assert!(matches!(reader.next(), Ok(None)), "an end stays one");
+        Ok((header, records))
+    }
+
+    /// A file of several blocks with few bytes.
+    fn small() -> (Vec<u8>, Records) {
+        let records = vec![
+            (1, b"tea".to_vec()),
+            (1, vec![]),
+            (2, vec![0; 5]),
+            (2, vec![0xff; 3]),
+            (1, b"tea".to_vec()),
+            (3, vec![]),
+        ];
+        (b"header".to_vec(), records)
+    }
+
+    fn small_bytes() -> Vec<u8> {
+        let (header, records) = small();
+        written(&header, &records)
+    }
+
+    /// A file of these blocks, with checksums that are right.
+    fn crafted(blocks: Blocks<'_>) -> Vec<u8> {
+        let mut bytes = preamble().to_vec();
+        let mut chain = crc32fast::hash(&bytes);
+        for (kind, payload) in blocks {
+            let mut head = [*kind, 0, 0, 0, 0];
+            head[1..].copy_from_slice(&(payload.len() as u32).to_le_bytes());
+            chain = checksum(chain, &head, payload);
+            bytes.extend_from_slice(&head);
+            bytes.extend_from_slice(payload);
+            bytes.extend_from_slice(&chain.to_le_bytes());
+        }
+        bytes
+    }
+
+    fn totals(blocks: u64, records: u64) -> Vec<u8> {
+        [blocks.to_le_bytes(), records.to_le_bytes()].concat()
+    }
+
+    /// The bytes of each block of a file.
+    fn blocks(bytes: &[u8]) -> Vec<Vec<u8>> {
+        let mut rest = &bytes[PREAMBLE..];
+        let mut blocks = Vec::new();
+        while !rest.is_empty() {
+            let len = u32::from_le_bytes(rest[1..HEAD].try_into().unwrap()) as usize;
+            let (block, after) = rest.split_at(HEAD + len + CHECKSUM);
+            blocks.push(block.to_vec());
+            rest = after;
+        }
+        blocks
+    }
+
+    fn damage(bytes: &[u8]) -> (u64, &'static str) {
+        match read(bytes, ANY) {
+            Err(SnapshotError::Damaged { offset, what }) => (offset, what),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn records_come_back_in_order() {
+        let (header, records) = small();
+        assert_eq!(read(&small_bytes()[..], ANY).unwrap(), (header, records));
+        assert_eq!(blocks(&small_bytes()).len(), 6, "the header, four of records, the end");
+        let nothing = written(&[], &Records::new());
+        assert_eq!(nothing.len() as u64, PREAMBLE as u64 + AROUND + CLOSING);
+        assert_eq!(read(&nothing[..], ANY).unwrap(), (vec![], vec![]));
+    }
+
+    #[test]
+    fn the_format_is_what_it_was() {
+        // Made by another program, with another implementation of the checksum.
+        let expected = [
+            b"\x89LDR\r\n\x1a\n\x01\0".as_slice(),
+            b"\0\x02\0\0\0hi\x2d\x88\x88\x04",
+            b"\x07\x05\0\0\0\x01a\x02bc\xeb\xe7\x1b\x11",
+            b"\xff\x10\0\0\0\x02\0\0\0\0\0\0\0\x02\0\0\0\0\0\0\0\x8a\x3a\x72\x48",
+        ];
+        let records = vec![(7, b"a".to_vec()), (7, b"bc".to_vec())];
+        assert_eq!(written(b"hi", &records), expected.concat());
+        assert_eq!(read(&expected.concat()[..], ANY).unwrap(), (b"hi".to_vec(), records));
+    }
+
+    #[test]
+    fn large_records_have_blocks_of_their_own() {
+        if cfg!(miri) {
+            return;
+        }
+        for len in [BLOCK - 4, BLOCK - 3, BLOCK - 2, BLOCK, BLOCK + 1, 3 * BLOCK + 7] {
+            let records = vec![(1, vec![1; 9]), (1, vec![7; len]), (1, vec![2; 9]), (2, vec![])];
+            let bytes = written(&[], &records);
+            assert_eq!(read(&bytes[..], ANY).unwrap().1, records);
+            for block in blocks(&bytes) {
+                let payload = block.len() - AROUND as usize;
+                assert!(payload <= BLOCK || payload == len + varint_len(len as u64), "{payload} of {len}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_truncation_is_found() {
+        let bytes = small_bytes();
+        for len in 0..bytes.len() {
+            let error = read(&bytes[..len], ANY).unwrap_err();
+            match len {
+                0..8 => assert!(matches!(error, SnapshotError::NotASnapshot), "{len}: {error}"),
+                _ => assert!(
+                    matches!(error, SnapshotError::Damaged { offset, .. } if offset == len as u64),
+                    "{len}: {error}"
+                ),
+            }
+        }
+    }
+
+    #[test]
+    fn every_flipped_bit_is_found() {
+        let bytes = small_bytes();
+        for at in 0..bytes.len() {
+            for bit in 0..8 {
+                let mut flipped = bytes.clone();
+                flipped[at] ^= 1 << bit;
+                let error = read(&flipped[..], ANY).unwrap_err();
+                match at {
+                    0..8 => assert!(matches!(error, SnapshotError::NotASnapshot), "{at}: {error}"),
+                    8..10 => assert!(matches!(error, SnapshotError::Version { .. }), "{at}: {error}"),
+                    _ => assert!(matches!(error, SnapshotError::Damaged { .. }), "{at}: {error}"),
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_follows_the_end_is_found() {
+        let bytes = small_bytes();
+        for more in [&b"\0"[..], b"\xff", &bytes] {
+            let error = read(&*[&bytes, more].concat(), ANY).unwrap_err();
+            assert!(
+                matches!(error, SnapshotError::Trailing { offset } if offset == bytes.len() as u64),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn other_blocks_are_found() {
+        let bytes = small_bytes();
+        let right = blocks(&bytes);
+        let with = |blocks: &[Vec<u8>]| [&bytes[..PREAMBLE], &blocks.concat()].concat();
+        assert_eq!(with(&right), bytes);
+        let wrong = "the checksum of a block is wrong";
+        for one in 0..right.len() {
+            let mut missing = right.clone();
+            missing.remove(one);
+            let whole = one + 1 < right.len();
+            let expected = if whole { wrong } else { "the file ends where a block was expected" };
+            assert_eq!(damage(&with(&missing)).1, expected);
+            for other in 0..right.len() {
+                let mut swapped = right.clone();
+                swapped.swap(one, other);
+                let mut repeated = right.clone();
+                repeated.insert(other, right[one].clone());
+                assert!(one == other || damage(&with(&swapped)).1 == wrong);
+                if one < right.len() - 1 {
+                    assert_eq!(damage(&with(&repeated)).1, wrong);
+                } else {
+                    // The end where it should not be, or twice.
+                    read(&with(&repeated)[..], ANY).unwrap_err();
+                }
+            }
+        }
+        // The same block at the same place of another file.
+        let (_, records) = small();
+        let mut mixed = right.clone();
+        mixed[2] = blocks(&written(b"Header", &records))[2].clone();
+        assert_eq!(damage(&with(&mixed)).1, wrong);
+    }
+
+    #[test]
+    fn other_files_are_told() {
+        for bytes in
+            [&b""[..], b"{}", b"\x89PNG\r\n\x1a\n............", b"\x89LDR\n\x1a\n\x01\0................"]
+        {
+            assert!(matches!(read(bytes, ANY), Err(SnapshotError::NotASnapshot)));
+        }
+        let mut newer = small_bytes();
+        newer[8..10].copy_from_slice(&513_u16.to_le_bytes());
+        let error = read(&newer[..], ANY).unwrap_err();
+        assert!(matches!(error, SnapshotError::Version { found: 513, supported: VERSION }), "{error}");
+    }
+
+    #[test]
+    fn blocks_that_make_no_file_are_found() {
+        let header = (HEADER, &b"h"[..]);
+        let fine = crafted(&[header, (1, b"\x01a"), (END, &totals(2, 1))]);
+        assert_eq!(read(&fine[..], ANY).unwrap().1, [(1, b"a".to_vec())]);
+        let cases: [(Blocks<'_>, &str); 9] = [
+            (&[(1, b"\x01a"), (END, &totals(1, 1))], "the first block is no header"),
+            (&[(END, &totals(0, 0))], "the first block is no header"),
+            (&[header, header, (END, &totals(2, 0))], "a second header"),
+            (&[header, (1, b""), (END, &totals(2, 0))], "a block without records"),
+            (&[header, (1, b"\x02a"), (END, &totals(2, 1))], "a record is longer than its block"),
+            (&[header, (1, b"\x01a\x80"), (END, &totals(2, 1))], "a record is longer than its block"),
+            (&[header, (END, &totals(2, 0))], "the end block counts other blocks or records"),
+            (&[header, (END, &totals(1, 1))], "the end block counts other blocks or records"),
+            (&[header, (END, &[])], "the end block counts other blocks or records"),
+        ];
+        for (blocks, expected) in cases {
+            assert_eq!(damage(&crafted(blocks)).1, expected, "{blocks:?}");
+        }
+        let varint = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1];
+        assert_eq!(damage(&crafted(&[header, (1, &varint)])).1, "a record is longer than its block");
+    }
+
+    #[test]
+    fn room_is_made_only_for_what_is_there() {
+        let there = if cfg!(miri) { 10 } else { 3 * STEP };
+        for kind in [HEADER, 1, END] {
+            for len in [u32::MAX, u32::MAX - 3, 1 << 31, (there + 1) as u32] {
+                let mut bytes = crafted(&[(HEADER, b"h")]);
+                if kind == HEADER {
+                    bytes.truncate(PREAMBLE);
+                }
+                bytes.push(kind);
+                bytes.extend_from_slice(&len.to_le_bytes());
+                bytes.resize(bytes.len() + there, 7);
+                let mut reader = Reader::new(&bytes[..], ANY);
+                let error = match reader.header() {
+                    Ok(_) => reader.next().unwrap_err(),
+                    Err(error) => error,
+                };
+                assert!(matches!(error, SnapshotError::Damaged { .. }), "{error}");
+                assert!(reader.payload.capacity() <= 2 * there + STEP, "{}", reader.payload.capacity());
+                // With a limit nothing of it is read.
+                let error = read(&bytes[..], bytes.len() as u64).unwrap_err();
+                assert!(matches!(error, SnapshotError::TooLarge { .. }), "{error}");
+            }
+        }
+    }
+
+    /// Gives one byte at a time, and is interrupted before each.
+    struct Haltingly<'a> {
+        bytes: &'a [u8],
+        interrupted: bool,
+    }
+
+    impl Read for Haltingly<'_> {
+        fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+            self.interrupted = !self.interrupted;
+            if self.interrupted {
+                return Err(ErrorKind::Interrupted.into());
+            }
+            let len = into.len().min(1);
+            self.bytes.read(&mut into[..len])
+        }
+    }
+
+    #[test]
+    fn slow_and_interrupted_reads_are_as_good() {
+        let bytes = small_bytes();
+        let slow = |bytes| read(Haltingly { bytes, interrupted: false }, ANY);
+        assert_eq!(slow(&bytes).unwrap(), small());
+        for len in 0..bytes.len() {
+            assert_eq!(
+                slow(&bytes[..len]).unwrap_err().to_string(),
+                read(&bytes[..len], ANY).unwrap_err().to_string()
+            );
+        }
+    }
+
+    /// Fails at a byte: when reading, writing, or flushing after it.
+    struct FailsAt(usize);
+
+    impl FailsAt {
+        fn pass(&mut self, wanted: usize) -> io::Result<usize> {
+            if self.0 == 0 && wanted > 0 {
+                return Err(io::Error::other("broken"));
+            }
+            let passed = wanted.min(self.0);
+            self.0 -= passed;
+            Ok(passed)
+        }
+    }
+
+    impl Write for FailsAt {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.pass(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            self.pass(1).map(drop)
+        }
+    }
+
+    #[test]
+    fn failures_of_the_writer_come_through() {
+        let (header, records) = small();
+        let len = small_bytes().len();
+        for at in 0..=len {
+            let error = write_to(FailsAt(at), &header, &records).unwrap_err();
+            assert!(matches!(&error, SnapshotError::Io(io) if io.to_string() == "broken"), "{at}: {error}");
+        }
+        assert_eq!(write_to(FailsAt(len + 1), &header, &records).unwrap(), len as u64);
+    }
+
+    #[test]
+    fn failures_of_the_reader_come_through() {
+        struct Broken<'a>(&'a [u8], FailsAt);
+        impl Read for Broken<'_> {
+            fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+                let len = self.1.pass(into.len())?;
+                self.0.read(&mut into[..len])
+            }
+        }
+        let bytes = small_bytes();
+        for at in 0..=bytes.len() {
+            let error = read(Broken(&bytes, FailsAt(at)), ANY).unwrap_err();
+            assert!(matches!(error, SnapshotError::Io(_)), "{at}: {error}");
+        }
+    }
+
+    #[test]
+    fn readers_keep_their_limit() {
+        let bytes = small_bytes();
+        let len = bytes.len() as u64;
+        assert_eq!(read(&bytes[..], len).unwrap(), small());
+        for limit in 0..len {
+            let error = read(&bytes[..], limit).unwrap_err();
+            assert!(matches!(error, SnapshotError::TooLarge { limit: found } if found == limit), "{error}");
+        }
+    }
+
+    /// Writes what fits and says how many bytes that were.
+    fn limited(limit: u64, header: &[u8], records: &Records) -> Result<(Vec<u8>, Vec<bool>), SnapshotError> {
+        let mut bytes = Vec::new();
+        let mut writer = Writer::new(&mut bytes, Some(limit));
+        writer.header(header)?;
+        let mut fit = Vec::new();
+        for (kind, record) in records {
+            fit.push(writer.put(*kind, record)?);
+        }
+        let len = writer.finish()?;
+        assert_eq!(len, bytes.len() as u64);
+        Ok((bytes, fit))
+    }
+
+    #[test]
+    fn writers_keep_their_limit_and_use_it_up() {
+        let (header, records) = small();
+        let len = small_bytes().len() as u64;
+        let least = written(&header, &Records::new()).len() as u64;
+        for limit in 0..least {
+            let error = limited(limit, &header, &records).unwrap_err();
+            assert!(matches!(error, SnapshotError::TooLarge { limit: found } if found == limit), "{error}");
+        }
+        for limit in least..=len {
+            let (bytes, fit) = limited(limit, &header, &records).unwrap();
+            assert!(bytes.len() as u64 <= limit);
+            assert_eq!(fit.iter().all(|fit| *fit), limit == len);
+            let fitting: Records =
+                records.iter().zip(&fit).filter(|(_, fit)| **fit).map(|(record, _)| record.clone()).collect();
+            assert_eq!(read(&bytes[..], limit).unwrap(), (header.clone(), fitting));
+            // Those up to the first that did not fit would have been too long with it.
+            let first = fit.iter().position(|fit| !fit).unwrap_or(records.len() - 1);
+            let with = written(&header, &records[..=first].to_vec());
+            assert_eq!(with.len() as u64 > limit, !fit[first], "limit {limit}");
+        }
+    }
+
+    #[test]
+    fn headers_have_a_limit() {
+        if cfg!(miri) {
+            return;
+        }
+        let most = vec![7; MOST_HEADER];
+        assert_eq!(read(&written(&most, &Records::new())[..], ANY).unwrap().0, most);
+        let error = write_to(io::sink(), &vec![7; MOST_HEADER + 1], &Records::new()).unwrap_err();
+        assert!(matches!(error, SnapshotError::TooLong { .. }), "{error}");
+        let longer = crafted(&[(HEADER, &vec![7; MOST_HEADER + 1]), (END, &totals(1, 0))]);
+        assert_eq!(damage(&longer).1, "the header is too long");
+    }
+
+    #[test]
+    fn the_offset_is_that_of_what_was_read() {
+        let bytes = small_bytes();
+        let mut reader = Reader::new(&bytes[..], ANY);
+        assert_eq!(reader.offset(), 0);
+        reader.header().unwrap();
+        assert_eq!(reader.offset(), PREAMBLE as u64 + AROUND + 6);
+        while reader.next().unwrap().is_some() {}
+        assert_eq!(reader.offset(), bytes.len() as u64);
+    }
+
+    fn any_records() -> impl Strategy<Value = Records> {
+        let most = if cfg!(miri) { 300_usize } else { 20_000 };
+        let len = prop_oneof![8 => 0..40_usize, 2 => 100..300_usize, 1 => 0..most];
+        let record = (1..=3_u8, len, any::<u8>()).prop_map(|(kind, len, byte)| (kind, vec![byte; len]));
+        prop::collection::vec(record, 0..30)
+    }
+
+    proptest! {
+        #![proptest_config(cases(128))]
+
+        #[test]
+        fn any_records_come_back(records in any_records(), limit in 0..100_000_u64) {
+            let bytes = written(b"header", &records);
+            let (header, back) = read(&bytes[..], bytes.len() as u64).unwrap();
+            prop_assert_eq!(header, b"header");
+            prop_assert!(back == records);
+            if let Ok((bytes, fit)) = limited(limit, b"header", &records) {
+                prop_assert!(bytes.len() as u64 <= limit);
+                let fitting = fit.iter().filter(|fit| **fit).count();
+                prop_assert_eq!(read(&bytes[..], limit).unwrap().1.len(), fitting);
+            }
+        }
+
+        #[test]
+        fn any_payloads_are_read_without_panic(
+            blocks in prop::collection::vec((0..4_u8, prop::collection::vec(0..5_u8, 0..9)), 0..5),
+            blocks_said in 0..5_u64,
+            records_said in 0..5_u64,
+        ) {
+            let end = totals(blocks_said, records_said);
+            let mut all: Vec<(u8, &[u8])> = vec![(HEADER, b"h")];
+            all.extend(blocks.iter().map(|(kind, payload)| (*kind, &payload[..])));
+            all.push((END, &end));
+            if let Ok((_, records)) = read(&crafted(&all)[..], ANY) {
+                prop_assert_eq!(records.len() as u64, records_said);
+            }
+        }
+
+        #[test]
+        fn any_damage_is_found(
+            at in any::<prop::sample::Index>(),
+            bytes in prop::collection::vec(any::<u8>(), 1..20),
+            insert in any::<bool>(),
+        ) {
+            let right = small_bytes();
+            let at = at.index(right.len());
+            let mut wrong = right.clone();
+            let until = if insert { at } else { right.len().min(at + bytes.len()) };
+            wrong.splice(at..until, bytes);
+            prop_assert!(wrong == right || read(&wrong[..], ANY).is_err());
+        }
+    }
+}

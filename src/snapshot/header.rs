@@ -102,3 +102,89 @@ fn time_of(nanos: i128) -> Option<SystemTime> {
     let distance = Duration::new(u64::try_from(distance / SECOND).ok()?, (distance % SECOND) as u32);
     if nanos >= 0 { UNIX_EPOCH.checked_add(distance) } else { UNIX_EPOCH.checked_sub(distance) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn header() -> Header {
+        Header {
+            created: UNIX_EPOCH + Duration::new(1_700_000_000, 123_456_700),
+            key_type: "u64".into(),
+            value_type: "alloc::string::String".into(),
+            key_codec: "bincode".into(),
+            value_codec: "".into(),
+            policy: "s3_lirs".into(),
+            capacity: u64::MAX,
+            segments: 64,
+            entries: 1 << 40,
+            hasher_probe: 0x0123_4567_89ab_cdef,
+        }
+    }
+
+    #[test]
+    fn headers_come_back() {
+        let bytes = header().to_bytes().unwrap();
+        assert_eq!(Header::from_bytes(&bytes), Some(header()));
+        for len in 0..bytes.len() {
+            assert_eq!(Header::from_bytes(&bytes[..len]), None, "{len}");
+        }
+        assert_eq!(Header::from_bytes(&[&bytes[..], &[0]].concat()), None);
+    }
+
+    #[test]
+    fn times_before_1970_are_times() {
+        // Whole units of all systems: Windows counts in 100 ns.
+        for nanos in
+            [0, 1_700_000_000_123_456_700, -100, -999_999_900, -1_000_000_000, -1_700_000_000_123_456_700]
+        {
+            let time = time_of(nanos).unwrap();
+            assert_eq!(nanos_since_epoch(time), nanos);
+            let header = Header { created: time, ..header() };
+            assert_eq!(Header::from_bytes(&header.to_bytes().unwrap()), Some(header));
+        }
+    }
+
+    #[test]
+    fn times_that_no_system_has_are_refused() {
+        for nanos in [i128::MIN, i128::MAX, 1 << 94, -(1 << 94)] {
+            assert_eq!(time_of(nanos), None);
+        }
+    }
+
+    #[test]
+    fn names_have_a_limit() {
+        if cfg!(miri) {
+            return;
+        }
+        let named = |len| Header { key_type: "x".repeat(len), ..header() };
+        let most = named(MOST_NAME);
+        assert_eq!(Header::from_bytes(&most.to_bytes().unwrap()), Some(most));
+        let error = named(MOST_NAME + 1).to_bytes().unwrap_err();
+        assert!(matches!(error, SnapshotError::TooLong { most, .. } if most == MOST_NAME as u64), "{error}");
+        let mut bytes = vec![0; 16];
+        put_str(&mut bytes, &"x".repeat(MOST_NAME + 1));
+        bytes.extend_from_slice(&[0; 4 + 28]);
+        assert_eq!(Header::from_bytes(&bytes), None);
+        bytes.drain(16 + 3..16 + 3 + MOST_NAME + 1);
+        bytes.splice(16..16 + 3, [0]);
+        assert!(Header::from_bytes(&bytes).is_some(), "but for the name all was right");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(if cfg!(miri) { 4 } else { 256 }) })]
+
+        #[test]
+        fn any_bytes_are_read_without_panic(
+            nanos in any::<i128>(),
+            rest in prop::collection::vec(0..4_u8, 0..64),
+            shift in 0..128_u32,
+        ) {
+            let bytes = [&(nanos >> shift).to_le_bytes()[..], &rest].concat();
+            if let Some(header) = Header::from_bytes(&bytes) {
+                prop_assert_eq!(Header::from_bytes(&header.to_bytes().unwrap()), Some(header));
+            }
+        }
+    }
+}
