@@ -381,6 +381,7 @@ fn options_can_be_printed() {
 
 /// It stops when what it loads only takes the place of what it has loaded.
 #[test]
+#[cfg_attr(miri, ignore = "too slow")]
 fn a_full_cache_ends_it() {
     for_some(|policy, segments| {
         let builder = || counting().segments(segments).eviction_policy(policy.clone());
@@ -419,6 +420,7 @@ fn a_full_cache_ends_it() {
 
 /// Entries whose time is over make room, and are no sign of a full cache.
 #[test]
+#[cfg_attr(miri, ignore = "too slow")]
 fn entries_that_are_over_make_room() {
     let clock = Clock::manual();
     let life = Duration::from_secs(60);

@@ -441,7 +441,8 @@ where
             let place = self.cache.board(self.cache.inner.hash(&key), &key, &mut Want::Missing);
             match place.map_err(|error| self.stopped(error))? {
                 Place::Leads(lead) => led.push(lead),
-                // Somebody has brought it meanwhile, or is about to; or it came twice.
+                // Somebody has brought it meanwhile (then this was a read, but of an entry just written), or is about to; or it
+                // came twice.
                 Place::There(_) | Place::Joins(_) => {}
             }
         }
