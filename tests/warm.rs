@@ -499,10 +499,11 @@ fn tasks_that_stop_half_way() {
 
 /// Several warm-ups and callers for the same keys: each is loaded once.
 #[test]
+#[cfg_attr(miri, ignore = "too slow")]
 fn beside_traffic() {
     ends(|| {
         let cache: Numbers = Cache::builder().max_capacity(100_000).segments(4).build().unwrap();
-        let keys = common::size(5_000, 50) as u64;
+        let keys = 5_000;
         let loads = Mutex::new(HashMap::<u64, u32>::new());
         let loaded = AtomicU64::new(0);
         let count = |keys: &[u64]| {
