@@ -61,6 +61,7 @@
 //! | --- | --- |
 //! | one key | [`get_or_load`](Cache::get_or_load), [`try_get_or_load`](Cache::try_get_or_load), with `_async` for tasks |
 //! | many keys, one call of the loader | [`get_all_or_load`](Cache::get_all_or_load), [`try_get_all_or_load`](Cache::try_get_all_or_load), with `_async` |
+//! | many keys before anybody asks for them | [`warm`](Cache::warm), [`try_warm`](Cache::try_warm), with `_async` |
 //! | anew, while readers keep the value before | [`refresh`](Cache::refresh), [`try_refresh`](Cache::try_refresh), with `_async` |
 //!
 //! What becomes of a load, its *flight*:
@@ -183,7 +184,7 @@
 //! | `get_or_load` and its like, on a hit | as `get`, and where entries may be due a look at the time |
 //! | `metadata` | O(1); the segment's lock for a moment |
 //! | the same on a miss | as two inserts, an allocation and a clone of the key, beside the loader |
-//! | `get_all_or_load`, if a key is missing | as `get_or_load` for each key; each segment's lock twice |
+//! | `get_all_or_load`, or a batch of `warm`, if a key is missing | as `get_or_load` for each key; each segment's lock twice |
 //! | `invalidate_tag` | O(segments), and for each entry that carries the tag |
 //! | an insert of more than a segment's share of the capacity | locks segment after segment to gather the room |
 //! | any write, where entries end | O(1) for each of up to 16 entries of the segment that are over, or may be |
@@ -289,6 +290,7 @@ pub use error::SnapshotError;
 pub use error::{BuildError, LoadError, ParseError};
 pub use expiry::Expiry;
 pub use iter::{Drain, Iter, Keys};
+pub use load::{WarmError, WarmProgress, WarmUp};
 pub use metadata::Metadata;
 pub use options::InsertOptions;
 pub use policy::EvictionPolicy;

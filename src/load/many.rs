@@ -180,9 +180,9 @@ where
 }
 
 /// A call for many keys on its way.
-struct Many<'a, K: 'static, V: 'static, S> {
+pub(super) struct Many<'a, K: 'static, V: 'static, S> {
     cache: &'a Cache<K, V, S>,
-    found: HashMap<K, V>,
+    pub(super) found: HashMap<K, V>,
     /// Keys that are to board.
     wanted: Vec<K>,
     led: Vec<(K, Lead<'a, K, V, S>)>,
@@ -222,6 +222,12 @@ where
         Self { cache, found, wanted, led, joined: Vec::new() }
     }
 
+    /// One that wants only what it leads already, in this order.
+    pub(super) fn of(cache: &'a Cache<K, V, S>, mut led: Vec<(K, Lead<'a, K, V, S>)>) -> Self {
+        led.reverse();
+        Self { cache, found: HashMap::with_capacity(led.len()), wanted: Vec::new(), led, joined: Vec::new() }
+    }
+
     /// Boards what is wanted. Says whether there is anything to load or to wait for.
     fn board<E>(&mut self) -> Result<bool, LoadError<E>> {
         for key in std::mem::take(&mut self.wanted) {
@@ -252,7 +258,7 @@ where
     }
 
     /// The next keys for the loader.
-    fn next_batch(&mut self) -> Option<Batch<'a, K, V, S>> {
+    pub(super) fn next_batch(&mut self) -> Option<Batch<'a, K, V, S>> {
         let most = self.cache.inner.loading.most_at_once.min(self.led.len());
         let (keys, led): (Vec<_>, Vec<_>) = (0..most).filter_map(|_| self.led.pop()).unzip();
         let started = led.first()?.started;
@@ -260,13 +266,13 @@ where
     }
 
     /// The flights that a loader must not wait for while it loads this batch: those whose turn is yet to come, too.
-    fn ids(&self, batch: &Batch<'a, K, V, S>) -> Vec<u64> {
+    pub(super) fn ids(&self, batch: &Batch<'a, K, V, S>) -> Vec<u64> {
         let further = self.led.iter().map(|(_, lead)| lead.number);
         batch.led.iter().map(|lead| lead.number).chain(further).collect()
     }
 
     /// What the loader gave goes where it belongs.
-    fn land<E: Send + Sync + 'static>(
+    pub(super) fn land<E: Send + Sync + 'static>(
         &mut self,
         batch: Batch<'a, K, V, S>,
         loaded: Result<Vec<(K, V)>, E>,
@@ -360,15 +366,26 @@ impl<K: Hash + Eq> Places<'_, K> {
 }
 
 /// What one call of the loader is for.
-struct Batch<'a, K: 'static, V: 'static, S> {
-    keys: Vec<K>,
+pub(super) struct Batch<'a, K: 'static, V: 'static, S> {
+    pub(super) keys: Vec<K>,
     led: Vec<Lead<'a, K, V, S>>,
     others: Others<'a, K, V, S>,
     started: Option<u64>,
 }
 
+impl<K, V, S> Batch<'_, K, V, S> {
+    /// Gives the loader's error to all who wait.
+    pub(super) fn fail<E: Send + Sync + 'static>(self, error: E) -> LoadError<E> {
+        let Batch { mut led, others, started, .. } = self;
+        others.cache.inner.note_load(false, started);
+        let error = Arc::new(error);
+        led.iter_mut().for_each(|lead| _ = lead.land_error(Arc::clone(&error)));
+        LoadError::Failed(error)
+    }
+}
+
 /// An iterator may do the loader's work only now: it belongs to the load.
-fn collected<T>(values: impl IntoIterator<Item = T>) -> Vec<T> {
+pub(super) fn collected<T>(values: impl IntoIterator<Item = T>) -> Vec<T> {
     values.into_iter().collect()
 }
 

@@ -29,6 +29,9 @@
 mod led;
 mod many;
 mod renewal;
+mod warm;
+
+pub use warm::{WarmError, WarmProgress, WarmUp};
 
 use crate::cache::{Cache, Stored};
 use crate::error::LoadError;
