@@ -562,7 +562,8 @@ where
     }
 
     /// The same for a key whose hash is known.
-    #[inline]
+    // So that options that are not given cost nothing.
+    #[inline(always)]
     pub(crate) fn store_at(&self, hash: u64, offer: Offer<'_, K, V>, options: InsertOptions) -> Stored<K> {
         let Some((key, value)) = &offer.entry else { unreachable!("an offer is of an entry") };
         let by_weigher = || self.inner.weigher.as_ref().map_or(1, |weigher| weigher(key, value));
@@ -580,7 +581,7 @@ where
     }
 
     /// The same for an arrival that is ready.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn store_ready(&self, arrival: &mut Arrival<'_>, mut offer: Offer<'_, K, V>) -> Stored<K> {
         let mut panics = Panics::default();
         let segment = self.inner.segment(arrival.hash);
