@@ -46,6 +46,7 @@ fn a_restart_changes_nothing() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "too long for Miri")]
 fn a_restart_after_changes_of_the_capacity_keeps_the_entries() {
     for_many(RUNS, (capacities(), ops(), ops()), |(capacity, before, after)| {
         for name in ALL {
@@ -64,6 +65,7 @@ fn a_restart_after_changes_of_the_capacity_keeps_the_entries() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "too long for Miri")]
 fn other_hashes_leave_the_order() {
     for_many(RUNS, (capacities(), ops(), ops()), |(capacity, before, after)| {
         for name in ALL {
@@ -107,6 +109,7 @@ fn a_large_one_goes_on_too() {
 
 /// What TinyLFU knows of its entries survives other hashes, and then they withstand a scan at once.
 #[test]
+#[cfg_attr(miri, ignore = "too long for Miri")]
 fn frequencies_survive_other_hashes() {
     let mut old = started("tiny_lfu", 100);
     for _ in 0..8 {
@@ -130,6 +133,7 @@ fn frequencies_survive_other_hashes() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "too long for Miri")]
 fn a_smaller_cache_keeps_its_books_and_a_larger_one_all() {
     for name in ALL {
         for capacity in [100, 1_000] {
@@ -155,6 +159,7 @@ fn a_smaller_cache_keeps_its_books_and_a_larger_one_all() {
 
 /// A ghost that was made for another capacity still knows who comes back.
 #[test]
+#[cfg_attr(miri, ignore = "too long for Miri")]
 fn ghosts_survive_another_size() {
     for (name, in_main) in [("s3_lirs", 1 << 32), ("s3_fifo", 1)] {
         let mut old = started(name, 100);
@@ -225,6 +230,7 @@ fn tamper(words: &mut Vec<u64>, tampering: &Tampering) {
 
 /// Any notes, words and marks, into a cache of any size that is in use: its books add up, and it goes on.
 #[test]
+#[cfg_attr(miri, ignore = "too long for Miri")]
 fn no_snapshot_does_harm() {
     let saved = (0..40u64, 0..4u64, any::<u8>(), word());
     let entries = prop::collection::vec(saved, 0..30);
