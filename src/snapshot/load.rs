@@ -124,8 +124,10 @@ where
         let is_known = match kind {
             ENTRY => match entry(record) {
                 Some((key, value, kept)) => {
-                    weight = weight.saturating_add(kept.weight);
-                    if weight <= capacity {
+                    // What is too heavy for the whole cache keeps no other out.
+                    let can_fit = kept.weight <= capacity;
+                    weight = weight.saturating_add(if can_fit { kept.weight } else { 0 });
+                    if can_fit && weight <= capacity {
                         let error = |source| SnapshotError::Decode { record: seen, source };
                         let key = snapshot.codec.decode(key).map_err(error)?;
                         let value = snapshot.codec.decode(value).map_err(error)?;
