@@ -155,6 +155,7 @@ where
             return Err(SnapshotError::Damaged { offset: reader.offset(), what });
         }
     }
-    (snapshot.progress)(seen, header.entries);
+    // Entries that were over when they were to be saved were counted, too.
+    (snapshot.progress)(seen, seen);
     Ok(staged)
 }
