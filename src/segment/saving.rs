@@ -115,14 +115,20 @@ impl<K, V> Segment<K, V> {
 }
 
 impl Write<'_> {
-    /// Tells the policy of an entry that has come back.
+    /// Gives an entry that comes back the mark that it had, pinned or not.
     #[cold]
-    pub(super) fn insert_again(&mut self, slot: u32, back: &Back) {
+    pub(super) fn mark_again(&mut self, slot: u32, back: &Back) {
         let most = match self.writer.policy.reads() {
             Reads::Marked(most) => most,
             Reads::Ignored | Reads::Recorded => 0,
         };
         self.writer.header(slot).set_mark(back.mark.min(most));
+    }
+
+    /// Tells the policy of an entry that has come back.
+    #[cold]
+    pub(super) fn insert_again(&mut self, slot: u32, back: &Back) {
+        self.mark_again(slot, back);
         self.policy(|policy, entries| match back.note {
             Some(note) => policy.restore(Slot::new(slot), note, entries),
             None => policy.insert(Slot::new(slot), entries),

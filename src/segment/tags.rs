@@ -42,16 +42,18 @@ struct Link {
 impl TagIndex {
     /// Tags the entry in `slot`, which has no tags yet. A tag that comes twice counts once.
     pub(super) fn add(&mut self, slot: u32, tags: &[Tag]) {
-        for (at, &tag) in tags.iter().enumerate() {
-            if !tags[..at].contains(&tag) {
-                self.link(slot, tag);
-            }
-        }
+        tags.iter().for_each(|&tag| self.link(slot, tag));
     }
 
     fn link(&mut self, slot: u32, tag: Tag) {
         if self.heads.len() <= slot as usize {
             self.heads.resize(slot as usize + 1, NONE);
+        }
+        // If the slot has the tag already its link came last: a search would take long for many tags.
+        if let Some(ring) = self.rings.get(&tag)
+            && self.links[self.links[ring.oldest as usize].older as usize].slot == slot
+        {
+            return;
         }
         let next = std::mem::replace(&mut self.heads[slot as usize], NONE);
         let at = self.free.pop().unwrap_or(self.links.len() as u32);

@@ -125,6 +125,9 @@ impl<'a> Write<'a> {
         room.len += 1;
         room.weight += arrival.weight;
         if arrival.is_pinned() {
+            if let Some(back) = arrival.back {
+                self.mark_again(slot, back);
+            }
             self.writer.header(slot).set_pinned(true);
             self.pin_weight(arrival.weight, 0);
             self.tell_capacity();

@@ -81,14 +81,17 @@ where
     fn put_back(&self, key: K, value: V, kept: &Kept) -> bool {
         let rest = &kept.back.rest;
         let rules = self.inner.rules.life;
+        let negative = self.inner.negative.as_ref().filter(|negative| (negative.is_it)(&value));
+        let ttl = negative.map_or(rules.ttl, |negative| negative.ttl);
         let life = Life {
             // What is left of it, without jitter, if that is less.
-            ttl: if rest.end <= rules.ttl { Life::ENDLESS.ttl } else { rules.ttl },
+            ttl: if rest.end <= ttl { Life::ENDLESS.ttl } else { ttl },
             tti: rest.idle.unwrap_or(rules.tti),
             took: if self.inner.is_early { rest.took } else { 0 },
             ..Life::ENDLESS
         };
-        if rest.is_limited() {
+        let is_limited = rest.is_limited() || negative.is_some();
+        if is_limited {
             // Before the entry is there: who finds it sees this.
             self.inner.is_plain.store(false, Relaxed);
         }
@@ -97,7 +100,7 @@ where
             weight: kept.weight,
             pin: Some(kept.is_pinned),
             missing: 0,
-            life: (self.inner.is_timed || rest.is_limited()).then_some(&life),
+            life: (self.inner.is_timed || is_limited).then_some(&life),
             tags: &kept.tags,
             back: Some(&kept.back),
         };
@@ -124,8 +127,10 @@ where
         let is_known = match kind {
             ENTRY => match entry(record) {
                 Some((key, value, kept)) => {
-                    weight = weight.saturating_add(kept.weight);
-                    if weight <= capacity {
+                    // What is too heavy for the whole cache keeps no other out.
+                    let can_fit = kept.weight <= capacity;
+                    weight = weight.saturating_add(if can_fit { kept.weight } else { 0 });
+                    if can_fit && weight <= capacity {
                         let error = |source| SnapshotError::Decode { record: seen, source };
                         let key = snapshot.codec.decode(key).map_err(error)?;
                         let value = snapshot.codec.decode(value).map_err(error)?;
@@ -153,6 +158,7 @@ where
             return Err(SnapshotError::Damaged { offset: reader.offset(), what });
         }
     }
-    (snapshot.progress)(seen, header.entries);
+    // Entries that were over when they were to be saved were counted, too.
+    (snapshot.progress)(seen, seen);
     Ok(staged)
 }

@@ -149,7 +149,8 @@ impl<'a, K, V, S, C> Snapshot<'a, K, V, S, C> {
         self
     }
 
-    /// Is called now and then with how many entries have been written or read, and about how many there are.
+    /// Is called now and then with how many entries have been written or read, and about how many there are. The last call
+    /// has the same number twice.
     pub fn progress(mut self, progress: impl FnMut(u64, u64) + 'a) -> Self {
         self.progress = Box::new(progress);
         self

@@ -102,7 +102,7 @@ where
         put_words(&mut writer, orders.iter_mut().map(|order| std::mem::take(&mut order.rest)))?;
     }
     report.bytes = writer.finish()?;
-    progress(seen, all);
+    progress(all, all);
     Ok(report)
 }
 
