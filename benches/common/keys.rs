@@ -37,7 +37,7 @@ impl Random {
     }
 
     /// At least 0, below 1.
-    fn unit(&mut self) -> f64 {
+    pub(crate) fn unit(&mut self) -> f64 {
         (self.next() >> 11) as f64 / (1_u64 << 53) as f64
     }
 

@@ -2,6 +2,7 @@
 
 use super::keys::{Generator, Popularity};
 use larder::EvictionPolicy;
+use std::path::PathBuf;
 
 /// Keys in each thread's sequence.
 const DRAWS: usize = 1 << 21;
@@ -14,6 +15,8 @@ pub(crate) struct Plan {
     /// Operations of each thread in a round before the clock starts: other subjects have emptied the caches.
     pub(crate) warm: usize,
     pub(crate) timed: usize,
+    /// A file or a folder, for those who replay some.
+    pub(crate) traces: Option<PathBuf>,
     only: String,
 }
 
@@ -28,7 +31,7 @@ impl Plan {
 
     fn parse(threads: &[usize]) -> Result<Self, String> {
         let mut arguments = std::env::args().skip(1);
-        let (mut benched, mut quick, mut rounds) = (false, false, None);
+        let (mut benched, mut quick, mut rounds, mut traces) = (false, false, None, None);
         let (mut only, mut policy, mut threads) =
             (String::new(), EvictionPolicy::default(), threads.to_vec());
         while let Some(argument) = arguments.next() {
@@ -40,13 +43,14 @@ impl Plan {
                 "--policy" => policy = value()?.parse().map_err(|error| format!("{error}"))?,
                 "--threads" => threads = numbers(&value()?)?,
                 "--rounds" => rounds = Some(numbers(&value()?)?[0]),
+                "--traces" => traces = Some(PathBuf::from(value()?)),
                 _ => return Err(format!("unknown argument {argument:?}")),
             }
         }
         // As criterion does it: `cargo test --all-targets` runs benches, too, but has no time.
         quick |= !benched;
         let (usual_rounds, warm, timed) = if quick { (3, 20_000, 50_000) } else { (15, 100_000, 250_000) };
-        Ok(Self { quick, policy, threads, rounds: rounds.unwrap_or(usual_rounds), warm, timed, only })
+        Ok(Self { quick, policy, threads, rounds: rounds.unwrap_or(usual_rounds), warm, timed, traces, only })
     }
 
     pub(crate) fn wants(&self, part: &str) -> bool {
