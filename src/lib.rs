@@ -122,6 +122,14 @@
 //! A cache of which nothing was said of time reads no clock and keeps nothing for it, until an entry comes with a life of
 //! its own. For how exact clocks are see [`Clock`].
 //!
+//! # Snapshots
+//!
+//! With the feature `serde`, [`Cache::snapshot`] saves a cache and loads it again, so that a service that is started anew need
+//! not begin with an empty one: the entries, what is left of their lives, their weights, tags and pins, and what the eviction
+//! policy has learnt. A file takes the place of the one before as a whole or not at all. Bytes that are not a whole snapshot of
+//! the same types are an error, and leave the cache as it was. Without a snapshot, [`warm`](Cache::warm) loads what will be
+//! asked for.
+//!
 //! # Guarantees
 //!
 //! 1. **Reads see what is there.** [`get`](Cache::get) never gives an entry that was over, or whose removal, invalidation or
@@ -182,9 +190,9 @@
 //! | `get`, `with`, `peek`, `contains_key` | O(1) on average, without a lock, plus the clone |
 //! | `insert`, `remove`, `compute`, `pin` and their like | O(1) amortised under the lock of one segment, and for each entry that is evicted; `sieve` may pass over many entries for one eviction |
 //! | `get_or_load` and its like, on a hit | as `get`, and where entries may be due a look at the time |
-//! | `metadata` | O(1); the segment's lock for a moment |
-//! | the same on a miss | as two inserts, an allocation and a clone of the key, beside the loader |
+//! | the same on a miss | as two inserts and two clones of the key, beside the loader |
 //! | `get_all_or_load`, or a batch of `warm`, if a key is missing | as `get_or_load` for each key; each segment's lock twice |
+//! | `metadata` | O(1); the segment's lock for a moment |
 //! | `invalidate_tag` | O(segments), and for each entry that carries the tag |
 //! | an insert of more than a segment's share of the capacity | locks segment after segment to gather the room |
 //! | any write, where entries end | O(1) for each of up to 16 entries of the segment that are over, or may be |
@@ -239,9 +247,7 @@
 //!
 //! # What it does not do
 //!
-//! Not yet:
-//!
-//! - Snapshots on disk, a second tier such as Redis.
+//! Not yet: a second tier such as Redis.
 //!
 //! `entry(key).or_insert_with(..)` is no load: it runs its closure in each thread that finds the key missing, and keeps
 //! one of the values.
@@ -251,7 +257,8 @@
 //!
 //! # Features and Rust version
 //!
-//! - `serde`: [`EvictionPolicy`] is serialized as its name, and read from it.
+//! - `serde`: [`EvictionPolicy`] is serialized as its name, and read from it; and [snapshots](#snapshots). It brings `serde`,
+//!   `bincode` and `crc32fast`.
 //!
 //! There are no default features. The crate needs Rust 1.88 or newer.
 
