@@ -128,7 +128,6 @@ impl Write<'_> {
     /// Tells the policy of an entry that has come back.
     #[cold]
     pub(super) fn insert_again(&mut self, slot: u32, back: &Back) {
-        self.mark_again(slot, back);
         self.policy(|policy, entries| match back.note {
             Some(note) => policy.restore(Slot::new(slot), note, entries),
             None => policy.insert(Slot::new(slot), entries),

@@ -50,14 +50,15 @@ impl TagIndex {
             self.heads.resize(slot as usize + 1, NONE);
         }
         // If the slot has the tag already its link came last: a search would take long for many tags.
-        if let Some(ring) = self.rings.get(&tag)
-            && self.links[self.links[ring.oldest as usize].older as usize].slot == slot
+        let ring = self.rings.entry(tag);
+        if let Entry::Occupied(ring) = &ring
+            && self.links[self.links[ring.get().oldest as usize].older as usize].slot == slot
         {
             return;
         }
         let next = std::mem::replace(&mut self.heads[slot as usize], NONE);
         let at = self.free.pop().unwrap_or(self.links.len() as u32);
-        let (older, newer) = match self.rings.entry(tag) {
+        let (older, newer) = match ring {
             Entry::Vacant(entry) => {
                 entry.insert(Ring { oldest: at, len: 1 });
                 (at, at)

@@ -124,10 +124,10 @@ impl<'a> Write<'a> {
         let room = &mut self.writer.room;
         room.len += 1;
         room.weight += arrival.weight;
+        if let Some(back) = arrival.back {
+            self.mark_again(slot, back);
+        }
         if arrival.is_pinned() {
-            if let Some(back) = arrival.back {
-                self.mark_again(slot, back);
-            }
             self.writer.header(slot).set_pinned(true);
             self.pin_weight(arrival.weight, 0);
             self.tell_capacity();
