@@ -169,7 +169,7 @@ where
     ///
     /// While it is being saved, the cache can be used: each entry is saved as it is at some moment meanwhile, and entries that come
     /// later may be left out. First the lock of each segment is held for a time that is proportional to the segment's
-    /// entries, some nanoseconds for each, and then each for a hundred entries at a time. Beside the entries of the moment it takes 16 bytes of
+    /// entries, some nanoseconds for each, and then each for a hundred entries at a time. Beside the entries of the moment it takes 24 bytes of
     /// memory for each entry of the cache, and what the policy knows beside them.
     ///
     /// On Unix a new file can be read by its owner only; it keeps the mode of one that it replaces.
