@@ -4,9 +4,11 @@
 
 mod common;
 
-use common::{for_all, policies, size};
+use common::{Same, for_all, policies, size};
 use larder::policy::{End, Entries, Policy, Reads, Slot};
-use larder::{Cache, Codec, EvictionPolicy, InsertOptions, RemovalCause, SnapshotError, SnapshotReport};
+use larder::{
+    Cache, Clock, Codec, EvictionPolicy, InsertOptions, RemovalCause, SnapshotError, SnapshotReport,
+};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
@@ -16,6 +18,7 @@ use std::hash::Hash;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// A folder that goes with the test.
 struct Folder(PathBuf);
@@ -522,4 +525,41 @@ fn progress_grows_and_ends_with_all() {
         let (done, all) = told.last().unwrap();
         assert_eq!(done, all, "{told:?}");
     }
+}
+
+/// By the time of day, where nothing is said of the time between.
+#[test]
+fn time_passes_between() {
+    let make = || {
+        let builder = Cache::<u64, u64>::builder().max_capacity(10).time_to_live(Duration::from_secs(60));
+        builder.clock(Clock::precise()).record_ages().build().unwrap()
+    };
+    let cache = make();
+    cache.insert(1, 1);
+    cache.insert_with(2, 2, InsertOptions::new().ttl(Duration::from_millis(20)));
+    let bytes = bytes_of(&cache);
+    std::thread::sleep(Duration::from_millis(30));
+    let again = make();
+    let report = again.snapshot().load_from(&bytes[..]).unwrap();
+    assert_eq!((report.entries, report.left_out), (1, 1));
+    let metadata = again.metadata(&1).unwrap();
+    assert!(metadata.remaining <= Some(Duration::from_millis(59_970)), "{metadata:?}");
+    assert!(metadata.age >= Some(Duration::from_millis(30)), "{metadata:?}");
+    again.validate();
+}
+
+#[test]
+fn keys_that_all_have_the_same_hash() {
+    for_all(|policy, segments| {
+        let make = || {
+            let builder = Cache::<u64, u64>::builder().max_capacity(200).segments(segments);
+            builder.eviction_policy(policy.clone()).build_with_hasher(Same).unwrap()
+        };
+        let cache = make();
+        (0..30).for_each(|key| cache.insert(key, key));
+        let again = make();
+        let report = again.snapshot().load_from(&bytes_of(&cache)[..]).unwrap();
+        assert_eq!((report.entries, again.len()), (cache.len() as u64, cache.len()));
+        again.validate();
+    });
 }

@@ -421,7 +421,7 @@ fn listeners_that_panic_leave_the_cache_whole() {
             .segments(segments)
             .eviction_policy(policy.clone())
             .eviction_listener(move |_: &u64, _: &u64, _: RemovalCause| {
-                if counted.fetch_add(1, SeqCst) % 3 == 0 {
+                if counted.fetch_add(1, SeqCst).is_multiple_of(3) {
                     panic!("on purpose");
                 }
             })
