@@ -381,3 +381,17 @@ fn options_that_make_no_sense_are_refused_with_a_reason() {
 fn only_a_manual_clock_is_advanced_by_hand() {
     Clock::coarse().advance(NS);
 }
+
+/// The first entry of a cache, before there is any place for what is its own.
+#[test]
+fn a_time_to_idle_without_end_of_the_first_entry_is_its_own() {
+    let clock = Clock::manual();
+    let cache = builder(&clock).time_to_idle(secs(2)).segments(1).build().unwrap();
+    cache.insert_with(1, 1, InsertOptions::new().ttl(secs(10)).tti(Duration::MAX));
+    clock.advance(secs(9));
+    assert_eq!(cache.get(&1), Some(1));
+    assert_eq!(cache.metadata(&1).unwrap().remaining, Some(secs(1)), "its time to live goes on");
+    clock.advance(secs(1));
+    assert_eq!(cache.get(&1), None);
+    cache.validate();
+}

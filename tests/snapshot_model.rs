@@ -617,3 +617,15 @@ fn a_negative_time_to_live_holds_for_what_comes_back() {
     assert_eq!(new.metadata(&2).unwrap().remaining, Some(secs(600)));
     new.validate();
 }
+
+/// A time to idle without end stays one where the rule says otherwise.
+#[test]
+fn an_entry_that_may_idle_for_ever_comes_back_so() {
+    let make = || manual().0.time_to_idle(secs(1)).build().unwrap();
+    let old = make();
+    old.insert_with(1, 1, InsertOptions::new().tti(Duration::MAX));
+    let new = make();
+    new.snapshot().load_from(&saved(&old)[..]).unwrap();
+    assert_eq!(entries_of(&new), entries_of(&old));
+    assert_eq!(new.metadata(&1).unwrap().remaining, None);
+}

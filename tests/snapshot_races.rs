@@ -169,45 +169,51 @@ fn entries_at_rest_are_all_saved() {
 
 #[test]
 fn loading_does_no_harm_to_what_others_do() {
-    for_all(|policy, segments| {
-        let old = stamps(&policy, segments, KEYS);
-        (0..KEYS).for_each(|key| old.insert(key, Stamp::new(key, 0)));
-        let bytes = bytes_of(&old);
-        let cache = stamps(&policy, segments, KEYS);
-        let next = AtomicU64::new(1);
-        let other = |thread: u64, random: &mut Random| {
-            // Each thread has keys of its own.
-            let key = random.below(KEYS / 4) * 4 + thread;
-            let number = next.fetch_add(1, Relaxed);
-            if random.one_in(4) {
-                // Nobody else loads it: what is waited for is what was loaded, or there already.
-                let value = cache.get_or_load(key, |_| {
-                    thread::yield_now();
-                    Stamp::new(key, number)
-                });
-                value.check(key);
-                if value.number == number {
-                    let now = cache.get(&key);
-                    assert!(now.is_none_or(|now| now.number == number), "{policy}: the loaded one is gone");
-                }
-            } else {
-                cache.insert(key, Stamp::new(key, number));
-                // It may have been evicted, and the snapshot's come in; but nothing here is evicted.
-                let now = cache.get(&key);
-                assert!(now.is_none_or(|now| now.number == number), "{policy}: not what was inserted");
-            }
-            cache.invalidate(&key);
-            assert!(cache.weighted_size() <= KEYS);
+    for capacity in [KEYS / 2, 16 * KEYS] {
+        for_all(|policy, segments| load_meanwhile(&policy, segments, capacity));
+    }
+}
+
+fn load_meanwhile(policy: &EvictionPolicy, segments: usize, capacity: u64) {
+    // Otherwise what a thread has put in may be evicted, and the snapshot's come in.
+    let has_room = capacity > KEYS;
+    let old = stamps(policy, segments, 16 * KEYS);
+    (0..KEYS).for_each(|key| old.insert(key, Stamp::new(key, 0)));
+    let bytes = bytes_of(&old);
+    let cache = stamps(policy, segments, capacity);
+    let next = AtomicU64::new(1);
+    let other = |thread: u64, random: &mut Random| {
+        // Each thread has keys of its own.
+        let key = random.below(KEYS / 4) * 4 + thread;
+        let number = next.fetch_add(1, Relaxed);
+        let is_loaded = random.one_in(4);
+        let number = if is_loaded {
+            let value = cache.get_or_load(key, |_| {
+                thread::yield_now();
+                Stamp::new(key, number)
+            });
+            value.check(key);
+            // The loaded one, or the snapshot's if that came first.
+            value.number
+        } else {
+            cache.insert(key, Stamp::new(key, number));
+            number
         };
-        meanwhile(4, other, || {
-            for _ in 0..size(30, 2) {
-                cache.snapshot().types("stamps").load_from(&bytes[..]).unwrap();
-                assert!(cache.weighted_size() <= KEYS);
-            }
-        });
-        cache.validate();
-        cache.iter().for_each(|(key, value)| value.check(key));
+        let now = cache.get(&key);
+        if has_room {
+            assert_eq!(now, Some(Stamp::new(key, number)), "{policy}: loaded: {is_loaded}");
+        }
+        cache.invalidate(&key);
+        assert!(cache.weighted_size() <= capacity);
+    };
+    meanwhile(4, other, || {
+        for _ in 0..size(15, 2) {
+            cache.snapshot().types("stamps").load_from(&bytes[..]).unwrap();
+            assert!(cache.weighted_size() <= capacity);
+        }
     });
+    cache.validate();
+    cache.iter().for_each(|(key, value)| value.check(key));
 }
 
 /// A key in flight: the loaded value counts, not the snapshot's.
@@ -415,7 +421,7 @@ fn listeners_that_panic_leave_the_cache_whole() {
             .segments(segments)
             .eviction_policy(policy.clone())
             .eviction_listener(move |_: &u64, _: &u64, _: RemovalCause| {
-                if counted.fetch_add(1, SeqCst) % 3 == 0 {
+                if counted.fetch_add(1, SeqCst).is_multiple_of(3) {
                     panic!("on purpose");
                 }
             })
@@ -499,6 +505,75 @@ fn a_slow_save_holds_nobody_up() {
         let cache = stamps(&policy, segments, 4 * KEYS);
         (0..4 * KEYS).for_each(|key| cache.insert(key, Stamp::new(key, 1)));
         cache.snapshot().types("stamps").save_to(Slow(&cache, 1)).unwrap();
+        cache.validate();
+    });
+}
+
+/// A codec that replaces all values when it encodes the first one.
+struct Replacing<'a> {
+    cache: &'a Cache<u64, u64>,
+    keys: u64,
+    is_done: std::cell::Cell<bool>,
+}
+
+impl Codec<u64> for Replacing<'_> {
+    fn name(&self) -> &str {
+        "replacing"
+    }
+    fn encode(&self, value: &u64, into: &mut Vec<u8>) -> Result<(), Box<dyn Error + Send + Sync>> {
+        if !self.is_done.replace(true) {
+            // Twice, so that they do not stand where they did before.
+            for number in [1, 2] {
+                (0..self.keys).rev().for_each(|key| self.cache.insert(key, number));
+                self.cache.run_pending_tasks();
+            }
+        }
+        into.extend(value.to_le_bytes());
+        Ok(())
+    }
+    fn decode(&self, bytes: &[u8]) -> Result<u64, Box<dyn Error + Send + Sync>> {
+        Ok(u64::from_le_bytes(bytes.try_into()?))
+    }
+}
+
+/// A key that was there all the while is saved once, although its value was replaced meanwhile.
+#[test]
+fn entries_that_are_replaced_meanwhile_are_saved() {
+    for_all(|policy, segments| {
+        let make = || {
+            let builder = Cache::<u64, u64>::builder().max_capacity(2_000);
+            builder.segments(segments).eviction_policy(policy.clone()).build().unwrap()
+        };
+        let (cache, keys) = (make(), 1_000);
+        (0..keys).for_each(|key| cache.insert(key, 0));
+        let codec = || Replacing { cache: &cache, keys, is_done: false.into() };
+        let mut bytes = Vec::new();
+        let report = cache.snapshot().codec(codec()).save_to(&mut bytes).unwrap();
+        assert_eq!((report.entries, report.left_out), (keys, 0), "{policy}, {segments}");
+        let again = make();
+        let report = again.snapshot().codec(codec()).load_from(&bytes[..]).unwrap();
+        assert_eq!((report.entries, again.len() as u64), (keys, keys), "{policy}, {segments}");
+    });
+}
+
+/// The same while threads replace them all the time.
+#[test]
+fn entries_that_threads_replace_are_saved() {
+    for_all(|policy, segments| {
+        let cache = stamps(&policy, segments, 8 * KEYS);
+        let keys = 4 * KEYS;
+        (0..keys).for_each(|key| cache.insert(key, Stamp::new(key, 0)));
+        let other = |_: u64, random: &mut Random| {
+            let key = random.below(keys);
+            cache.insert(key, Stamp::new(key, 1));
+        };
+        meanwhile(2, other, || {
+            for _ in 0..size(10, 2) {
+                let again = stamps(&policy, 1, 8 * KEYS);
+                again.snapshot().types("stamps").load_from(&bytes_of(&cache)[..]).unwrap();
+                assert_eq!(again.len() as u64, keys, "{policy}, {segments}");
+            }
+        });
         cache.validate();
     });
 }

@@ -213,6 +213,12 @@ impl<'a> Entries<'a> {
         policy_hash(self.cells.header(slot.number()).hash())
     }
 
+    /// As the entry's header has it.
+    #[cfg_attr(not(feature = "serde"), allow(dead_code, reason = "only snapshots need it"))]
+    pub(crate) fn header_hash(&self, slot: Slot) -> u64 {
+        self.cells.header(slot.number()).hash()
+    }
+
     /// The entry's weight; 1 where nothing else was said.
     #[inline]
     #[must_use]

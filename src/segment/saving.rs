@@ -4,14 +4,23 @@ use super::times::{Extra, FOREVER, Times, coded};
 use super::write::Write;
 use super::{Core, Segment};
 use crate::policy::{Policy, Reads, Slot};
-use crate::table::{Found, Guard, Writer};
+use crate::table::{Found, Guard, Live, Writer};
 use crate::tag::Tag;
 
-/// The slots of a segment as its policy has them, and what the policy knows beside.
+/// The entries of a segment as its policy has them, and what the policy knows beside.
 pub(crate) struct Order {
-    /// The hottest first, before them those that are pinned, with the policy's notes.
-    pub(crate) slots: Vec<(u32, u64)>,
+    /// The hottest first, before them those that are pinned.
+    pub(crate) places: Vec<Place>,
     pub(crate) rest: Vec<u64>,
+}
+
+/// Where an entry stood when it was asked for the order.
+pub(crate) struct Place {
+    slot: u32,
+    /// As the header has it: a new value stands in another slot, and is found by this.
+    hash: u64,
+    /// The policy's.
+    note: u64,
 }
 
 /// What is known of an entry beside its key and value.
@@ -70,27 +79,46 @@ impl<K, V> Segment<K, V> {
     /// Entries may come and go while those of the order are [looked up](Self::look_up).
     pub(crate) fn order(&self) -> Order {
         let mut write = self.write();
-        let is_pinned = |slot: &u32| write.writer.live(*slot).is_some_and(|live| live.header().is_pinned());
-        let mut slots: Vec<_> =
-            (0..write.writer.given() as u32).filter(is_pinned).map(|slot| (slot, 0)).collect();
+        let given = write.writer.given();
+        let pinned = |slot| {
+            let live = write.writer.live(slot)?;
+            let header = live.header();
+            header.is_pinned().then(|| Place { slot, hash: header.hash(), note: 0 })
+        };
+        let mut places: Vec<_> = (0..given as u32).filter_map(pinned).collect();
         write.policy(|policy, entries| {
-            policy.save(entries, &mut |slot, note| slots.push((slot.number(), note)));
+            policy.save(entries, &mut |slot, note| {
+                // A policy may name what never was a slot.
+                if slot.index() < given {
+                    places.push(Place { slot: slot.number(), hash: entries.header_hash(slot), note });
+                }
+            });
         });
         let rest = write.writer.policy.save_rest();
         self.close(write).settle();
-        Order { slots, rest }
+        Order { places, rest }
     }
 
-    /// The entries that are in these slots now, whichever they are.
+    /// The slot in which the entry stands now that had this place.
+    fn slot_of(&self, writer: &Writer<'_, Core>, place: &Place) -> Option<u32> {
+        let is_there = |live: &Live<'_>| live.header().hash() == place.hash;
+        match writer.live(place.slot).filter(is_there) {
+            Some(_) => Some(place.slot),
+            None => self.table.find_by_hash(writer, place.hash),
+        }
+    }
+
+    /// Those of the entries that had these places that are still there, also if their values have been replaced.
     pub(crate) fn look_up<'g>(
         &'g self,
         guard: &'g Guard,
-        slots: &[(u32, u64)],
+        places: &[Place],
         into: &mut Vec<(Found<'g, K, V>, Kept)>,
     ) {
         let writer = self.table.lock();
         let times = self.times().map(|times| (times, times.now()));
-        for &(slot, note) in slots {
+        for place in places {
+            let Some(slot) = self.slot_of(&writer, place) else { continue };
             let Some(found) = self.table.found(guard, &writer, slot) else { continue };
             let rest = times.map_or(Some(Rest::ENDLESS), |(times, now)| times.rest(slot, now));
             let Some(rest) = rest else { continue };
@@ -100,7 +128,7 @@ impl<K, V> Segment<K, V> {
                 weight: writer.weights.get(slot),
                 is_pinned: header.is_pinned(),
                 tags: tags.unwrap_or_default(),
-                back: Back { note: Some(note), mark: header.mark(), rest },
+                back: Back { note: Some(place.note), mark: header.mark(), rest },
             };
             into.push((found, kept));
         }

@@ -320,9 +320,11 @@ impl Times {
         let before = self.deadline(slot);
         self.deadlines.at(slot).store(coded(deadline), Relaxed);
         let moves = life.tti != FOREVER || self.rules.is_asked;
-        if moves || life.took != 0 || self.rules.keeps_more() || self.extras.get().is_some() {
+        // Also one without end, which the rule's must not take the place of.
+        let is_own = life.tti != self.rules.life.tti;
+        if moves || is_own || life.took != 0 || self.rules.keeps_more() || self.extras.get().is_some() {
             self.note(Extra::End, slot, if moves { coded(end) } else { 0 });
-            self.note(Extra::Idle, slot, if life.tti == self.rules.life.tti { 0 } else { life.tti });
+            self.note(Extra::Idle, slot, if is_own { life.tti } else { 0 });
             self.note(Extra::Reads, slot, self.rules.max_reads.unwrap_or(0));
             self.note(Extra::Written, slot, if self.rules.has_ages { now } else { 0 });
             self.note(Extra::Took, slot, life.took);

@@ -64,7 +64,8 @@ type Progress<'a> = Box<dyn FnMut(u64, u64) + 'a>;
 /// - Entries that are there already, or are being loaded, stay: they are newer. An entry that is made invalid while a snapshot
 ///   is being loaded may come back: load before the cache is used.
 /// - The time between is part of an entry's life: see [`downtime`](Self::downtime). Nothing lives longer than what the new
-///   cache's builder says.
+///   cache's builder says, also what was inserted with a longer time to live of its own. An [`Expiry`](crate::Expiry) is not
+///   asked until the entry is read.
 /// - A cache with less room gets the hottest entries. One with another policy gets them in their order, without what the
 ///   old one knew.
 /// - Keys are hashed anew. What a policy remembers of keys that are *not* there, by hash, comes back only if the new cache has as
@@ -169,7 +170,7 @@ where
     ///
     /// While it is being saved, the cache can be used: each entry is saved as it is at some moment meanwhile, and entries that come
     /// later may be left out. First the lock of each segment is held for a time that is proportional to the segment's
-    /// entries, some nanoseconds for each, and then each for a hundred entries at a time. Beside the entries of the moment it takes 16 bytes of
+    /// entries, some nanoseconds for each, and then each for a hundred entries at a time. Beside the entries of the moment it takes 24 bytes of
     /// memory for each entry of the cache, and what the policy knows beside them.
     ///
     /// On Unix a new file can be read by its owner only; it keeps the mode of one that it replaces.

@@ -6,7 +6,7 @@ use super::frame::Writer;
 use super::record::{COMPLETE, ENTRY, WORDS, put_entry, records_of_words};
 use super::{PROGRESS_EVERY, SnapshotReport};
 use crate::error::SnapshotError;
-use crate::segment::Segment;
+use crate::segment::{Place, Segment};
 use crate::table::pin;
 use std::hash::{BuildHasher, Hash};
 use std::io::Write;
@@ -23,19 +23,19 @@ struct Batch {
 }
 
 impl Batch {
-    /// Encodes the entries of some slots, of which so many have been encoded before.
+    /// Encodes the entries of some places, after so many others.
     fn fill<K, V>(
         &mut self,
         segment: &Segment<K, V>,
-        slots: &[(u32, u64)],
+        places: &[Place],
         before: u64,
         codec: &(impl Codec<K> + Codec<V>),
     ) -> Result<(), SnapshotError> {
         self.bytes.clear();
         self.ends.clear();
         let guard = pin();
-        let mut found = Vec::with_capacity(slots.len());
-        segment.look_up(&guard, slots, &mut found);
+        let mut found = Vec::with_capacity(places.len());
+        segment.look_up(&guard, places, &mut found);
         for (found, kept) in found {
             let (key, value) = found.entry();
             let error = |source| SnapshotError::Encode { record: before + self.ends.len() as u64, source };
@@ -66,7 +66,7 @@ where
 {
     let segments = &snapshot.cache.inner.segments;
     let mut orders: Vec<_> = segments.iter().map(Segment::order).collect();
-    let all = orders.iter().map(|order| order.slots.len() as u64).sum();
+    let all = orders.iter().map(|order| order.places.len() as u64).sum();
     let mut writer = Writer::new(to, snapshot.max_bytes);
     writer.header(&snapshot.header(all).to_bytes()?)?;
     let Snapshot { codec, mut progress, .. } = snapshot;
@@ -75,11 +75,11 @@ where
     let mut at = 0;
     let mut seen = 0;
     // In turn, so that the hottest of all come first.
-    while orders.iter().any(|order| at < order.slots.len()) && report.left_out == 0 {
+    while orders.iter().any(|order| at < order.places.len()) && report.left_out == 0 {
         for (segment, order) in segments.iter().zip(&orders) {
-            let slots = order.slots.get(at..).unwrap_or_default();
-            let slots = &slots[..slots.len().min(AT_ONCE)];
-            batch.fill(segment, slots, report.entries, &codec)?;
+            let places = order.places.get(at..).unwrap_or_default();
+            let places = &places[..places.len().min(AT_ONCE)];
+            batch.fill(segment, places, report.entries, &codec)?;
             for record in batch.records() {
                 // What comes after the first that does not fit is colder, even if it is shorter.
                 if report.left_out == 0 && writer.put(ENTRY, record)? {
@@ -89,7 +89,7 @@ where
                 }
             }
             let before = seen;
-            seen += slots.len() as u64;
+            seen += places.len() as u64;
             if seen / PROGRESS_EVERY != before / PROGRESS_EVERY {
                 progress(seen, all);
             }

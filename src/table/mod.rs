@@ -165,6 +165,14 @@ impl<K, V, X> Table<K, V, X> {
         self.store.index.find_locked(&writer.books.index, hash, |slot| is_match(slot).then_some(slot))
     }
 
+    /// The slot of an entry whose header has this hash, for the holder of this table's lock.
+    #[cfg_attr(not(feature = "serde"), allow(dead_code, reason = "only snapshots need it"))]
+    pub(crate) fn find_by_hash(&self, writer: &Writer<'_, X>, hash: u64) -> Option<u32> {
+        self.store.check(writer.store.id());
+        let is_it = |slot| writer.live(slot).is_some_and(|live| live.header().hash() == hash);
+        self.store.index.find_locked(&writer.books.index, hash, |slot| is_it(slot).then_some(slot))
+    }
+
     /// Adds an entry whose key is not in the table.
     ///
     /// It is asked for when there is a place for it, so that it is not dropped here, under the lock, if there is none.
