@@ -133,6 +133,8 @@ fn empty<K: Data + Hash + Eq, V: Data>(policy: &EvictionPolicy, capacity: u64) -
 struct Speeds {
     larder: Vec<f64>,
     plain: Vec<f64>,
+    /// The plain dump from a cache, and back into one.
+    by_hand: Vec<f64>,
     /// Larder's and the plain dump's.
     bytes: [f64; 2],
 }
@@ -145,9 +147,12 @@ fn speed(plan: &Plan) -> Vec<Bar> {
         "Nanoseconds for one of {} entries. The plain dump is bincode's, in its standard configuration, of a vector of",
         grouped(entries)
     );
-    println!("pairs, which is read back into a vector; a file is on the disk in the end (`sync_all`):\n");
-    println!("| entries | work | larder | plain | larder, times plain | bytes | plain |");
-    println!("| --- | --- | --- | --- | --- | --- | --- |");
+    println!("pairs, which is read back into a vector; a file is on the disk in the end (`sync_all`).");
+    println!("By hand, the entries are collected from the cache and dumped; read back, and inserted.\n");
+    println!(
+        "| entries | work | larder | plain | larder, times plain | by hand | larder, times by hand | bytes | plain |"
+    );
+    println!("| --- | --- | --- | --- | --- | --- | --- | --- | --- |");
     let mut bars = speed_of(plan, "u64 to u64", entries, number);
     bars.extend(speed_of(plan, "string to struct", entries, profile));
     println!();
@@ -168,22 +173,24 @@ fn speed_of<K: Data + Hash + Eq, V: Data>(
     let mut speeds: [Speeds; 4] = Default::default();
     for round in 0..plan.rounds {
         // Nobody always runs behind the same other.
-        for turn in 0..2 {
-            if (round + turn) % 2 == 0 {
-                larder_round(&cache, &plan.policy, &scratch.0, entries, &mut speeds);
-            } else {
-                plain_round(&pairs, &scratch.0, entries, &mut speeds);
+        for turn in 0..3 {
+            match (round + turn) % 3 {
+                0 => larder_round(&cache, &plan.policy, &scratch.0, entries, &mut speeds),
+                1 => plain_round(&pairs, &scratch.0, entries, &mut speeds),
+                _ => by_hand_round(&cache, &plan.policy, entries, &mut speeds),
             }
         }
     }
     let mut bars = Vec::new();
-    for (work, Speeds { larder, plain, bytes }) in WORKS.iter().zip(speeds) {
+    for (work, Speeds { larder, plain, by_hand, bytes }) in WORKS.iter().zip(speeds) {
         let measured = ratios(&larder, &plain);
         println!(
-            "| {what} | {work} | {:.1} | {:.1} | {} | {:.1} | {:.1} |",
+            "| {what} | {work} | {:.1} | {:.1} | {} | {} | {} | {:.1} | {:.1} |",
             median(&larder),
             median(&plain),
             spread(&measured),
+            if by_hand.is_empty() { String::new() } else { format!("{:.1}", median(&by_hand)) },
+            if by_hand.is_empty() { String::new() } else { spread(&ratios(&larder, &by_hand)) },
             bytes[0],
             bytes[1]
         );
@@ -262,6 +269,28 @@ fn plain_round<K: Data, V: Data>(pairs: &Vec<(K, V)>, folder: &Path, entries: u6
     speeds[3].plain.push(nanos);
     check(again);
     speeds.iter_mut().for_each(|speeds| speeds.bytes[1] = per_entry);
+}
+
+fn by_hand_round<K: Data + Hash + Eq, V: Data>(
+    cache: &Cache<K, V>,
+    policy: &EvictionPolicy,
+    entries: u64,
+    speeds: &mut [Speeds; 4],
+) {
+    let (bytes, nanos) = time(entries, || {
+        let pairs: Vec<_> = cache.iter().collect();
+        bincode::serde::encode_to_vec(&pairs, standard()).expect("memory takes all")
+    });
+    speeds[0].by_hand.push(nanos);
+    let (again, nanos) = time(entries, || {
+        let pairs: Vec<(K, V)> =
+            bincode::serde::decode_from_slice(&bytes, standard()).expect("it was just saved").0;
+        let again = empty(policy, cache.capacity());
+        pairs.into_iter().for_each(|(key, value)| again.insert(key, value));
+        again
+    });
+    speeds[1].by_hand.push(nanos);
+    assert_eq!(again.len() as u64, entries, "all are back");
 }
 
 /// What another thread does while one reads.

@@ -23,13 +23,6 @@ const FOR_EACH_BYTE: usize = 128;
 /// And for any file: buffers, and the first chunks of each segment's tables.
 const FOR_ANY: usize = 1 << 19;
 
-/// And for a segment of a cache of some size: it asks at once for columns of as many times and the like as it expects to
-/// need, of which it writes to few.
-fn for_columns(capacity: u64) -> usize {
-    const COLUMNS: usize = 8;
-    COLUMNS * if capacity == u64::MAX { 400_000 } else { 110_000 }
-}
-
 const POLICIES: [&str; 7] = ["s3_lirs", "tiny_lfu", "s3_fifo", "sieve", "lru", "lfu", "fifo"];
 const TYPES: &str = "fuzz";
 const DAY: Duration = Duration::from_secs(86_400);
@@ -166,8 +159,7 @@ fn one<K: Made + Hash + Eq + Ord, V: Made>(input: &mut Unstructured<'_>) -> Resu
 
     let before = content(&cache);
     let (result, peak) = Heap::peak_of(|| snapshot.load_from(&bytes[..]));
-    let columns = options.segments * for_columns(options.capacity);
-    let allowed = FOR_EACH_BYTE * bytes.len() + FOR_ANY + columns;
+    let allowed = FOR_EACH_BYTE * bytes.len() + FOR_ANY;
     assert!(peak <= allowed, "{peak} bytes of memory for {} bytes, {allowed} at most", bytes.len());
     cache.validate();
     match result {

@@ -9,7 +9,7 @@ use super::{PROGRESS_EVERY, SnapshotReport};
 use crate::cache::{Cache, Stored};
 use crate::clock::nanos;
 use crate::error::SnapshotError;
-use crate::segment::{Arrival, Kept, Life, Offer, Seen};
+use crate::segment::{Arrival, Back, Kept, Life, Offer, Rest, Seen};
 use std::hash::{BuildHasher, Hash};
 use std::io::Read;
 use std::sync::atomic::Ordering::Relaxed;
@@ -18,11 +18,38 @@ use std::time::SystemTime;
 /// What has been read and is to go into the cache, when it is sure that the file is whole.
 struct Staged<K, V> {
     /// The hottest first.
-    entries: Vec<(K, V, Kept)>,
+    entries: Vec<(K, V, Known)>,
     words: Vec<Vec<u64>>,
     has_all_words: bool,
     /// What was not even decoded, because it is too much for the cache.
     left_out: u64,
+}
+
+/// What is known of an entry that has been read. All of them are in memory at once, and most have next to nothing to be known.
+enum Known {
+    Plain { note: Option<u64>, mark: u8 },
+    More(Box<Kept>),
+}
+
+impl Known {
+    fn new(kept: Kept) -> Self {
+        let Kept { weight: 1, is_pinned: false, tags, back: Back { note, mark, rest: Rest::ENDLESS } } =
+            &kept
+        else {
+            return Self::More(Box::new(kept));
+        };
+        if tags.is_empty() { Self::Plain { note: *note, mark: *mark } } else { Self::More(Box::new(kept)) }
+    }
+
+    fn kept(self) -> Kept {
+        match self {
+            Self::Plain { note, mark } => {
+                let back = Back { note, mark, rest: Rest::ENDLESS };
+                Kept { weight: 1, is_pinned: false, tags: Vec::new(), back }
+            }
+            Self::More(kept) => *kept,
+        }
+    }
 }
 
 pub(super) fn load<K, V, S, C>(
@@ -53,7 +80,8 @@ where
     let downtime = nanos(downtime);
     let is_same_policy = header.policy == ours.policy;
     // The coldest first: as they came once, and so that those stay for which there is room.
-    for (key, value, mut kept) in staged.entries.into_iter().rev() {
+    for (key, value, known) in staged.entries.into_iter().rev() {
+        let mut kept = known.kept();
         if !is_same_policy {
             kept.back.note = None;
         }
@@ -134,7 +162,7 @@ where
                         let error = |source| SnapshotError::Decode { record: seen, source };
                         let key = snapshot.codec.decode(key).map_err(error)?;
                         let value = snapshot.codec.decode(value).map_err(error)?;
-                        staged.entries.push((key, value, kept));
+                        staged.entries.push((key, value, Known::new(kept)));
                     } else {
                         staged.left_out += 1;
                     }

@@ -26,6 +26,21 @@ const AGE: u8 = 1 << 7;
 /// Appends all of an entry but its value, which comes last.
 pub(super) fn put_entry(into: &mut Vec<u8>, key: &[u8], kept: &Kept) {
     let Kept { weight, is_pinned, tags, back: Back { note, mark, rest } } = kept;
+    if *weight == 1 && tags.is_empty() && *rest == Rest::ENDLESS {
+        // As most are.
+        into.extend([if *is_pinned { PINNED } else { 0 }, 0]);
+    } else {
+        put_rest(into, kept);
+    }
+    put_varint(into, note.unwrap_or(0));
+    put_u8(into, *mark);
+    tags.iter().for_each(|tag| put_u64(into, tag.number()));
+    put_bytes(into, key);
+}
+
+/// Appends the flags and the numbers that they announce.
+fn put_rest(into: &mut Vec<u8>, kept: &Kept) {
+    let Kept { weight, is_pinned, tags, back: Back { rest, .. } } = kept;
     let flags = into.len();
     into.push(0);
     let mut put = |flag, is_there: bool, number: u64| {
@@ -45,10 +60,6 @@ pub(super) fn put_entry(into: &mut Vec<u8>, key: &[u8], kept: &Kept) {
         into[flags] |= PINNED;
     }
     put_varint(into, rest.took);
-    put_varint(into, note.unwrap_or(0));
-    put_u8(into, *mark);
-    tags.iter().for_each(|tag| put_u64(into, tag.number()));
-    put_bytes(into, key);
 }
 
 /// Gives the bytes of an entry's key and of its value. None if these are not of an entry.

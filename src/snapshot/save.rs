@@ -36,12 +36,12 @@ impl Batch {
         let guard = pin();
         let mut found = Vec::with_capacity(places.len());
         segment.look_up(&guard, places, &mut found);
-        for (found, kept) in found {
+        for (found, kept) in &found {
             let (key, value) = found.entry();
             let error = |source| SnapshotError::Encode { record: before + self.ends.len() as u64, source };
             self.key.clear();
             codec.encode(key, &mut self.key).map_err(error)?;
-            put_entry(&mut self.bytes, &self.key, &kept);
+            put_entry(&mut self.bytes, &self.key, kept);
             codec.encode(value, &mut self.bytes).map_err(error)?;
             self.ends.push(self.bytes.len());
         }
