@@ -379,6 +379,12 @@ impl<K, V> Segment<K, V> {
         Leaving { segment: self, left: write.close() }
     }
 
+    /// A hint that a key of this hash is about to be looked for.
+    #[cfg(feature = "serde")]
+    pub(crate) fn prefetch(&self, hash: u64) {
+        self.table.prefetch(hash);
+    }
+
     /// Puts an entry in, over the key's current one or after making room, and leaves `None` behind if it was stored.
     pub(crate) fn insert(
         &self,

@@ -15,6 +15,9 @@ use std::io::Read;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::SystemTime;
 
+/// So many entries before it is its turn, the processor is told of an entry's place in the index.
+const AHEAD: usize = 16;
+
 /// What has been read and is to go into the cache, when it is sure that the file is whole.
 struct Staged<K, V> {
     /// The hottest first.
@@ -80,7 +83,12 @@ where
     let downtime = nanos(downtime);
     let is_same_policy = header.policy == ours.policy;
     // The coldest first: as they came once, and so that those stay for which there is room.
-    for (key, value, known) in staged.entries.into_iter().rev() {
+    let mut entries = staged.entries;
+    while let Some((key, value, known)) = entries.pop() {
+        if let Some((later, ..)) = entries.len().checked_sub(AHEAD).and_then(|later| entries.get(later)) {
+            let (hash, segment) = snapshot.cache.inner.locate(later);
+            segment.prefetch(hash);
+        }
         let mut kept = known.kept();
         if !is_same_policy {
             kept.back.note = None;
