@@ -327,6 +327,7 @@ fn file(
         format::bytes(&mut header, name.as_bytes());
     }
     header.extend(12_u64.to_le_bytes());
+    header.extend(NEVER.to_le_bytes());
     header.extend(segments.to_le_bytes());
     header.extend((entries.len() as u64).to_le_bytes());
     header.extend(probe.to_le_bytes());

@@ -256,6 +256,7 @@ proptest! {
         drive(&old, &old_clock, &before, &mut next);
         let expected = entries(&old);
         let idle = with_own_idle(&before, old_rules.tti);
+        let own_lives = with_own_life(&before);
         let bytes = save(&old);
         prop_assert!(entries(&old) == expected, "to save changes nothing");
 
@@ -295,7 +296,15 @@ proptest! {
             prop_assert_eq!(now.age, (new_rules.ages || new_rules.soft).then_some(age));
             let left = then.remaining.map(|left| left - passed);
             // Its own time to idle, if it has one, takes the place of the rule's: then that says nothing.
-            let most = earlier(left, new_rules.ttl.map(secs));
+            let idles = old_rules.asked || old_rules.tti.is_some() || idle.contains(key);
+            // A life of its own does not become one by the rules, but for one that would end with them anyway.
+            let may_be_own = old_rules.asked || own_lives.contains(key);
+            let is_own = may_be_own
+                && match old_rules.ttl.map(secs) {
+                    Some(rule) => then.remaining.is_none_or(|left| left > rule),
+                    None => then.remaining.is_some(),
+                };
+            let most = if is_own || may_be_own && idles { left } else { earlier(left, new_rules.ttl.map(secs)) };
             let least = earlier(most, new_rules.tti.map(secs));
             prop_assert!(
                 earlier(now.remaining, most) == now.remaining,
@@ -304,10 +313,9 @@ proptest! {
             );
             // With jitter a new rule may shorten a life, but not what is left of an old one.
             // What bounds its life beside idling is not told.
-            let idles = old_rules.asked || old_rules.tti.is_some() || idle.contains(key);
             let is_shortened = new_rules.jitter
                 && new_rules.ttl.is_some_and(|ttl| idles || left.is_none_or(|left| secs(ttl) < left));
-            if !is_shortened {
+            if !is_shortened && !(may_be_own && idles) {
                 // A time to idle of its own stays.
                 let exact = if idle.contains(key) { most } else { least };
                 prop_assert_eq!(now.remaining, exact, "{}", key);
@@ -331,6 +339,19 @@ fn with_own_idle(steps: &[Step], rule: Option<u64>) -> BTreeSet<u64> {
             Step::InsertWith(key, _, Some(tti), ..) if Some(tti).filter(|&tti| tti != 0) != rule => {
                 keys.insert(key);
             }
+            Step::Insert(key) | Step::InsertWith(key, ..) => _ = keys.remove(&key),
+            _ => {}
+        }
+    }
+    keys
+}
+
+/// The keys that were inserted last with a time to live of their own.
+fn with_own_life(steps: &[Step]) -> BTreeSet<u64> {
+    let mut keys = BTreeSet::new();
+    for step in steps {
+        match *step {
+            Step::InsertWith(key, Some(_), ..) => _ = keys.insert(key),
             Step::Insert(key) | Step::InsertWith(key, ..) => _ = keys.remove(&key),
             _ => {}
         }
@@ -363,13 +384,7 @@ proptest! {
         let is_steady = |step: &Step| {
             !forgets || !matches!(step, Step::Pin(..) | Step::SetCapacity(_) | Step::InsertWith(_, _, _, _, Some(_), _))
         };
-        let mut before: Vec<_> = before.into_iter().filter(is_steady).collect();
-        for step in &mut before {
-            // A life of its own that is longer than the rule's becomes that.
-            if let (Step::InsertWith(_, own, ..), Some(rule)) = (step, rules.ttl) {
-                *own = own.filter(|&own| own != 0 && own <= rule);
-            }
-        }
+        let before: Vec<_> = before.into_iter().filter(is_steady).collect();
         // Which of too many pinned entries go first when the capacity shrinks is up to chance.
         let pins = |step: &Step| matches!(step, Step::Pin(..) | Step::InsertWith(_, _, _, _, Some(_), _));
         let has_pins = before.iter().chain(&after).any(pins);

@@ -244,10 +244,10 @@ fn change<K: Made, V: Made>(file: &mut File, input: &mut Unstructured<'_>) -> Re
             let at = input.choose_index(file.header.len())?;
             file.header[at] = input.arbitrary()?;
         }
-        // A number in the header: capacity, segments, entries, the hasher's probe.
+        // A number in the header: capacity, time to live, segments, entries, the hasher's probe.
         2 => {
             let number: u64 = unusual(input)?;
-            let (back, len) = *input.choose(&[(28, 8), (20, 4), (16, 8), (8, 8)])?;
+            let (back, len) = *input.choose(&[(36, 8), (28, 8), (20, 4), (16, 8), (8, 8)])?;
             let at = file.header.len().saturating_sub(back);
             for (byte, new) in file.header[at..].iter_mut().zip(&number.to_le_bytes()[..len]) {
                 *byte = *new;

@@ -820,7 +820,9 @@ mod tests {
             known.hits = (known.hits + 1).min(2);
         }
         fn victim(&mut self) -> Option<u64> {
-            let Some(Asking { weight, past, goes_to }) = self.asking.take() else { return self.evict() };
+            // Whoever comes next without asking takes the place of what leaves when nobody has asked.
+            let nobody = Asking { weight: 0, past: None, goes_to: None };
+            let Asking { weight, past, goes_to } = self.asking.take().unwrap_or(nobody);
             let Some((t0, removed)) = past else {
                 self.asking = Some(Asking { weight, past, goes_to: Some(Place::Window) });
                 return self.evict();

@@ -69,6 +69,11 @@ impl Rest {
         self.deadline > 0 && self.reads != Some(0)
     }
 
+    /// Whether it cannot be by this rule that it ends then, or not.
+    pub(crate) fn is_own(&self, time_to_live: u64) -> bool {
+        if time_to_live == FOREVER { self.end != FOREVER } else { self.end > time_to_live }
+    }
+
     /// Whether there is anything to be kept of it in a cache whose entries do not end.
     pub(crate) fn is_limited(&self) -> bool {
         self.deadline != FOREVER || self.idle.is_some()

@@ -18,6 +18,8 @@ pub(crate) struct Header {
     pub(crate) value_codec: String,
     pub(crate) policy: String,
     pub(crate) capacity: u64,
+    /// What entries were given that had none of their own, in nanoseconds.
+    pub(crate) time_to_live: u64,
     pub(crate) segments: u32,
     /// About how many entries follow.
     pub(crate) entries: u64,
@@ -39,6 +41,7 @@ impl Header {
             put_str(&mut bytes, name);
         }
         put_u64(&mut bytes, self.capacity);
+        put_u64(&mut bytes, self.time_to_live);
         put_u32(&mut bytes, self.segments);
         put_u64(&mut bytes, self.entries);
         put_u64(&mut bytes, self.hasher_probe);
@@ -73,6 +76,7 @@ impl Header {
             value_codec: name(&mut fields)?,
             policy: name(&mut fields)?,
             capacity: fields.u64()?,
+            time_to_live: fields.u64()?,
             segments: fields.u32()?,
             entries: fields.u64()?,
             hasher_probe: fields.u64()?,
@@ -117,6 +121,7 @@ mod tests {
             value_codec: "".into(),
             policy: "s3_lirs".into(),
             capacity: u64::MAX,
+            time_to_live: 60_000_000_000,
             segments: 64,
             entries: 1 << 40,
             hasher_probe: 0x0123_4567_89ab_cdef,
@@ -165,7 +170,7 @@ mod tests {
         assert!(matches!(error, SnapshotError::TooLong { most, .. } if most == MOST_NAME as u64), "{error}");
         let mut bytes = vec![0; 16];
         put_str(&mut bytes, &"x".repeat(MOST_NAME + 1));
-        bytes.extend_from_slice(&[0; 4 + 28]);
+        bytes.extend_from_slice(&[0; 4 + 36]);
         assert_eq!(Header::from_bytes(&bytes), None);
         bytes.drain(16 + 3..16 + 3 + MOST_NAME + 1);
         bytes.splice(16..16 + 3, [0]);

@@ -91,9 +91,10 @@ where
         }
         let mut kept = known.kept();
         if !is_same_policy {
-            kept.back.note = None;
+            (kept.back.note, kept.back.mark) = (None, 0);
         }
-        let is_kept = kept.back.rest.pass(downtime) && snapshot.cache.put_back(key, value, &kept);
+        let is_own = kept.back.rest.is_own(header.time_to_live);
+        let is_kept = kept.back.rest.pass(downtime) && snapshot.cache.put_back(key, value, &kept, is_own);
         report.entries += u64::from(is_kept);
         report.left_out += u64::from(!is_kept);
     }
@@ -113,12 +114,14 @@ where
     V: Send + Sync + 'static,
     S: BuildHasher + 'static,
 {
-    /// Puts an entry in, unless its key is there or being loaded. Says whether it did.
-    fn put_back(&self, key: K, value: V, kept: &Kept) -> bool {
+    /// Puts an entry in, unless its key is there or being loaded. Says whether it did. If the life was its own, and not by the
+    /// rules, it still is.
+    fn put_back(&self, key: K, value: V, kept: &Kept, is_own: bool) -> bool {
         let rest = &kept.back.rest;
         let rules = self.inner.rules.life;
         let negative = self.inner.negative.as_ref().filter(|negative| (negative.is_it)(&value));
-        let ttl = negative.map_or(rules.ttl, |negative| negative.ttl);
+        let by_rules = if is_own { Life::ENDLESS.ttl } else { rules.ttl };
+        let ttl = negative.map_or(by_rules, |negative| negative.ttl);
         let life = Life {
             // What is left of it, without jitter, if that is less.
             ttl: if rest.end <= ttl { Life::ENDLESS.ttl } else { ttl },

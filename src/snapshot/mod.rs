@@ -63,9 +63,8 @@ type Progress<'a> = Box<dyn FnMut(u64, u64) + 'a>;
 ///
 /// - Entries that are there already, or are being loaded, stay: they are newer. An entry that is made invalid while a snapshot
 ///   is being loaded may come back: load before the cache is used.
-/// - The time between is part of an entry's life: see [`downtime`](Self::downtime). Nothing lives longer than what the new
-///   cache's builder says, also what was inserted with a longer time to live of its own. An [`Expiry`](crate::Expiry) is not
-///   asked until the entry is read.
+/// - The time between is part of an entry's life: see [`downtime`](Self::downtime). What lived by the old cache's builder lives no
+///   longer than the new one's says. An [`Expiry`](crate::Expiry) is not asked until the entry is read.
 /// - A cache with less room gets the hottest entries. One with another policy gets them in their order, without what the
 ///   old one knew.
 /// - Keys are hashed anew. What a policy remembers of keys that are *not* there, by hash, comes back only if the new cache has as
@@ -243,6 +242,7 @@ where
             value_codec: Codec::<V>::name(&self.codec).to_owned(),
             policy: self.cache.policy().to_string(),
             capacity: self.cache.capacity(),
+            time_to_live: self.cache.inner.rules.life.ttl,
             segments: self.cache.inner.segments.len() as u32,
             entries,
             hasher_probe: self.cache.inner.hasher.hash_one("larder"),
