@@ -98,15 +98,20 @@ impl Wheel {
         self.nodes[next as usize][PREV] = prev;
     }
 
+    /// Whether there may be any slot that is due.
+    #[inline]
+    pub(crate) fn may_be_due(&self, now: u64) -> bool {
+        now >> TICK_SHIFT > self.soonest
+    }
+
     /// Hands out a slot that may be due. It stands in the wheel no more; whoever gets it schedules it again if it is not due
     /// yet. All deadlines in ticks that are over have been handed out when there is none.
     #[inline]
     pub(crate) fn next_due(&mut self, now: u64) -> Option<u32> {
-        let now = now >> TICK_SHIFT;
-        if now <= self.soonest {
+        if !self.may_be_due(now) {
             return None;
         }
-        self.take_next(now)
+        self.take_next(now >> TICK_SHIFT)
     }
 
     fn take_next(&mut self, now: u64) -> Option<u32> {

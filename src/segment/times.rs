@@ -323,17 +323,25 @@ impl Times {
         // Also one without end, which the rule's must not take the place of.
         let is_own = life.tti != self.rules.life.tti;
         if moves || is_own || life.took != 0 || self.rules.keeps_more() || self.extras.get().is_some() {
-            self.note(Extra::End, slot, if moves { coded(end) } else { 0 });
-            self.note(Extra::Idle, slot, if is_own { life.tti } else { 0 });
-            self.note(Extra::Reads, slot, self.rules.max_reads.unwrap_or(0));
-            self.note(Extra::Written, slot, if self.rules.has_ages { now } else { 0 });
-            self.note(Extra::Took, slot, life.took);
-            self.note(Extra::Turn, slot, 0);
+            self.begin_more(slot, if moves { coded(end) } else { 0 }, &life, now);
         }
         if deadline != FOREVER {
             schedule(writer, slot, self.watched(deadline), self.watched(before));
-            self.see_soonest(writer);
+            if moves || deadline < self.soonest.load(Relaxed) {
+                self.see_soonest(writer);
+            }
         }
+    }
+
+    /// What not all entries have.
+    #[inline(never)]
+    fn begin_more(&self, slot: u32, end: u64, life: &Life, now: u64) {
+        self.note(Extra::End, slot, end);
+        self.note(Extra::Idle, slot, if life.tti == self.rules.life.tti { 0 } else { life.tti });
+        self.note(Extra::Reads, slot, self.rules.max_reads.unwrap_or(0));
+        self.note(Extra::Written, slot, if self.rules.has_ages { now } else { 0 });
+        self.note(Extra::Took, slot, life.took);
+        self.note(Extra::Turn, slot, 0);
     }
 
     /// Whether reads put off the deadline of the entry in `slot`.
@@ -352,7 +360,7 @@ impl Times {
     }
 
     /// Lets readers know when the first entry may be over.
-    #[inline]
+    #[inline(never)]
     fn see_soonest(&self, writer: &mut Writer<'_, Core>) {
         let is_plain = !self.is_any(Extra::Idle) && !self.rules.notes_reads();
         let soonest = match writer.clockwork().wheel.soonest() {
@@ -592,12 +600,20 @@ impl Write<'_> {
     #[inline(never)]
     fn begin_in_time(&mut self, times: &Times) {
         let now = times.now();
-        self.writer.clockwork.get_or_insert_with(|| Box::new(Clockwork::new(now))).now = now;
-        self.sweep(SWEPT_BY_WRITE);
+        match &mut self.writer.clockwork {
+            Some(clockwork) => clockwork.now = now,
+            None => {
+                self.writer.clockwork = Some(Box::new(Clockwork::new(now)));
+                times.see_soonest(&mut self.writer);
+            }
+        }
+        if self.writer.clockwork().wheel.may_be_due(now) {
+            self.sweep(SWEPT_BY_WRITE);
+        }
     }
 
     /// Removes entries that are over, but looks at `most` at most. Says whether that was all.
-    #[inline]
+    #[inline(never)]
     fn sweep(&mut self, most: usize) -> bool {
         let (Some(times), now) = (self.times, self.writer.now()) else { return true };
         for _ in 0..most {
@@ -656,7 +672,11 @@ impl Write<'_> {
     /// Whether the entry in `slot` is over.
     #[inline]
     pub(super) fn is_over(&self, slot: u32) -> bool {
-        self.times.is_some_and(|times| times.is_over_at(slot, || self.writer.now()))
+        self.times.is_some_and(|times| {
+            // Most often none is, and nobody need look at the deadline.
+            let is_early = self.writer.now() < times.soonest.load(Relaxed);
+            !is_early && times.is_over_at(slot, || self.writer.now())
+        })
     }
 }
 
