@@ -453,7 +453,8 @@ struct Lead<'a, K: 'static, V: 'static, S> {
     landing: Landing<V>,
     /// Whether those who wait are yet to be told.
     is_under_way: bool,
-    /// What was registered, once it is not any more.
+    /// What was registered, once it is not any more. Its key is dropped with this, when those who wait have been told: its
+    /// `Drop` could panic.
     ended: Option<Ended<K, V>>,
 }
 
@@ -549,8 +550,10 @@ impl<'a, K, V, S> Lead<'a, K, V, S> {
     fn end(&mut self) -> Option<Arc<Flight<V>>> {
         self.is_under_way = false;
         let (cache, hash, number) = (self.cache, self.hash, self.number);
-        let ended = self.ended.take().or_else(|| cache.inner.segment(hash).end_load(hash, number));
-        ended.and_then(|ended| ended.flight)
+        if self.ended.is_none() {
+            self.ended = cache.inner.segment(hash).end_load(hash, number);
+        }
+        self.ended.as_mut()?.flight.take()
     }
 
     #[cold]
