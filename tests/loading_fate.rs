@@ -8,6 +8,7 @@ use common::loads::{Gate, Task, block_on, counting, joiner, leader, numbers, unt
 use common::{ends, panics, size, until};
 use larder::{Cache, LoadError};
 use std::future::{pending, ready};
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
@@ -217,6 +218,63 @@ fn a_call_for_many_waits_for_one_limit() {
         let found = cache.get_all_or_load(0..keys, |keys| valued(keys.iter().copied()));
         assert_eq!(found.len() as u64, keys);
     });
+}
+
+/// A panic in the `Drop` of the key that was registered is the leader's, whatever becomes of the load. It keeps nobody waiting.
+#[test]
+fn a_registered_key_panics_when_it_is_dropped() {
+    /// Whether it panics when it is dropped is no part of the key.
+    #[derive(Debug)]
+    struct Fragile(u64, bool);
+    impl PartialEq for Fragile {
+        fn eq(&self, other: &Self) -> bool {
+            self.0 == other.0
+        }
+    }
+    impl Eq for Fragile {}
+    impl Hash for Fragile {
+        fn hash<H: Hasher>(&self, state: &mut H) {
+            self.0.hash(state);
+        }
+    }
+    static NEXT_IS_FRAGILE: AtomicBool = AtomicBool::new(false);
+    impl Clone for Fragile {
+        fn clone(&self) -> Self {
+            Self(self.0, NEXT_IS_FRAGILE.swap(false, SeqCst))
+        }
+    }
+    impl Drop for Fragile {
+        fn drop(&mut self) {
+            if self.1 && !thread::panicking() {
+                panic!("on purpose");
+            }
+        }
+    }
+    for end in [Some(Ok(5)), Some(Err(5)), None] {
+        let cache = Cache::<Fragile, u64>::new(10);
+        let gate: Gate<Result<u64, u64>> = Gate::default();
+        let loading = gate.get();
+        let mut lead = Task::new(cache.try_get_or_load_async(Fragile(1, false), |_| loading));
+        // The first clone is the one that is registered.
+        NEXT_IS_FRAGILE.store(true, SeqCst);
+        assert!(lead.poll().is_pending());
+        assert!(!NEXT_IS_FRAGILE.load(SeqCst));
+        let mut wait = Task::new(cache.try_get_or_load_async(Fragile(1, false), |_| ready(Err(7)))).starts();
+        if let Some(end) = end {
+            gate.give(end);
+            assert!(panics(|| drop(lead.poll())), "{end:?}");
+            drop(lead);
+        } else {
+            assert!(panics(|| drop(lead)));
+        }
+        assert_eq!(wait.wakes(), 1, "{end:?}");
+        match wait.ready() {
+            Ok(value) => assert_eq!(end, Some(Ok(value))),
+            Err(LoadError::Failed(error)) => assert_eq!(end.unwrap_or(Err(7)), Err(*error)),
+            Err(error) => panic!("{error:?}"),
+        }
+        cache.validate();
+    }
 }
 
 /// A panic of `Clone`, the weigher or the listener, while a value lands, is the leader's. Those who wait get the value, and

@@ -10,7 +10,7 @@
 //! - No loader is called for a key that is in the cache, unless that is a refresh.
 //! - When all loaders have ended, so have all futures. From then on only those that were woken are polled, and every poll has
 //!   a waker of its own, so a wake-up that is lost, or goes to the waker before, shows.
-//! - Nothing leaks: when the cache is empty, all keys and values have been dropped, and so have the flights, which hold keys.
+//! - Nothing leaks: when the cache is empty, all keys and values have been dropped, and so have the loads, which hold keys.
 #![allow(missing_docs)]
 
 mod common;
@@ -338,6 +338,8 @@ impl<S: BuildHasher + Send + Sync + 'static> World<S> {
             }
             self.look(random);
         }
+        // With loads under way, void and good ones.
+        self.cache.validate();
         // All loaders end. So do all callers, and nobody is polled who was not woken.
         let gates = {
             let mut store = self.store.lock().unwrap();

@@ -5,21 +5,21 @@ use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::pin::Pin;
 
-/// The number of no flight.
+/// The number of no load.
 const NONE: u64 = u64::MAX;
 
 thread_local! {
-    /// The number of the flight whose loader runs in this thread now, or is polled in it.
+    /// The number of the load whose loader runs in this thread now, or is polled in it.
     static LED: Cell<u64> = const { Cell::new(NONE) };
     /// Further ones: of the same loader, or of those that wait for it to return.
     static LED_BESIDE: RefCell<Vec<u64>> = const { RefCell::new(Vec::new()) };
 }
 
-/// (who, whom): flights whose thread is blocked until another flight lands. Each has but one thread, and so stands here once
-/// at most; and there are no rings, since who would close one does not get in.
+/// (who, whom): loads whose thread is blocked until the flight of another lands. Each has but one thread, and so stands here
+/// once at most; and there are no rings, since who would close one does not get in.
 static BLOCKED: Mutex<Vec<(u64, u64)>> = Mutex::new(Vec::new());
 
-/// The flights whose loaders run here.
+/// The loads whose loaders run here.
 fn led_here() -> Vec<u64> {
     if LED.get() == NONE {
         return Vec::new();
@@ -29,19 +29,19 @@ fn led_here() -> Vec<u64> {
     led
 }
 
-/// Whether the loader of this flight is what runs here.
-pub(super) fn is_led_here(flight: u64) -> bool {
-    led_here().contains(&flight)
+/// Whether the loader of this load is what runs here.
+pub(super) fn is_led_here(load: u64) -> bool {
+    led_here().contains(&load)
 }
 
-/// Runs a loader for these flights.
+/// Runs a loader for these loads.
 #[inline]
-pub(super) fn leading<T>(flights: &[u64], load: impl FnOnce() -> T) -> T {
-    let Some((&first, further)) = flights.split_first() else { return load() };
+pub(super) fn leading<T>(loads: &[u64], loader: impl FnOnce() -> T) -> T {
+    let Some((&first, further)) = loads.split_first() else { return loader() };
     let outer = LED.replace(first);
     let is_alone = outer == NONE && further.is_empty();
     let _led = Led { outer, beside: if is_alone { None } else { lead_beside(outer, further) } };
-    load()
+    loader()
 }
 
 /// Says how many there were before.
@@ -73,28 +73,28 @@ impl Drop for Led {
     }
 }
 
-/// Runs a loader's future for these flights.
-pub(super) async fn leading_async<T>(flights: &[u64], mut loading: Pin<Box<impl Future<Output = T>>>) -> T {
-    poll_fn(|context| leading(flights, || loading.as_mut().poll(context))).await
+/// Runs a loader's future for these loads.
+pub(super) async fn leading_async<T>(loads: &[u64], mut loading: Pin<Box<impl Future<Output = T>>>) -> T {
+    poll_fn(|context| leading(loads, || loading.as_mut().poll(context))).await
 }
 
 /// As long as it lives, this thread is blocked.
 pub(super) struct Blocked(Vec<u64>);
 
-/// Lets this thread block until a flight lands; `None` if that waits for one of this thread's own.
-pub(super) fn block_on(flight: u64) -> Option<Blocked> {
+/// Lets this thread block until the flight of a load lands; `None` if that waits for one of this thread's own.
+pub(super) fn block_on(load: u64) -> Option<Blocked> {
     let led = led_here();
     // Next to always: no loader runs here, so nobody waits for this thread.
     if !led.is_empty() {
         let mut blocked = BLOCKED.lock();
-        let mut next = Some(flight);
-        while let Some(flight) = next {
-            if led.contains(&flight) {
+        let mut next = Some(load);
+        while let Some(load) = next {
+            if led.contains(&load) {
                 return None;
             }
-            next = blocked.iter().find(|(who, _)| *who == flight).map(|(_, whom)| *whom);
+            next = blocked.iter().find(|(who, _)| *who == load).map(|(_, whom)| *whom);
         }
-        blocked.extend(led.iter().map(|&led| (led, flight)));
+        blocked.extend(led.iter().map(|&led| (led, load)));
     }
     Some(Blocked(led))
 }
@@ -104,5 +104,34 @@ impl Drop for Blocked {
         if !self.0.is_empty() {
             BLOCKED.lock().retain(|(who, _)| !self.0.contains(who));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::panic::{catch_unwind, resume_unwind};
+
+    fn sorted() -> Vec<u64> {
+        let mut led = led_here();
+        led.sort_unstable();
+        led
+    }
+
+    /// Single loads, calls for many and loads without a key within each other, however they end.
+    #[test]
+    fn those_that_wait_for_a_loader_are_led_too() {
+        leading(&[1, 2], || {
+            leading(&[3], || {
+                assert!(catch_unwind(|| leading(&[4, 5], || resume_unwind(Box::new("on purpose")))).is_err());
+                assert_eq!(leading(&[], sorted), [1, 2, 3]);
+                assert_eq!(leading(&[6, 7], sorted), [1, 2, 3, 6, 7]);
+                assert_eq!(leading(&[8], || leading(&[9], sorted)), [1, 2, 3, 8, 9]);
+            });
+            assert_eq!(sorted(), [1, 2]);
+            assert!(block_on(2).is_none() && !is_led_here(3));
+        });
+        assert!(led_here().is_empty());
+        assert!(LED_BESIDE.with_borrow(Vec::is_empty));
     }
 }

@@ -265,7 +265,7 @@ where
         Some(Batch { keys, led, others: Others::new(self.cache), started })
     }
 
-    /// The flights that a loader must not wait for while it loads this batch: those whose turn is yet to come, too.
+    /// The loads that a loader must not wait for while it loads this batch: those whose turn is yet to come, too.
     pub(super) fn ids(&self, batch: &Batch<'a, K, V, S>) -> Vec<u64> {
         let further = self.led.iter().map(|(_, lead)| lead.number);
         batch.led.iter().map(|lead| lead.number).chain(further).collect()

@@ -4,21 +4,21 @@
 //!
 //! Who misses a key *boards*: under the segment's lock it finds the entry after all, joins the flight that brings it, or
 //! registers a load and leads it. The leader runs its loader without any lock. What it brings *lands*: in the cache, if
-//! the registration is still good, and in any case with those who wait.
+//! the load is not void, and in any case with those who wait.
 //!
 //! ```text
 //! get ── miss ──> board ──> there: done
 //!                   │
 //!                   ├─────> leads ──> loader ──> value ──> into the cache, if not made void ─────> to all who wait
 //!                   │                   │
-//!                   │                   ├──> error ──────> registration out ──────────────────────> to all who wait
-//!                   │                   └──> panic, drop > registration out ──────> all who wait board again
+//!                   │                   ├──> error ──────> the load is out ───────────────────────> to all who wait
+//!                   │                   └──> panic, drop > the load is out ───────> all who wait board again
 //!                   └─────> joins ──> waits ──> value or error: done
 //!                                       └─────> nothing, or its time is over: boards again
 //! ```
 //!
-//! Whoever changes the key or makes it invalid makes the registration void (`segment/loads.rs`), so that who comes later
-//! begins a new one, and what the old one brings is given to those who wait for it but not kept.
+//! Whoever changes the key or makes it invalid makes the load void (`segment/loads.rs`), so that who comes later begins
+//! a new one, and what the old one brings is given to those who wait for it but not kept.
 //!
 //! When a tag is invalidated nobody knows whether what is being loaded will carry it. So the flight stays, and what it
 //! brings is looked at: by the cache, which does not keep it if it does, and by those who joined after the invalidation, who
@@ -453,7 +453,8 @@ struct Lead<'a, K: 'static, V: 'static, S> {
     landing: Landing<V>,
     /// Whether those who wait are yet to be told.
     is_under_way: bool,
-    /// What was registered, once it is not any more.
+    /// What was registered, once it is not any more. Its key is dropped with this, when those who wait have been told: its
+    /// `Drop` could panic.
     ended: Option<Ended<K, V>>,
 }
 
@@ -549,8 +550,10 @@ impl<'a, K, V, S> Lead<'a, K, V, S> {
     fn end(&mut self) -> Option<Arc<Flight<V>>> {
         self.is_under_way = false;
         let (cache, hash, number) = (self.cache, self.hash, self.number);
-        let ended = self.ended.take().or_else(|| cache.inner.segment(hash).end_load(hash, number));
-        ended.and_then(|ended| ended.flight)
+        if self.ended.is_none() {
+            self.ended = cache.inner.segment(hash).end_load(hash, number);
+        }
+        self.ended.as_mut()?.flight.take()
     }
 
     #[cold]

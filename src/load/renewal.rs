@@ -8,7 +8,7 @@ use crate::segment::{Boarding, Claim, Landing, Reason, Segment, Spent, Stage};
 use crate::table::{pin, try_pin};
 use std::hash::{BuildHasher, Hash};
 
-/// A claim until a flight has it: it is not lost if the key's `Clone` panics.
+/// A claim until a load has it: it is not lost if the key's `Clone` panics.
 struct Held<'a, K, V> {
     segment: &'a Segment<K, V>,
     claim: Claim,

@@ -115,6 +115,9 @@ pub(super) trait AnyLoads: Any + Send {
 
     /// Ends what [`Loads::open`] has begun.
     fn close(&mut self, id: u64);
+
+    /// Checks what is kept twice.
+    fn validate(&self);
 }
 
 impl<K: Send + 'static, V: Send + Sync + 'static> AnyLoads for Loads<K, V> {
@@ -171,6 +174,15 @@ impl<K: Send + 'static, V: Send + Sync + 'static> AnyLoads for Loads<K, V> {
     fn close(&mut self, id: u64) {
         self.log.open.retain(|load| load.id != id);
         self.forget_all_if_empty();
+    }
+
+    fn validate(&self) {
+        let further = self.by_hash.iter().flat_map(|(&hash, bunch)| {
+            bunch.iter().inspect(move |load| assert_eq!(load.hash, hash, "the hash of a load"))
+        });
+        let good = self.lone.iter().chain(further).filter(|load| !load.is_void).count();
+        assert_eq!(self.good, good, "loads that are not void");
+        assert!(!self.is_empty() || self.log.events.is_empty(), "events that concern nobody");
     }
 }
 

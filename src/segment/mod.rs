@@ -727,6 +727,7 @@ impl<K, V> Segment<K, V> {
         let budget = room.budget;
         if let Some(extras) = &write.writer.extras {
             extras.tags.validate(|slot| write.writer.live(slot).is_some());
+            extras.loads.iter().for_each(|loads| loads.validate());
         }
         if let (Some(clockwork), Some(times)) = (&write.writer.clockwork, write.times) {
             clockwork.validate();
