@@ -166,7 +166,7 @@ impl<K: Send + 'static, V: Send + Sync + 'static> AnyLoads for Loads<K, V> {
     }
 
     fn void_tag(&mut self, tag: Tag) {
-        if !self.is_empty() {
+        if !self.is_idle() {
             self.log.note(Event::Invalidated(tag));
         }
     }
@@ -182,7 +182,7 @@ impl<K: Send + 'static, V: Send + Sync + 'static> AnyLoads for Loads<K, V> {
         });
         let good = self.lone.iter().chain(further).filter(|load| !load.is_void).count();
         assert_eq!(self.good, good, "loads that are not void");
-        assert!(!self.is_empty() || self.log.events.is_empty(), "events that concern nobody");
+        assert!(!self.is_idle() || self.log.events.is_empty(), "events that concern nobody");
     }
 }
 
@@ -208,7 +208,7 @@ impl<K, V> Loads<K, V> {
         Self { lone: None, by_hash: HashMap::default(), good: 0, log: Log::default() }
     }
 
-    fn is_empty(&self) -> bool {
+    fn is_idle(&self) -> bool {
         self.good == 0 && self.log.open.is_empty()
     }
 
@@ -314,7 +314,7 @@ impl<K, V> Loads<K, V> {
 
     #[inline]
     fn forget_all_if_empty(&mut self) {
-        if !self.log.events.is_empty() && self.is_empty() {
+        if !self.log.events.is_empty() && self.is_idle() {
             self.log.forget_all();
         }
     }
