@@ -165,7 +165,7 @@
 //! 9. **A load cannot undo an invalidation.** Once an `insert`, `remove`, `invalidate`, `remove_if`, `compute`,
 //!    `invalidate_all`, `retain`, `drain` or [`invalidate_tag`](Cache::invalidate_tag) has returned, no read of a key in
 //!    its reach gives a value whose load began before. (`remove_if`, `retain` and `drain` have all in reach that they
-//!    were asked to look at.) An eviction is no invalidation.
+//!    were asked to look at.) An eviction is no invalidation, nor is a `compute` that ends with [`Op::Keep`].
 //! 10. **One loader a key.** Of several callers who miss a key one runs its loader, and who comes after its value is
 //!     there runs none. More than one runs only where the flight came to nothing for those who waited, as in the table
 //!     of [Loading](#loading), or the cache did not keep the value.

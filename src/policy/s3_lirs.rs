@@ -883,6 +883,7 @@ mod tests {
 
     /// Into ticks that are wider or narrower, and while the clock wraps.
     #[test]
+    #[cfg_attr(miri, ignore = "too long for Miri")]
     fn a_ghost_of_another_size_knows_the_time() {
         let sizes = [10, 5_000, 40_000];
         for (from, to) in sizes.into_iter().flat_map(|from| sizes.map(|to| (from, to))) {

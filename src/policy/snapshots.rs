@@ -30,6 +30,7 @@ fn restarted(name: &str, old: &Sim, capacity: u64, salt: u64) -> Sim {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "too long for Miri")]
 fn a_restart_changes_nothing() {
     for_many(RUNS, (capacities(), ops(), ops()), |(capacity, before, after)| {
         // What a ghost has grown to tells which capacities there were.
