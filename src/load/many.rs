@@ -274,24 +274,24 @@ where
     /// What the loader gave goes where it belongs.
     pub(super) fn land<E: Send + Sync + 'static>(
         &mut self,
-        batch: Batch<'a, K, V, S>,
+        mut batch: Batch<'a, K, V, S>,
         loaded: Result<Vec<(K, V)>, E>,
     ) -> Result<(), LoadError<E>> {
-        let Batch { keys, mut led, others, started } = batch;
-        let took = self.cache.inner.note_load(loaded.is_ok(), started);
         let values = match loaded {
             Ok(values) => values,
             Err(error) => {
-                let error = Arc::new(error);
-                let were: Vec<_> = led.iter().map(|lead| (lead.hash, lead.claim.is_some())).collect();
-                led.iter_mut().for_each(|lead| _ = lead.land_error(Arc::clone(&error)));
+                let were: Vec<_> = batch.led.iter().map(|lead| (lead.hash, lead.claim.is_some())).collect();
+                let keys = std::mem::take(&mut batch.keys);
+                let failed = batch.fail(error);
                 let mut are_all_there = true;
                 for (key, (hash, is_renewal)) in keys.into_iter().zip(were) {
                     are_all_there &= self.keep_old(hash, key, is_renewal);
                 }
-                return if are_all_there { Ok(()) } else { Err(LoadError::Failed(error)) };
+                return if are_all_there { Ok(()) } else { Err(failed) };
             }
         };
+        let Batch { keys, mut led, others, started } = batch;
+        let took = self.cache.inner.note_load(true, started);
         // All are ready to land before the first does, which may panic.
         let mut places = Places { keys: &keys, next: 0, all: None };
         led.iter_mut().for_each(|lead| lead.landing = Landing::Absent);

@@ -34,7 +34,7 @@ pub(crate) use leaving::{Leaving, Panics};
 pub(crate) use loads::{Ended, LoadId};
 pub(crate) use room::{Bank, Carried, share};
 #[cfg(feature = "serde")]
-pub(crate) use saving::{Back, Kept, Place, Rest};
+pub(crate) use saving::{Back, Kept, Order, Place, Rest};
 pub(crate) use soft::{Claim, Soft, Stage};
 pub(crate) use times::{Life, Rules, Spent, span};
 

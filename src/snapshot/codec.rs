@@ -277,7 +277,7 @@ impl<'de> Deserializer<'de> for &mut Decoder<'de> {
     #[inline]
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
         let left = self.len()?;
-        self.level(|decoder| visitor.visit_seq(Elements { decoder, left }))
+        self.level(|decoder| visitor.visit_seq(Elements(Members { decoder, left })))
     }
 
     #[inline]
@@ -342,10 +342,7 @@ impl<'de> Deserializer<'de> for &mut Decoder<'de> {
 }
 
 /// The elements of a sequence, whose bytes say how many there are.
-struct Elements<'a, 'de> {
-    decoder: &'a mut Decoder<'de>,
-    left: usize,
-}
+struct Elements<'a, 'de>(Members<'a, 'de>);
 
 impl<'de> de::SeqAccess<'de> for Elements<'_, 'de> {
     type Error = DecodeError;
@@ -355,16 +352,16 @@ impl<'de> de::SeqAccess<'de> for Elements<'_, 'de> {
         &mut self,
         seed: T,
     ) -> Result<Option<T::Value>, DecodeError> {
-        let Some(left) = self.left.checked_sub(1) else { return Ok(None) };
-        self.left = left;
-        let left_before = self.decoder.rest.len();
-        let value = seed.deserialize(&mut *self.decoder)?;
-        self.decoder.count_empty(left_before)?;
-        Ok(Some(value))
+        let left_before = self.0.decoder.rest.len();
+        let value = self.0.next_element_seed(seed)?;
+        if value.is_some() {
+            self.0.decoder.count_empty(left_before)?;
+        }
+        Ok(value)
     }
 
     fn size_hint(&self) -> Option<usize> {
-        Some(self.left.min(self.decoder.rest.len()))
+        self.0.size_hint()
     }
 }
 

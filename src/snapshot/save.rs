@@ -6,7 +6,7 @@ use super::frame::Writer;
 use super::record::{COMPLETE, ENTRY, WORDS, put_entry, records_of_words};
 use super::{PROGRESS_EVERY, SnapshotReport};
 use crate::error::SnapshotError;
-use crate::segment::{Place, Segment};
+use crate::segment::{Order, Place, Segment};
 use crate::table::pin;
 use std::hash::{BuildHasher, Hash};
 use std::io::Write;
@@ -65,7 +65,7 @@ where
     C: Codec<K> + Codec<V>,
 {
     let segments = &snapshot.cache.inner.segments;
-    let mut orders: Vec<_> = segments.iter().map(Segment::order).collect();
+    let orders: Vec<_> = segments.iter().map(Segment::order).collect();
     let all = orders.iter().map(|order| order.places.len() as u64).sum();
     let mut writer = Writer::new(to, snapshot.max_bytes);
     writer.header(&snapshot.header(all).to_bytes()?)?;
@@ -99,7 +99,7 @@ where
     if report.left_out > 0 {
         report.left_out += all - seen;
     } else {
-        put_words(&mut writer, orders.iter_mut().map(|order| std::mem::take(&mut order.rest)))?;
+        put_words(&mut writer, &orders)?;
     }
     report.bytes = writer.finish()?;
     progress(all, all);
@@ -107,12 +107,9 @@ where
 }
 
 /// What the policies know beside the entries, if there is room for all of it.
-fn put_words(
-    writer: &mut Writer<impl Write>,
-    words: impl Iterator<Item = Vec<u64>>,
-) -> Result<(), SnapshotError> {
-    for (segment, words) in (0..).zip(words) {
-        for record in records_of_words(segment, &words) {
+fn put_words(writer: &mut Writer<impl Write>, orders: &[Order]) -> Result<(), SnapshotError> {
+    for (segment, order) in (0..).zip(orders) {
+        for record in records_of_words(segment, &order.rest) {
             if !writer.put(WORDS, &record)? {
                 return Ok(());
             }
