@@ -1,15 +1,12 @@
 //! What the command line says.
 
+use crate::contender::{Contender, PEERS, POLICIES};
 use crate::replay::{Contest, Segments};
 use clap::Parser;
-use larder::EvictionPolicy;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-/// All policies that the crate has by name.
-pub(crate) const POLICIES: &[&str] = &["s3_lirs", "tiny_lfu", "s3_fifo", "sieve", "lru", "lfu", "fifo"];
-
-/// Hit ratios of larder's eviction policies on traces, beside Belady's clairvoyant optimum.
+/// Hit ratios of larder's eviction policies and of other caches on traces, beside Belady's clairvoyant optimum.
 ///
 /// Each request is a get and, on a miss, an insert; every entry weighs 1. Without traces, a few made-up ones are run.
 #[derive(Debug, Parser)]
@@ -18,15 +15,15 @@ pub(crate) struct Args {
     /// Traces, or folders of them: .u64 (little-endian u64 keys), .lis (ARC), else text with a key on each line; .zst may follow.
     pub(crate) traces: Vec<PathBuf>,
 
-    /// The policies to run [default: all].
+    /// What to run: policies of larder, quick_cache, moka [default: all; with --field all policies].
     #[arg(long, value_name = "NAME,..", value_delimiter = ',')]
-    policies: Vec<EvictionPolicy>,
+    only: Vec<Contender>,
 
     /// The capacities to run them at, in entries [default: from 1 % to 40 % of the trace's distinct keys].
     #[arg(long, value_name = "N,..", value_delimiter = ',')]
     capacities: Vec<u64>,
 
-    /// Segments of each cache: a number, or "auto" for what the cache takes by itself.
+    /// Segments of each of larder's caches: a number, or "auto" for what the cache takes by itself.
     #[arg(long, value_name = "N", default_value = "1")]
     segments: Segments,
 
@@ -46,8 +43,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "TSV", conflicts_with_all = ["capacities", "limit"])]
     pub(crate) field: Option<PathBuf>,
 
-    /// Print that comparison as a Markdown table, with the figures of each peer.
-    #[arg(long, requires = "field")]
+    /// Print Markdown tables; of the comparison with a table, with the figures of each peer.
+    #[arg(long)]
     pub(crate) markdown: bool,
 
     /// Run all traces one after another in one cache, beside a fresh cache for each.
@@ -57,11 +54,13 @@ pub(crate) struct Args {
 
 impl Args {
     pub(crate) fn contest(&self) -> Contest {
-        let mut policies = self.policies.clone();
-        if policies.is_empty() {
-            policies = POLICIES.iter().map(|name| name.parse().expect("a name of the crate's")).collect();
+        let mut contenders = self.only.clone();
+        if contenders.is_empty() {
+            let peers = if self.field.is_none() { PEERS } else { &[] };
+            let names = POLICIES.iter().chain(peers);
+            contenders = names.map(|name| name.parse().expect("a name of ours")).collect();
         }
-        Contest { policies, segments: self.segments, seeds: self.seeds }
+        Contest { contenders, segments: self.segments, seeds: self.seeds }
     }
 
     pub(crate) fn limit(&self) -> Option<usize> {
@@ -98,24 +97,19 @@ mod tests {
 
     #[test]
     fn lists_are_read() {
-        let args = parsed(&["--policies", "lru,sieve", "--capacities", "9,3,9", "a", "b"]).unwrap();
-        assert_eq!(args.contest().policies.len(), 2);
+        let args = parsed(&["--only", "lru,moka", "--capacities", "9,3,9", "a", "b"]).unwrap();
+        assert_eq!(args.contest().contenders.len(), 2);
         assert_eq!(args.capacities_or(Vec::new), [3, 9]);
         assert_eq!(args.traces.len(), 2);
-        assert_eq!(parsed(&[]).unwrap().contest().policies.len(), POLICIES.len());
-    }
-
-    /// The crate's own list is in what it says of a wrong name.
-    #[test]
-    fn no_policy_is_forgotten() {
-        let error = "nonesuch".parse::<EvictionPolicy>().unwrap_err().to_string();
-        assert!(error.ends_with(&format!("expected one of {}", POLICIES.join(", "))), "{error}");
+        let all = |args| parsed(args).unwrap().contest().contenders.len();
+        assert_eq!(all(&[]), POLICIES.len() + PEERS.len());
+        assert_eq!(all(&["--field", "f"]), POLICIES.len());
     }
 
     #[test]
     fn nonsense_is_refused() {
         for args in [
-            &["--policies", "nonesuch"],
+            &["--only", "nonesuch"],
             &["--segments", "0"],
             &["--limit", "0"],
             &["--capacities", "-1"],
@@ -124,7 +118,6 @@ mod tests {
             assert!(parsed(args).is_err(), "{args:?}");
         }
         assert!(parsed(&["--field", "f", "--limit", "5"]).is_err());
-        assert!(parsed(&["--markdown"]).is_err());
     }
 
     #[test]

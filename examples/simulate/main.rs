@@ -1,12 +1,12 @@
-//! A trace simulator: how many requests each of larder's eviction policies answers from the cache, and how many
-//! Belady's clairvoyant optimum would.
+//! A trace simulator: how many requests each of larder's eviction policies answers from the cache, how many quick_cache and
+//! moka do, and how many Belady's clairvoyant optimum would.
 //!
 //! ```text
 //! cargo run --release --example simulate                                    # made-up workloads
 //! cargo run --release --example simulate -- traces/ --plot plots/           # all traces in a folder, with plots
-//! cargo run --release --example simulate -- OLTP.lis --policies lru,s3_fifo --capacities 1000,4000
+//! cargo run --release --example simulate -- OLTP.lis --only lru,s3_fifo --capacities 1000,4000
 //! cargo run --release --example simulate -- --field traces/field.tsv        # beside the figures of other caches
-//! cargo run --release --example simulate -- --field traces/field.tsv --markdown --seeds 3 --segments auto --policies s3_lirs
+//! cargo run --release --example simulate -- --field traces/field.tsv --markdown --seeds 3 --segments auto
 //! cargo run --release --example simulate -- traces/ --in-turn --capacities 1000   # all traces in one cache
 //! ```
 //!
@@ -15,6 +15,7 @@
 
 mod args;
 mod belady;
+mod contender;
 mod fault;
 mod field;
 mod input;
@@ -81,6 +82,8 @@ struct Session {
     args: Args,
     contest: Contest,
     out: io::Stdout,
+    /// Of each trace, for a table of all in the end.
+    rows: Vec<(String, Ratios)>,
     /// Plots written so far: two traces of one name must not share one.
     plots: HashSet<PathBuf>,
     faults: usize,
@@ -89,7 +92,7 @@ struct Session {
 impl Session {
     fn new(args: Args) -> Self {
         let contest = args.contest();
-        Self { args, contest, out: io::stdout(), plots: HashSet::new(), faults: 0 }
+        Self { args, contest, out: io::stdout(), rows: Vec::new(), plots: HashSet::new(), faults: 0 }
     }
 
     fn run(&mut self) -> Result<(), Fatal> {
@@ -101,7 +104,11 @@ impl Session {
             None if self.args.traces.is_empty() => self.run_workloads(),
             None if self.args.in_turn => self.run_in_turn(),
             None => self.run_files(),
+        }?;
+        if !self.rows.is_empty() {
+            markdown::traces(&mut self.out, &self.contest, &self.rows)?;
         }
+        Ok(())
     }
 
     fn run_workloads(&mut self) -> Result<(), Fatal> {
@@ -133,14 +140,20 @@ impl Session {
         let progress = progress("in turn", self.contest.work_in_turn(&traces, &capacities))?;
         let relays = self.contest.run_in_turn(&traces, &capacities, &progress)?;
         progress.finish_and_clear();
-        report::in_turn(&mut self.out, &traces, &self.contest, &relays)?;
+        let show = if self.args.markdown { markdown::in_turn } else { report::in_turn };
+        show(&mut self.out, &traces, &self.contest, &relays)?;
         Ok(())
     }
 
     fn show(&mut self, trace: &Trace, capacities: &[u64]) -> Result<(), Fatal> {
         let rows = self.replay(trace, capacities)?;
-        report::trace(&mut self.out, trace, &self.contest, &rows)?;
-        self.plot(trace, &rows)
+        self.plot(trace, &rows)?;
+        if self.args.markdown {
+            self.rows.extend(rows.into_iter().map(|row| (trace.name().to_owned(), row)));
+        } else {
+            report::trace(&mut self.out, trace, &self.contest, &rows)?;
+        }
+        Ok(())
     }
 
     fn run_field(&mut self, table: &Path) -> Result<(), Fatal> {

@@ -1,9 +1,10 @@
 //! Draws a trace's hit ratios over the capacity as SVG.
 //!
 //! Capacities spread over magnitudes, so their axis is logarithmic; the ratios' axis starts at zero, so that heights
-//! compare. The optimum is black and dashed, each policy has a colour of its own, the same on all plots.
+//! compare. The optimum is black and dashed; each policy has a colour of its own, the same on all plots, and other caches
+//! have greys.
 
-use crate::args::POLICIES;
+use crate::contender::{PEERS, POLICIES};
 use crate::replay::{Contest, Ratios};
 use crate::report::{grouped, heading};
 use crate::trace::Trace;
@@ -33,6 +34,8 @@ const COLOURS: [RGBColor; 7] = [
     RGBColor(122, 82, 50),
 ];
 
+const PEERS_COLOURS: [RGBColor; 2] = [RGBColor(110, 110, 110), RGBColor(170, 170, 170)];
+
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 type Drawn = Result<(), Box<dyn Error>>;
 
@@ -47,7 +50,7 @@ struct Curve {
 #[derive(Clone, Copy)]
 enum Line {
     Optimum,
-    Policy(RGBColor),
+    Contender(RGBColor),
 }
 
 /// Writes the plot of one trace to `path`. An empty cache has no place on a logarithmic axis and is left out.
@@ -67,17 +70,17 @@ pub(crate) fn draw(path: &Path, trace: &Trace, contest: &Contest, rows: &[Ratios
     Ok(())
 }
 
-/// The optimum and then the policies, the better ones first, as they stand in the plot from top to bottom.
+/// The optimum and then the contenders, the better ones first, as they stand in the plot from top to bottom.
 fn curves(contest: &Contest, rows: &[&Ratios]) -> Vec<Curve> {
     let points = |ratio: &dyn Fn(&Ratios) -> f64| rows.iter().map(|row| (row.capacity, ratio(row))).collect();
     let mut curves: Vec<Curve> = contest
-        .policies
+        .contenders
         .iter()
         .enumerate()
-        .map(|(column, policy)| Curve {
-            name: policy.to_string(),
-            line: Line::Policy(colour(&policy.to_string())),
-            points: points(&|row| row.policies[column]),
+        .map(|(column, contender)| Curve {
+            name: contender.to_string(),
+            line: Line::Contender(colour(&contender.to_string())),
+            points: points(&|row| row.reached[column]),
         })
         .collect();
     let height = |curve: &Curve| curve.points.iter().map(|point| point.1).sum::<f64>();
@@ -89,9 +92,14 @@ fn curves(contest: &Contest, rows: &[&Ratios]) -> Vec<Curve> {
     curves
 }
 
-fn colour(policy: &str) -> RGBColor {
-    let index = POLICIES.iter().position(|&name| name == policy).unwrap_or(POLICIES.len());
-    COLOURS[index % COLOURS.len()]
+fn colour(contender: &str) -> RGBColor {
+    let place = |names: &[&str]| names.iter().position(|&name| name == contender);
+    match (place(POLICIES), place(PEERS)) {
+        (Some(policy), _) => COLOURS[policy % COLOURS.len()],
+        (_, Some(peer)) => PEERS_COLOURS[peer % PEERS_COLOURS.len()],
+        // A policy of one's own, which has no name here.
+        _ => BLACK,
+    }
 }
 
 fn draw_curves(area: &Area<'_>, title: &str, rows: &[&Ratios], curves: &[Curve]) -> Drawn {
@@ -121,7 +129,7 @@ fn draw_curves(area: &Area<'_>, title: &str, rows: &[&Ratios], curves: &[Curve])
             Line::Optimum => {
                 chart.draw_series(DashedLineSeries::new(points, 7, 5, BLACK.stroke_width(2)))?;
             }
-            Line::Policy(colour) => {
+            Line::Contender(colour) => {
                 chart.draw_series(LineSeries::new(points.clone(), colour.stroke_width(2)))?;
                 chart.draw_series(points.map(|point| Circle::new(point, 3, colour.filled())))?;
             }
@@ -139,7 +147,7 @@ fn draw_legend(area: &Area<'_>, curves: &[Curve]) -> Drawn {
                     area.draw(&PathElement::new([(x, y), (x + 7, y)], BLACK.stroke_width(2)))?;
                 }
             }
-            Line::Policy(colour) => {
+            Line::Contender(colour) => {
                 area.draw(&PathElement::new([(left, y), (right, y)], colour.stroke_width(2)))?;
                 area.draw(&Circle::new(((left + right) / 2, y), 3, colour.filled()))?;
             }

@@ -1,19 +1,15 @@
-//! Runs traces through caches: every policy at every capacity, and Belady's optimum beside them.
+//! Runs traces through caches: every contender at every capacity, and Belady's optimum beside them.
 
 use crate::belady::{Belady, Future};
-use crate::random::Random;
+use crate::contender::{Contender, ReadThrough};
 use crate::trace::Trace;
-use ahash::RandomState;
 use indicatif::ProgressBar;
-use larder::{BuildError, Cache, EvictionPolicy};
+use larder::BuildError;
 use std::num::{NonZeroUsize, ParseIntError};
 use std::str::FromStr;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
-
-/// A cache that remembers keys alone.
-type SetCache = Cache<u64, (), RandomState>;
 
 /// Requests between two reports to the progress bar: seldom enough to cost nothing.
 const STRIDE: usize = 1 << 16;
@@ -21,13 +17,13 @@ const STRIDE: usize = 1 << 16;
 /// What to compare.
 #[derive(Clone, Debug)]
 pub(crate) struct Contest {
-    pub(crate) policies: Vec<EvictionPolicy>,
+    pub(crate) contenders: Vec<Contender>,
     pub(crate) segments: Segments,
     /// How many times each cache is tried, each time with other hashes.
     pub(crate) seeds: u64,
 }
 
-/// How many segments the caches have.
+/// How many segments larder's caches have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Segments {
     /// What the cache takes when nothing is said.
@@ -48,28 +44,28 @@ impl FromStr for Segments {
 pub(crate) struct Ratios {
     pub(crate) capacity: u64,
     pub(crate) optimum: f64,
-    /// In the order of [`Contest::policies`]: the mean over the seeds.
-    pub(crate) policies: Vec<f64>,
+    /// In the order of [`Contest::contenders`]: the mean over the seeds.
+    pub(crate) reached: Vec<f64>,
     /// The same, with the seed that it does worst with.
     pub(crate) unlucky: Vec<f64>,
 }
 
 impl Ratios {
-    /// From what each policy reaches with each seed.
+    /// From what each contender reaches with each seed.
     fn new(capacity: u64, optimum: f64, seeds: &[Vec<f64>]) -> Self {
         let mean = |ratios: &Vec<f64>| ratios.iter().sum::<f64>() / ratios.len() as f64;
         let least = |ratios: &Vec<f64>| ratios.iter().copied().fold(f64::INFINITY, f64::min);
-        let (policies, unlucky) = (seeds.iter().map(mean).collect(), seeds.iter().map(least).collect());
-        Self { capacity, optimum, policies, unlucky }
+        let (reached, unlucky) = (seeds.iter().map(mean).collect(), seeds.iter().map(least).collect());
+        Self { capacity, optimum, reached, unlucky }
     }
 
-    /// The best policy's.
+    /// The best contender's.
     pub(crate) fn best(&self) -> f64 {
-        self.policies.iter().copied().fold(f64::NEG_INFINITY, f64::max)
+        self.reached.iter().copied().fold(f64::NEG_INFINITY, f64::max)
     }
 }
 
-/// Hit ratios of several traces, in percent: by policy, and by trace.
+/// Hit ratios of several traces, in percent: by contender, and by trace.
 #[derive(Clone, Debug)]
 pub(crate) struct Relay {
     pub(crate) capacity: u64,
@@ -79,10 +75,10 @@ pub(crate) struct Relay {
     pub(crate) in_turn: Vec<Vec<f64>>,
 }
 
-/// One cache to run the trace through.
-enum Contestant<'a> {
+/// One run of the trace.
+enum Run<'a> {
     Optimum,
-    Policy(&'a EvictionPolicy, u64),
+    Cache(&'a Contender, u64),
 }
 
 impl Contest {
@@ -102,11 +98,11 @@ impl Contest {
         let width = self.width();
         let results = parallel(capacities.len() * width, |job| {
             let capacity = capacities[job / width];
-            match self.contestant(job % width) {
-                Contestant::Optimum => Ok(optimum(trace, &future, capacity, progress)),
-                Contestant::Policy(policy, seed) => {
-                    let cache = self.cache(policy, capacity, seed)?;
-                    Ok(read_through(&cache, trace, 0, progress))
+            match self.run_of(job % width) {
+                Run::Optimum => Ok(optimum(trace, &future, capacity, progress)),
+                Run::Cache(contender, seed) => {
+                    let cache = contender.cache(capacity, self.segments, seed)?;
+                    Ok(read_through(&*cache, trace, 0, progress))
                 }
             }
         });
@@ -114,7 +110,7 @@ impl Contest {
         let row = |&capacity| {
             let optimum = results.next().expect("one for each job")?;
             let seeds = |_| results.by_ref().take(self.seeds as usize).collect::<Result<_, _>>();
-            let seeds = self.policies.iter().map(seeds).collect::<Result<Vec<_>, _>>()?;
+            let seeds = self.contenders.iter().map(seeds).collect::<Result<Vec<_>, _>>()?;
             Ok(Ratios::new(capacity, optimum, &seeds))
         };
         capacities.iter().map(row).collect()
@@ -123,7 +119,7 @@ impl Contest {
     /// How many requests [`run_in_turn`](Self::run_in_turn) serves in all.
     pub(crate) fn work_in_turn(&self, traces: &[Trace], capacities: &[u64]) -> u64 {
         let requests: usize = traces.iter().map(|trace| trace.keys().len()).sum();
-        (2 * requests * capacities.len() * self.policies.len()) as u64 * self.seeds
+        (2 * requests * capacities.len() * self.contenders.len()) as u64 * self.seeds
     }
 
     /// Runs the traces one after another in one cache, and each in a fresh one. No two of them share a key.
@@ -135,14 +131,14 @@ impl Contest {
     ) -> Result<Vec<Relay>, BuildError> {
         let width = self.width() - 1;
         let results = parallel(capacities.len() * width, |job| {
-            let Contestant::Policy(policy, seed) = self.contestant(1 + job % width) else { unreachable!() };
-            let cache = || self.cache(policy, capacities[job / width], seed);
+            let Run::Cache(contender, seed) = self.run_of(1 + job % width) else { unreachable!() };
+            let cache = || contender.cache(capacities[job / width], self.segments, seed);
             let (used, mut first) = (cache()?, 0);
             let both = |trace: &Trace| {
                 let start = first;
                 first += trace.distinct() as u64;
-                let fresh = read_through(&cache()?, trace, start, progress);
-                Ok([fresh, read_through(&used, trace, start, progress)])
+                let fresh = read_through(&*cache()?, trace, start, progress);
+                Ok([fresh, read_through(&*used, trace, start, progress)])
             };
             traces.iter().map(both).collect::<Result<Vec<_>, _>>()
         });
@@ -152,47 +148,28 @@ impl Contest {
             (0..traces.len()).map(|trace| sum(trace) / seeds.len() as f64).collect()
         };
         let relay = |(&capacity, results): (&u64, &[Vec<[f64; 2]>])| {
-            let by_policy =
+            let by_contender =
                 |side| results.chunks(self.seeds as usize).map(|seeds| means(seeds, side)).collect();
-            Relay { capacity, fresh: by_policy(0), in_turn: by_policy(1) }
+            Relay { capacity, fresh: by_contender(0), in_turn: by_contender(1) }
         };
         Ok(capacities.iter().zip(results.chunks(width)).map(relay).collect())
     }
 
-    fn contestant(&self, column: usize) -> Contestant<'_> {
-        let Some(column) = column.checked_sub(1) else { return Contestant::Optimum };
+    fn run_of(&self, column: usize) -> Run<'_> {
+        let Some(column) = column.checked_sub(1) else { return Run::Optimum };
         let seeds = self.seeds as usize;
-        Contestant::Policy(&self.policies[column / seeds], (column % seeds) as u64)
+        Run::Cache(&self.contenders[column / seeds], (column % seeds) as u64)
     }
 
-    /// How many caches each capacity takes.
+    /// How many runs each capacity takes.
     fn width(&self) -> usize {
-        1 + self.policies.len() * self.seeds as usize
-    }
-
-    fn cache(&self, policy: &EvictionPolicy, capacity: u64, seed: u64) -> Result<SetCache, BuildError> {
-        let builder = Cache::<u64, ()>::builder().max_capacity(capacity).eviction_policy(policy.clone());
-        let builder = match self.segments {
-            Segments::Auto => builder,
-            Segments::Exactly(segments) => builder.segments(segments.get()),
-        };
-        // Not random: the filters of some policies depend on the hashes, and two runs should agree.
-        let mut random = Random::new(seed);
-        let [a, b, c, d] = std::array::from_fn(|_| random.next());
-        builder.build_with_hasher(RandomState::with_seeds(a, b, c, d))
+        1 + self.contenders.len() * self.seeds as usize
     }
 }
 
 /// The hit ratio of a trace, its keys counted from `first` on.
-fn read_through(cache: &SetCache, trace: &Trace, first: u64, progress: &ProgressBar) -> f64 {
-    hit_ratio(trace, progress, |key| {
-        let key = first + u64::from(key);
-        let hit = cache.get(&key).is_some();
-        if !hit {
-            cache.insert(key, ());
-        }
-        hit
-    })
+fn read_through(cache: &dyn ReadThrough, trace: &Trace, first: u64, progress: &ProgressBar) -> f64 {
+    hit_ratio(trace, progress, |key| cache.serve(first + u64::from(key)))
 }
 
 fn optimum(trace: &Trace, future: &Future, capacity: u64, progress: &ProgressBar) -> f64 {
@@ -232,25 +209,26 @@ fn parallel<R: Send + Sync>(jobs: usize, run: impl Fn(usize) -> R + Sync) -> Vec
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::contender::{PEERS, POLICIES};
 
-    fn contest(policies: &[&str]) -> Contest {
-        let policies = policies.iter().map(|name| name.parse().unwrap()).collect();
-        Contest { policies, segments: "1".parse().unwrap(), seeds: 1 }
+    fn contest(names: &[&str]) -> Contest {
+        let contenders = names.iter().map(|name| name.parse().unwrap()).collect();
+        Contest { contenders, segments: "1".parse().unwrap(), seeds: 1 }
     }
 
     #[test]
     fn lru_misses_all_of_a_loop_and_the_optimum_does_not() {
         let trace = Trace::from_keys("loop", (0..100).cycle().take(10_000));
         let ratios = contest(&["lru"]).run(&trace, &[50, 100], &ProgressBar::hidden()).unwrap();
-        assert_eq!(ratios[0].policies, [0.0]);
-        assert_eq!(ratios[1].policies, [99.0]);
+        assert_eq!(ratios[0].reached, [0.0]);
+        assert_eq!(ratios[1].reached, [99.0]);
         assert!(ratios[0].optimum > 49.0 && ratios[0].optimum < 51.0);
         assert_eq!(ratios[1].optimum, 99.0);
     }
 
     #[test]
-    fn no_policy_passes_the_optimum() {
-        let contest = contest(crate::args::POLICIES);
+    fn nobody_passes_the_optimum() {
+        let contest = contest(&[POLICIES, PEERS].concat());
         for workload in crate::workload::all() {
             for ratios in contest.run(&workload.trace, &[0, 300], &ProgressBar::hidden()).unwrap() {
                 assert!(ratios.best() <= ratios.optimum, "{}: {ratios:?}", workload.trace.name());
@@ -275,7 +253,7 @@ mod tests {
     #[test]
     fn each_seed_counts() {
         let ratios = Ratios::new(1, 9.0, &[vec![1.0, 2.0, 6.0], vec![4.0]]);
-        assert_eq!(ratios.policies, [3.0, 4.0]);
+        assert_eq!(ratios.reached, [3.0, 4.0]);
         assert_eq!(ratios.unlucky, [1.0, 4.0]);
         let zipf = crate::workload::all().next().unwrap().trace;
         let run = |seeds| {
@@ -283,10 +261,10 @@ mod tests {
             contest.run(&zipf, &[100], &ProgressBar::hidden()).unwrap().remove(0)
         };
         let (one, three) = (run(1), run(3));
-        assert_ne!(three.policies[1], three.unlucky[1]);
-        assert_eq!(one.policies, one.unlucky);
+        assert_ne!(three.reached[1], three.unlucky[1]);
+        assert_eq!(one.reached, one.unlucky);
         // The order of use knows nothing of hashes.
-        assert_eq!(three.policies[0], one.policies[0]);
+        assert_eq!(three.reached[0], one.reached[0]);
     }
 
     #[test]

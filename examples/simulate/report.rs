@@ -8,7 +8,7 @@ use std::io::{self, Write};
 /// The table's figures are rounded to this many hundredths; the optimum must agree with it so far.
 const ROUNDING: f64 = 0.01;
 
-/// The hit ratios of one trace; `*` marks the best policy of a row.
+/// The hit ratios of one trace; `*` marks the best contender of a row.
 pub(crate) fn trace(
     out: &mut dyn Write,
     trace: &Trace,
@@ -17,7 +17,7 @@ pub(crate) fn trace(
 ) -> io::Result<()> {
     writeln!(out, "{}, hit ratios in percent", heading(trace))?;
     let mut table = Table::new(["capacity", "opt "]);
-    table.header(contest.policies.iter().map(|policy| format!("{policy} ")));
+    table.header(contest.contenders.iter().map(|contender| format!("{contender} ")));
     for row in rows {
         let mut cells = vec![grouped(row.capacity), figure(row.optimum)];
         cells.extend(marked(row));
@@ -39,19 +39,18 @@ pub(crate) fn in_turn(
         "Hit ratios in percent in a fresh cache for each trace, and by how many points they are lower"
     )?;
     writeln!(out, "in one cache that serves them all, one after another:\n")?;
-    let requests = traces.iter().map(|trace| trace.keys().len() as f64);
-    let alike = traces.iter().map(|_| 1.0);
-    let means = [("mean of the traces", alike.collect()), ("of all requests", requests.collect::<Vec<_>>())];
     for relay in relays {
         let mut table = Table::new([format!("{} entries", grouped(relay.capacity))]);
         table.left = &[0];
-        table.header(contest.policies.iter().flat_map(|policy| [policy.to_string(), "lower by".to_owned()]));
+        table.header(
+            contest.contenders.iter().flat_map(|contender| [contender.to_string(), "lower by".to_owned()]),
+        );
         let sides = || relay.fresh.iter().zip(&relay.in_turn);
         for (index, trace) in traces.iter().enumerate() {
             let cells = sides().flat_map(|(fresh, later)| loss(fresh[index], later[index]));
             table.rows.push(std::iter::once(trace.name().to_owned()).chain(cells).collect());
         }
-        for (name, weights) in &means {
+        for (name, weights) in ["mean of the traces", "of all requests"].iter().zip(&weights(traces)) {
             let cells = sides().flat_map(|(fresh, later)| loss(mean(fresh, weights), mean(later, weights)));
             table.rows.push(std::iter::once((*name).to_owned()).chain(cells).collect());
         }
@@ -59,6 +58,20 @@ pub(crate) fn in_turn(
         writeln!(out)?;
     }
     Ok(())
+}
+
+/// What a trace counts in the mean of the traces, and in that of all requests.
+fn weights(traces: &[Trace]) -> [Vec<f64>; 2] {
+    let requests = traces.iter().map(|trace| trace.keys().len() as f64);
+    [vec![1.0; traces.len()], requests.collect()]
+}
+
+/// For each contender by how many points these means are lower.
+pub(crate) fn mean_losses(traces: &[Trace], relay: &Relay) -> impl Iterator<Item = [f64; 2]> {
+    let weights = weights(traces);
+    relay.fresh.iter().zip(&relay.in_turn).map(move |(fresh, later)| {
+        weights.each_ref().map(|weights| mean(fresh, weights) - mean(later, weights))
+    })
 }
 
 fn loss(fresh: f64, later: f64) -> [String; 2] {
@@ -93,7 +106,7 @@ impl Duel<'_> {
 pub(crate) fn field(out: &mut dyn Write, contest: &Contest, duels: &[Duel<'_>]) -> io::Result<()> {
     let mut table = Table::new(["trace", "capacity", "opt ", "best peer", ""]);
     table.left = &[0, 4];
-    table.header(contest.policies.iter().map(|policy| format!("{policy} ")));
+    table.header(contest.contenders.iter().map(|contender| format!("{contender} ")));
     table.header(["behind".to_owned()]);
     for duel in duels {
         let Duel { theirs, ours } = duel;
@@ -116,9 +129,9 @@ fn means(out: &mut dyn Write, contest: &Contest, duels: &[Duel<'_>]) -> io::Resu
     )?;
     let mut table = Table::new(["", "mean", "worst", "level or ahead in"]);
     table.left = &[0];
-    for (column, policy) in contest.policies.iter().enumerate() {
-        let distances = duels.iter().map(|duel| duel.behind(duel.ours.policies[column]));
-        table.rows.push(summary(policy.to_string(), distances.collect()));
+    for (column, contender) in contest.contenders.iter().enumerate() {
+        let distances = duels.iter().map(|duel| duel.behind(duel.ours.reached[column]));
+        table.rows.push(summary(contender.to_string(), distances.collect()));
     }
     let nearest = duels.iter().map(|duel| duel.behind(duel.ours.best()));
     table.rows.push(summary("nearest of ours".to_owned(), nearest.collect()));
@@ -150,7 +163,7 @@ pub(crate) fn optimum(out: &mut dyn Write, field: &Field, duels: &[Duel<'_>]) ->
 
 fn marked(ratios: &Ratios) -> impl Iterator<Item = String> + use<'_> {
     let best = format!("{:.2}", ratios.best());
-    ratios.policies.iter().map(move |&ratio| {
+    ratios.reached.iter().map(move |&ratio| {
         let text = format!("{ratio:.2}");
         let mark = if text == best { '*' } else { ' ' };
         format!("{text}{mark}")
@@ -229,7 +242,7 @@ mod tests {
 
     #[test]
     fn all_that_print_as_the_best_are_marked() {
-        let ratios = Ratios { capacity: 1, optimum: 9.0, policies: vec![5.001, 5.003, 4.0], unlucky: vec![] };
+        let ratios = Ratios { capacity: 1, optimum: 9.0, reached: vec![5.001, 5.003, 4.0], unlucky: vec![] };
         assert_eq!(marked(&ratios).collect::<Vec<_>>(), ["5.00*", "5.00*", "4.00 "]);
     }
 
