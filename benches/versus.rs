@@ -4,7 +4,7 @@
 //! median over the rounds; a ratio is the median of the rounds' ratios, so the two need not divide exactly.
 //!
 //! ```text
-//! cargo bench --bench versus -- [--quick] [--only PART] [--policy NAME] [--threads 1,2,4] [--rounds N]
+//! cargo bench --bench versus -- [--quick] [--only PART] [--policy NAME] [--threads 1,2,4] [--rounds N] [--plot FILE]
 //! ```
 
 #![allow(missing_docs)]
@@ -12,15 +12,19 @@
 mod common;
 
 use common::bars::{Bar, print_bars, ratios};
-use common::grouped;
 use common::keys::{Popularity, range_of, window};
 use common::plan::Plan;
+use common::plot::{self, Group, Panel};
 use common::rounds::{median, quantile, round};
 use common::subjects::{Frozen, Larder, Moka, QuickCache, Reads, Writes};
+use common::{grouped, threads_of};
 use std::collections::BTreeMap;
+use std::error::Error;
+use std::path::Path;
 use std::time::Instant;
 
-const USAGE: &str = "versus [--quick] [--only PART] [--policy NAME] [--threads 1,2,4] [--rounds N]
+const USAGE: &str =
+    "versus [--quick] [--only PART] [--policy NAME] [--threads 1,2,4] [--rounds N] [--plot FILE]
 PART is a part of: hits, read-through, inserts, latency";
 
 fn main() {
@@ -47,6 +51,9 @@ fn main() {
         rows.extend(inserts(&plan));
     }
     print_rows(&rows);
+    if let Some(path) = &plan.plot {
+        draw(path, &rows).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    }
     let mut bars = throughput_bars(&rows);
     if plan.wants("latency") {
         let tails = latency(&plan);
@@ -56,6 +63,8 @@ fn main() {
     print_bars(&bars);
     println!("took {} s", started.elapsed().as_secs());
 }
+
+const CACHES: [&str; 3] = ["larder", "quick_cache", "moka"];
 
 fn caches(plan: &Plan, capacity: usize) -> Vec<Box<dyn Writes>> {
     vec![
@@ -83,6 +92,11 @@ struct Measured {
 impl Row {
     fn find(&self, subject: &str) -> Option<&Measured> {
         self.results.iter().find(|result| result.subject == subject)
+    }
+
+    /// Of all threads together; 0 where the subject was not there.
+    fn millions_per_second(&self, subject: &str) -> f64 {
+        self.find(subject).map_or(0.0, |result| self.threads as f64 * 1e3 / median(&result.nanos))
     }
 
     /// Round by round, how much longer larder took than another.
@@ -188,7 +202,7 @@ fn inserts(plan: &Plan) -> Vec<Row> {
 }
 
 fn print_rows(rows: &[Row]) {
-    let subjects = ["larder", "quick_cache", "moka", "hash map"];
+    let subjects = [&CACHES[..], &["hash map"]].concat();
     if rows.is_empty() {
         return;
     }
@@ -212,6 +226,26 @@ fn print_rows(rows: &[Row]) {
         println!("| {} | {} | {} | {hit_ratios} |", row.work, row.threads, cells.join(" | "));
     }
     println!();
+}
+
+/// The throughput of all threads together, of the caches.
+fn draw(path: &Path, rows: &[Row]) -> Result<(), Box<dyn Error>> {
+    let works = [
+        ("hits, Zipf 0.99 over 1,000 resident", "hits among 1,000 keys"),
+        ("hits, Zipf 0.99 over 100,000 resident", "hits among 100,000 keys"),
+        ("read-through", "read-through, four hits in five"),
+        ("inserts", "inserts that evict"),
+    ];
+    let panel = |(work, title): (&str, &str)| {
+        let group = |row: &Row| Group {
+            name: threads_of(row.threads),
+            values: CACHES.iter().map(|cache| row.millions_per_second(cache)).collect(),
+        };
+        let rows = rows.iter().filter(|row| row.work.starts_with(work));
+        Panel { title: title.to_owned(), groups: rows.map(group).collect() }
+    };
+    let panels: Vec<_> = works.into_iter().map(panel).filter(|panel| !panel.groups.is_empty()).collect();
+    plot::draw(path, "millions of operations per second, all threads together", &CACHES, &panels)
 }
 
 fn throughput_bars(rows: &[Row]) -> Vec<Bar> {

@@ -8,6 +8,7 @@ pub(crate) mod heap;
 pub(crate) mod keys;
 pub(crate) mod loaders;
 pub(crate) mod plan;
+pub(crate) mod plot;
 pub(crate) mod rounds;
 pub(crate) mod subjects;
 pub(crate) mod turns;

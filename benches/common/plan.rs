@@ -17,6 +17,8 @@ pub(crate) struct Plan {
     pub(crate) timed: usize,
     /// A file or a folder, for those who replay some.
     pub(crate) traces: Option<PathBuf>,
+    /// Where to draw a plot, for those who have one.
+    pub(crate) plot: Option<PathBuf>,
     only: String,
 }
 
@@ -31,7 +33,8 @@ impl Plan {
 
     fn parse(threads: &[usize]) -> Result<Self, String> {
         let mut arguments = std::env::args().skip(1);
-        let (mut benched, mut quick, mut rounds, mut traces) = (false, false, None, None);
+        let (mut benched, mut quick, mut rounds) = (false, false, None);
+        let (mut traces, mut plot) = (None, None);
         let (mut only, mut policy, mut threads) =
             (String::new(), EvictionPolicy::default(), threads.to_vec());
         while let Some(argument) = arguments.next() {
@@ -43,6 +46,7 @@ impl Plan {
                 "--policy" => policy = value()?.parse().map_err(|error| format!("{error}"))?,
                 "--threads" => threads = numbers(&value()?)?,
                 "--rounds" => rounds = Some(numbers(&value()?)?[0]),
+                "--plot" => plot = Some(PathBuf::from(value()?)),
                 "--traces" => traces = Some(PathBuf::from(value()?)),
                 _ => return Err(format!("unknown argument {argument:?}")),
             }
@@ -50,7 +54,17 @@ impl Plan {
         // As criterion does it: `cargo test --all-targets` runs benches, too, but has no time.
         quick |= !benched;
         let (usual_rounds, warm, timed) = if quick { (3, 20_000, 50_000) } else { (15, 100_000, 250_000) };
-        Ok(Self { quick, policy, threads, rounds: rounds.unwrap_or(usual_rounds), warm, timed, traces, only })
+        Ok(Self {
+            quick,
+            policy,
+            threads,
+            rounds: rounds.unwrap_or(usual_rounds),
+            warm,
+            timed,
+            traces,
+            plot,
+            only,
+        })
     }
 
     pub(crate) fn wants(&self, part: &str) -> bool {
