@@ -4,6 +4,7 @@ use crate::cache::Cache;
 use crate::clock::{Clock, nanos};
 use crate::error::BuildError;
 use crate::expiry::Expiry;
+use crate::hash::RandomState;
 use crate::inner::{Negative, Refresher, Tagger, Weigher};
 use crate::parts::lists::MAX_SLOTS;
 use crate::policy::EvictionPolicy;
@@ -450,13 +451,24 @@ where
     ///
     /// [`BuildError`] says which option is wrong and why.
     pub fn build(self) -> Result<Cache<K, V>, BuildError> {
-        self.build_with_hasher(ahash::RandomState::new())
+        self.build_with_hasher(RandomState::new())
     }
 
     /// Builds the cache with another hasher.
     ///
     /// It need not be a strong one: larder mixes what it gives. With a hasher that is known to attackers they can choose
     /// keys that collide, and make the cache slow.
+    ///
+    /// ```
+    /// use larder::Cache;
+    ///
+    /// // SipHash, which withstands those who choose keys and measure how long operations take.
+    /// type Careful = Cache<String, u64, std::hash::RandomState>;
+    /// let visits: Careful = Cache::builder().max_capacity(1_000).build_with_hasher(std::hash::RandomState::new())?;
+    /// visits.insert("/about".to_owned(), 1);
+    /// assert_eq!(visits.get("/about"), Some(1));
+    /// # Ok::<(), larder::BuildError>(())
+    /// ```
     ///
     /// # Errors
     ///

@@ -1,6 +1,7 @@
 //! The cache: hashes once, chooses the segment, and calls the user's code where no lock is held.
 
 use crate::builder::Builder;
+use crate::hash::RandomState;
 use crate::inner::{Inner, Loading};
 use crate::metadata::Metadata;
 use crate::options::InsertOptions;
@@ -37,7 +38,7 @@ use std::time::Duration;
 /// assert_eq!(cache.remove("apples"), Some(3));
 /// assert_eq!(cache.get("apples"), None);
 /// ```
-pub struct Cache<K, V, S = ahash::RandomState> {
+pub struct Cache<K, V, S = RandomState> {
     pub(crate) inner: Arc<Inner<K, V, S>>,
 }
 

@@ -5,6 +5,7 @@
 //! another entry, so "as it was read" means that the key's slot is the same.
 
 use crate::cache::{Cache, Stored};
+use crate::hash::RandomState;
 use crate::options::InsertOptions;
 use crate::removal::RemovalCause;
 use crate::segment::{Leaving, Seen};
@@ -140,7 +141,7 @@ where
 /// Its methods are atomic for the key, and give the value that the key has afterwards; or the one that was to be
 /// inserted, if the cache refused it.
 #[must_use = "an entry does nothing until a method is called"]
-pub struct Entry<'a, K, V, S = ahash::RandomState> {
+pub struct Entry<'a, K, V, S = RandomState> {
     cache: &'a Cache<K, V, S>,
     key: K,
 }

@@ -3,6 +3,7 @@
 
 use crate::clock::nanos;
 use crate::expiry::Expiry;
+use crate::hash::RandomState;
 use crate::parts::folded;
 use crate::parts::keeper::Kept;
 use crate::policy::{End, EvictionPolicy};
@@ -97,7 +98,7 @@ impl<K, V, S> Inner<K, V, S> {
     {
         let hash = self.hasher.hash_one(key);
         // A strong one already. (Settled when the crate is compiled.)
-        if TypeId::of::<S>() == TypeId::of::<ahash::RandomState>() {
+        if TypeId::of::<S>() == TypeId::of::<RandomState>() {
             return hash;
         }
         folded(hash)

@@ -4,6 +4,7 @@
 //! after it. It holds no lock and no memory between two steps.
 
 use crate::cache::Cache;
+use crate::hash::RandomState;
 use crate::inner::{Inner, Place};
 use crate::removal::RemovalCause;
 use crate::segment::{Bank, Panics, Segment};
@@ -90,13 +91,13 @@ where
 }
 
 /// All entries of a cache: [`Cache::iter`].
-pub struct Iter<K, V, S = ahash::RandomState>(Scan<K, V, S, (K, V)>);
+pub struct Iter<K, V, S = RandomState>(Scan<K, V, S, (K, V)>);
 
 /// All keys of a cache: [`Cache::keys`].
-pub struct Keys<K, V, S = ahash::RandomState>(Scan<K, V, S, K>);
+pub struct Keys<K, V, S = RandomState>(Scan<K, V, S, K>);
 
 /// Entries on their way out of a cache: [`Cache::drain`].
-pub struct Drain<K, V, S = ahash::RandomState>(Scan<K, V, S, (K, V)>);
+pub struct Drain<K, V, S = RandomState>(Scan<K, V, S, (K, V)>);
 
 /// A scan that gives `T`s, which it picks from a few entries at a time.
 struct Scan<K, V, S, T> {

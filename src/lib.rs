@@ -96,8 +96,8 @@
 //!
 //! No read sees an entry that is over, whether it was removed yet or not; only what counts entries without looking at them
 //! does: `len`, `is_empty`, `weighted_size`, and what `invalidate_tag` returns. It is removed, as
-//! [`Expired`](RemovalCause::Expired), by whoever comes for it, or by one of the next writes to its segment, each of which
-//! looks at a few such entries. [`run_pending_tasks`](Cache::run_pending_tasks) removes all that have been over for a
+//! [`Expired`](RemovalCause::Expired), by whoever writes its key, or by one of the next writes to its segment, each of which
+//! looks at a few such entries; reads remove nothing. [`run_pending_tasks`](Cache::run_pending_tasks) removes all that have been over for a
 //! millisecond or more, and [`housekeeping`](Builder::housekeeping) calls that every now and then. What is still good for
 //! something, as in the table below, stays until it is not, or is written, removed or evicted.
 //!
@@ -236,9 +236,9 @@
 //!
 //! # Hashing
 //!
-//! The default hasher is [`ahash::RandomState`], with seeds of its own for each cache, so that who chooses the keys
-//! cannot choose them to collide. Any `BuildHasher` can take its place: [`Builder::build_with_hasher`]. It need not
-//! spread its bits well, since larder mixes what it gives, but keys with the same 64 bits stand in each other's way:
+//! The default hasher is [`RandomState`], with a seed of its own for each cache, so that who chooses the keys does not know
+//! which of them collide. Any `BuildHasher` can take its place: [`Builder::build_with_hasher`]. It need not spread its bits
+//! well, since larder mixes what it gives, but keys with the same 64 bits stand in each other's way:
 //! lookups among them take O(their number). With a hasher that is not seeded, or weak on purpose, somebody from outside
 //! may bring this about.
 //!
@@ -270,6 +270,7 @@ mod clock;
 mod compute;
 mod error;
 mod expiry;
+mod hash;
 mod inner;
 mod iter;
 mod load;
@@ -296,6 +297,7 @@ pub use equivalent::Equivalent;
 pub use error::SnapshotError;
 pub use error::{BuildError, LoadError, ParseError};
 pub use expiry::Expiry;
+pub use hash::{DefaultHasher, RandomState};
 pub use iter::{Drain, Iter, Keys};
 pub use load::{WarmError, WarmProgress, WarmUp};
 pub use metadata::Metadata;

@@ -47,7 +47,7 @@ impl Drop for Folder {
     }
 }
 
-fn filled(policy: &EvictionPolicy, segments: usize, entries: u64) -> Cache<u64, String> {
+fn filled(policy: &EvictionPolicy, segments: usize, entries: u64) -> Cache<u64, String, ahash::RandomState> {
     let builder = Cache::builder().max_capacity(1_000).segments(segments).eviction_policy(policy.clone());
     let cache = builder.build_with_hasher(ahash::RandomState::with_seeds(1, 2, 3, 4)).unwrap();
     (0..entries).for_each(|key| cache.insert(key, format!("value {key}")));

@@ -1,4 +1,4 @@
-//! The caches that are compared, all with `ahash`, behind traits small enough to add another.
+//! The caches that are compared, all with the same hasher, behind traits small enough to add another.
 
 use larder::{EvictionPolicy, InsertOptions};
 use quick_cache::UnitWeighter;
@@ -8,7 +8,7 @@ use std::hint::black_box;
 use std::ops::Range;
 use std::time::Instant;
 
-pub(super) type Hasher = ahash::RandomState;
+pub(super) type Hasher = larder::RandomState;
 
 /// Something to look keys up in.
 pub(crate) trait Lookup: Send + Sync {

@@ -11,6 +11,35 @@ pub(crate) mod timer;
 pub(crate) mod wait;
 pub(crate) mod wheel;
 
+use std::ops::{Deref, DerefMut};
+
+/// Something that shares no cache line with others. 128 bytes: x86-64 fetches lines in pairs, and on others they are that long.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub(crate) struct Apart<T>(T);
+
+impl<T> Apart<T> {
+    pub(crate) const fn new(value: T) -> Self {
+        Self(value)
+    }
+}
+
+impl<T> Deref for Apart<T> {
+    type Target = T;
+
+    #[inline]
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+impl<T> DerefMut for Apart<T> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut T {
+        &mut self.0
+    }
+}
+
 /// A number of which each bit depends on all of another: folded multiplication, by the constant of Knuth's multiplicative
 /// hashing.
 #[inline]

@@ -5,7 +5,7 @@
 //! can empty it. (Caffeine's read buffer, after BP-Wrapper by Ding, Jiang and Zhang, ICDE 2009.)
 
 use super::striped::thread_number;
-use crossbeam_utils::CachePadded;
+use crate::parts::Apart;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
@@ -21,7 +21,7 @@ struct Ring {
 }
 
 pub(crate) struct ReadBuffer {
-    rings: Box<[CachePadded<Ring>]>,
+    rings: Box<[Apart<Ring>]>,
 }
 
 /// What came of an event.
@@ -41,7 +41,7 @@ impl ReadBuffer {
             tail: AtomicU32::new(0),
             events: std::array::from_fn(|_| AtomicU32::new(0)),
         };
-        Self { rings: (0..cores.min(16)).map(|_| CachePadded::new(ring())).collect() }
+        Self { rings: (0..cores.min(16)).map(|_| Apart::new(ring())).collect() }
     }
 
     pub(crate) fn record(&self, slot: u32) -> Recorded {

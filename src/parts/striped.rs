@@ -1,6 +1,6 @@
 //! Counters that many threads add to at once, each mostly on a line of its own.
 
-use crossbeam_utils::CachePadded;
+use crate::parts::Apart;
 use parking_lot::Mutex;
 use std::cell::Cell;
 use std::collections::BTreeSet;
@@ -57,15 +57,15 @@ fn lease_number() -> Option<usize> {
 /// `N` counters. Adding is a plain load and store in a stripe that belongs to the thread, exact all the same.
 pub(crate) struct Striped<const N: usize> {
     /// By the number of the thread.
-    own: Box<[CachePadded<[AtomicU64; N]>]>,
+    own: Box<[Apart<[AtomicU64; N]>]>,
     /// For threads whose number is too large, or that have none.
-    shared: Box<CachePadded<[AtomicU64; N]>>,
+    shared: Box<Apart<[AtomicU64; N]>>,
 }
 
 impl<const N: usize> Striped<N> {
     pub(crate) fn new() -> Self {
         let cores = std::thread::available_parallelism().map_or(4, usize::from);
-        let stripe = || CachePadded::new(std::array::from_fn(|_| AtomicU64::new(0)));
+        let stripe = || Apart::new(std::array::from_fn(|_| AtomicU64::new(0)));
         Self { own: (0..(4 * cores).min(256)).map(|_| stripe()).collect(), shared: Box::new(stripe()) }
     }
 

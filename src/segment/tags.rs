@@ -10,6 +10,7 @@
 //!
 //! So an entry with n tags comes and goes in O(n), whatever else carries them.
 
+use crate::hash::RandomState;
 use crate::tag::Tag;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -19,7 +20,7 @@ const NONE: u32 = u32::MAX;
 
 #[derive(Default)]
 pub(super) struct TagIndex {
-    rings: HashMap<Tag, Ring, ahash::RandomState>,
+    rings: HashMap<Tag, Ring, RandomState>,
     heads: Vec<u32>,
     links: Vec<Link>,
     /// Links that can be used again.

@@ -43,7 +43,7 @@
 //! are for, since drawing is a locked instruction that hands on what came before it. So `PASSED` is only ever raised.
 
 use super::kernel;
-use crossbeam_utils::CachePadded;
+use crate::parts::Apart;
 use parking_lot::{Mutex, MutexGuard};
 use std::cell::Cell;
 use std::marker::PhantomData;
@@ -87,7 +87,7 @@ struct Record {
     /// Whether a thread has it.
     taken: AtomicBool,
     /// The record that was made before, or null. Set before it is in the list.
-    older: AtomicPtr<CachePadded<Record>>,
+    older: AtomicPtr<Apart<Record>>,
 }
 
 /// No guard. Larger than any ticket, so it keeps none from passing.
@@ -97,7 +97,7 @@ const IDLE: u64 = u64::MAX;
 const CLOSED: u64 = u64::MAX - 1;
 
 /// The record made last. The list only grows.
-static RECORDS: AtomicPtr<CachePadded<Record>> = AtomicPtr::new(ptr::null_mut());
+static RECORDS: AtomicPtr<Apart<Record>> = AtomicPtr::new(ptr::null_mut());
 
 /// Stands for the record of a thread that has none. Not in the list, and never written to.
 static NO_RECORD: Record = Record::new(CLOSED);
@@ -242,8 +242,7 @@ impl Record {
             return record;
         }
         let quick_epoch = if kernel_helps() { IDLE } else { CLOSED };
-        let record: &'static CachePadded<Self> =
-            Box::leak(Box::new(CachePadded::new(Self::new(quick_epoch))));
+        let record: &'static Apart<Self> = Box::leak(Box::new(Apart::new(Self::new(quick_epoch))));
         let mut older = RECORDS.load(Relaxed);
         loop {
             record.older.store(older, Relaxed);
@@ -259,7 +258,7 @@ impl Record {
 /// All records, the newest first.
 fn records() -> impl Iterator<Item = &'static Record> {
     // SAFETY: null, or a record that was leaked in `acquire`; never written through.
-    let at = |pointer: &AtomicPtr<CachePadded<Record>>| unsafe { pointer.load(Acquire).as_ref() };
+    let at = |pointer: &AtomicPtr<Apart<Record>>| unsafe { pointer.load(Acquire).as_ref() };
     std::iter::successors(at(&RECORDS), move |record| at(&record.older)).map(|record| &**record)
 }
 

@@ -3,9 +3,9 @@
 use super::cells::{CellBooks, Cells, Chain, Header};
 use super::index::{Index, IndexBooks};
 use super::reclaim::{Ticket, press};
+use crate::parts::Apart;
 use crate::parts::lists::MAX_SLOTS;
 use crate::removal::RemovalCause;
-use crossbeam_utils::CachePadded;
 use parking_lot::{Mutex, MutexGuard};
 use std::alloc::Layout;
 use std::collections::VecDeque;
@@ -39,7 +39,7 @@ pub(super) struct Store<X> {
     /// Slots to have before more are taken from fresh memory without looking hard for spent ones.
     expected_slots: usize,
     /// Apart, so that what readers need of all tables takes few lines of the processor's cache, which are not written to.
-    pub(super) books: Box<CachePadded<Mutex<Books<X>>>>,
+    pub(super) books: Box<Apart<Mutex<Books<X>>>>,
 }
 
 impl<X> Store<X> {
@@ -79,7 +79,7 @@ impl<X> Store<X> {
             needs_drop,
             waiting,
             expected_slots,
-            books: Box::new(CachePadded::new(Mutex::new(books))),
+            books: Box::new(Apart::new(Mutex::new(books))),
         }
     }
 

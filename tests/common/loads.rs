@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering::SeqCst;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 
-pub type Numbers<S = ahash::RandomState> = Cache<u64, u64, S>;
+pub type Numbers<S = larder::RandomState> = Cache<u64, u64, S>;
 
 /// Room for all keys of a test, with statistics, which count who waits.
 pub fn counting() -> Builder<u64, u64> {
