@@ -316,6 +316,11 @@ pub use tag::Tag;
 #[doc = include_str!("../README.md")]
 struct ReadmeDoctests;
 
+/// So are those in the guide for users of moka.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/from-moka.md")]
+mod from_moka {}
+
 /// What must not compile: values that cannot be shared among threads, and references that outlive their guard.
 ///
 /// ```compile_fail,E0277
