@@ -287,6 +287,15 @@ mod stats;
 mod table;
 mod tag;
 
+/// Pages beside the reference.
+#[cfg(any(doc, doctest))]
+pub mod guide {
+    #[doc = include_str!("guide/from_moka.md")]
+    pub mod from_moka {}
+    #[doc = include_str!("guide/architecture.md")]
+    pub mod architecture {}
+}
+
 pub use builder::Builder;
 pub use cache::Cache;
 pub use clock::Clock;
@@ -315,11 +324,6 @@ pub use tag::Tag;
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct ReadmeDoctests;
-
-/// So are those in the guide for users of moka.
-#[cfg(doctest)]
-#[doc = include_str!("../docs/from-moka.md")]
-mod from_moka {}
 
 /// What must not compile: values that cannot be shared among threads, and references that outlive their guard.
 ///
