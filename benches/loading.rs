@@ -62,7 +62,7 @@ fn main() {
     print_rows(&results);
     print_overheads(&results);
     print_bars(&bars(&results));
-    println!("took {} s", started.elapsed().as_secs());
+    eprintln!("took {} s", started.elapsed().as_secs());
 }
 
 /// A contestant with a cache that somebody else may use, too.

@@ -65,7 +65,7 @@ fn main() {
         bars.extend(warm(&plan));
     }
     print_bars(&bars);
-    println!("took {} s", started.elapsed().as_secs());
+    eprintln!("took {} s", started.elapsed().as_secs());
 }
 
 /// A value as services have them.

@@ -75,7 +75,7 @@ fn main() {
         bars.extend(memory(&plan));
     }
     print_bars(&bars);
-    println!("took {} s", started.elapsed().as_secs());
+    eprintln!("took {} s", started.elapsed().as_secs());
 }
 
 /// Lives of some length for every entry, by what larder and moka call so.

@@ -61,7 +61,7 @@ fn main() {
         bars.extend(tail_bars(&tails));
     }
     print_bars(&bars);
-    println!("took {} s", started.elapsed().as_secs());
+    eprintln!("took {} s", started.elapsed().as_secs());
 }
 
 const CACHES: [&str; 3] = ["larder", "quick_cache", "moka"];
