@@ -3,13 +3,16 @@
 //! 1. [First steps](#first-steps)
 //! 2. [Loading](#loading)
 //! 3. [Time](#time)
-//! 4. [Guarantees](#guarantees)
-//! 5. [Panics](#panics)
-//! 6. [Costs](#costs)
-//! 7. [Memory](#memory)
-//! 8. [Hashing](#hashing)
-//! 9. [What it does not do](#what-it-does-not-do)
-//! 10. [Features and Rust version](#features-and-rust-version)
+//! 4. [Snapshots](#snapshots)
+//! 5. [Guarantees](#guarantees)
+//! 6. [Panics](#panics)
+//! 7. [Costs](#costs)
+//! 8. [Memory](#memory)
+//! 9. [Hashing](#hashing)
+//! 10. [What it does not do](#what-it-does-not-do)
+//! 11. [Features, targets, Rust version](#features-targets-rust-version)
+//!
+//! Beside this reference: [from moka](guide::from_moka), and [how larder is built](guide::architecture).
 //!
 //! # First steps
 //!
@@ -126,7 +129,8 @@
 //!
 //! With the feature `serde`, [`Cache::snapshot`] saves a cache and loads it again, so that a service that is started anew need
 //! not begin with an empty one: the entries, what is left of their lives, their weights, tags and pins, and what the eviction
-//! policy has learnt. A file takes the place of the one before as a whole or not at all. Bytes that are not a whole snapshot of
+//! policy has learnt. A file takes the place of the one before as a whole or not at all, and may not have more bytes than
+//! `Snapshot::max_bytes` says. Bytes that are not a whole snapshot of
 //! the same types are an error, and leave the cache as it was. Without a snapshot, [`warm`](Cache::warm) loads what will be
 //! asked for.
 //!
@@ -169,6 +173,17 @@
 //! 10. **One loader a key.** Of several callers who miss a key one runs its loader, and who comes after its value is
 //!     there runs none. More than one runs only where the flight came to nothing for those who waited, as in the table
 //!     of [Loading](#loading), or the cache did not keep the value.
+//! 11. **A loader cannot poison its key.** One that fails, panics, is cancelled or, with a
+//!     [`load_timeout`](Builder::load_timeout), hangs, leaves nothing behind: no error is cached, and who comes next loads.
+//! 12. **Panics of yours do no harm.** They may lose entries, but never memory safety, and wedge nothing: see
+//!     [Panics](#panics).
+//! 13. **Numbers do not overflow.** Any `Duration` may be given, zero and [`Duration::MAX`](std::time::Duration::MAX)
+//!     included, any `u64` as weight or capacity. An end that is too late to be told is none; sums of weights end at
+//!     `u64::MAX`.
+//! 14. **A snapshot is not trusted.** Whatever bytes are loaded, the worst is an error: no panic, no abort, no memory beyond a
+//!     small multiple of [what a file may have](#snapshots). (With `serde`.)
+//! 15. **Clocks do not run backwards.** The time of day plays no part, so that to change it ends nothing early or late. What
+//!     a machine's suspension does says [`Clock`].
 //!
 //! # Panics
 //!
@@ -247,7 +262,8 @@
 //!
 //! # What it does not do
 //!
-//! Not yet: a second tier such as Redis.
+//! Not yet: a second tier such as Redis; a cache is of one process, and does not hear of changes that others make to what it
+//! holds.
 //!
 //! `entry(key).or_insert_with(..)` is no load: it runs its closure in each thread that finds the key missing, and keeps
 //! one of the values.
@@ -255,13 +271,17 @@
 //! Not supported: the use of a cache in a child process that `fork` made after it. Locks may be held in the child by
 //! threads that it does not have. (`fork` followed by `exec` is fine.)
 //!
-//! # Features and Rust version
+//! # Features, targets, Rust version
 //!
 //! - `serde`: [`EvictionPolicy`] is serialized as its name, and read from it; and [snapshots](#snapshots). It brings `serde`,
 //!   `bincode` and `crc32fast`.
 //!
-//! There are no default features. The crate needs Rust 1.88 or newer.
+//! There are no default features. The crate needs Rust 1.88 or newer, and a target with the standard library, threads and
+//! 64-bit atomics. It is tested on 64-bit Linux; no WebAssembly.
 
+// Links to what is there with a feature only.
+#![cfg_attr(feature = "serde", doc = "[`Cache::snapshot`]: Cache::snapshot")]
+#![cfg_attr(not(feature = "serde"), doc = "[`Cache::snapshot`]: #features-targets-rust-version")]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod builder;
