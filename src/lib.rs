@@ -278,6 +278,7 @@
 //!
 //! There are no default features. The crate needs Rust 1.88 or newer, and a target with the standard library, threads and
 //! 64-bit atomics. It is tested on 64-bit Linux; no WebAssembly.
+//!
 
 // Links to what is there with a feature only.
 #![cfg_attr(feature = "serde", doc = "[`Cache::snapshot`]: Cache::snapshot")]
