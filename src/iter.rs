@@ -140,6 +140,29 @@ fn remove<K, V>(segment: &Segment<K, V>, bank: &Bank, slot: u32, panics: &mut Pa
     segment.remove(bank, slot, RemovalCause::Explicit).map(|leaving| leaving.settle_but(panics)).is_some()
 }
 
+/// As [`Cache::iter`].
+///
+/// ```
+/// let cache = larder::Cache::new(10);
+/// cache.insert("tea", 3);
+/// for (name, price) in &cache {
+///     assert_eq!((name, price), ("tea", 3));
+/// }
+/// ```
+impl<K, V, S> IntoIterator for &Cache<K, V, S>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+    S: BuildHasher + 'static,
+{
+    type Item = (K, V);
+    type IntoIter = Iter<K, V, S>;
+
+    fn into_iter(self) -> Iter<K, V, S> {
+        self.iter()
+    }
+}
+
 impl<K, V, S> Iterator for Iter<K, V, S> {
     type Item = (K, V);
 
