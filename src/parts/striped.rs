@@ -3,7 +3,8 @@
 use crate::parts::Apart;
 use parking_lot::Mutex;
 use std::cell::Cell;
-use std::collections::BTreeSet;
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -24,8 +25,8 @@ thread_local! {
     static LEASE: Lease = Lease::new();
 }
 
-/// Numbers that were leased and given back, and the lowest that never was.
-static NUMBERS: Mutex<(BTreeSet<usize>, usize)> = Mutex::new((BTreeSet::new(), 0));
+/// Numbers that were leased and given back, the lowest on top, and the lowest that never was.
+static NUMBERS: Mutex<(BinaryHeap<Reverse<usize>>, usize)> = Mutex::new((BinaryHeap::new(), 0));
 
 /// Gives the thread's number back when the thread ends.
 struct Lease(usize);
@@ -33,17 +34,20 @@ struct Lease(usize);
 impl Lease {
     fn new() -> Self {
         let (returned, fresh) = &mut *NUMBERS.lock();
-        Self(returned.pop_first().unwrap_or_else(|| {
-            *fresh += 1;
-            *fresh - 1
-        }))
+        Self(returned.pop().map_or_else(
+            || {
+                *fresh += 1;
+                *fresh - 1
+            },
+            |Reverse(number)| number,
+        ))
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
         NUMBER.set(GONE);
-        NUMBERS.lock().0.insert(self.0);
+        NUMBERS.lock().0.push(Reverse(self.0));
     }
 }
 
