@@ -65,6 +65,7 @@ impl Server {
         if config.is_caching {
             let saving = keep_saving(snapshots.clone(), Arc::clone(&service), config.save_every);
             background.push(tokio::spawn(saving).abort_handle());
+            background.push(tokio::spawn(Arc::clone(&service).warm_up()).abort_handle());
         }
         let address = listener.local_addr()?;
         let shared = Shared { service: Arc::clone(&service), requests: Arc::default() };

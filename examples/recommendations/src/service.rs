@@ -7,13 +7,22 @@
 use crate::caches::{Caches, Due, MODEL, ResultKey, Session};
 use crate::domain::{Behaviour, Event, Features, Item, ItemId, User, UserId};
 use crate::model::{Model, Ranking, candidates, rank};
+use crate::server::Failure;
 use crate::store::{NewEvent, Shape, Store};
-use larder::{LoadError, Op};
+use larder::{LoadError, Op, WarmUp};
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::Mutex;
+
+/// Users who are warmed up.
+const BUSIEST: u32 = 10_000;
+
+/// Who comes while the caches are warmed up needs the store, too.
+fn gently() -> WarmUp<'static> {
+    WarmUp::new().batch(100).rate(20_000).sleep_with(tokio::time::sleep)
+}
 
 /// Why there is no answer.
 #[derive(Clone, Debug)]
@@ -220,6 +229,25 @@ impl Service {
 
     pub fn is_training(&self) -> bool {
         self.training.try_lock().is_err()
+    }
+
+    /// Has what the busiest users need loaded before they ask for it, in batches: a cold start costs them nothing then. What
+    /// is there already, from a snapshot, is not loaded again.
+    pub async fn warm_up(self: Arc<Self>) {
+        let warmed = async {
+            let busiest = self.store.busiest(BUSIEST).await?;
+            let behaviours = |users: Vec<UserId>| async {
+                let loaded = self.store.behaviours(users).await?;
+                Ok::<_, Error>(loaded.into_iter().map(|(user, behaviour)| (user, Arc::new(behaviour))))
+            };
+            self.caches.behaviour.try_warm_async(busiest.clone(), gently(), behaviours).await?;
+            let tastes = |users: Vec<UserId>| async { Ok::<_, Error>(self.store.tastes(users).await?) };
+            self.caches.tastes.try_warm_async(busiest, gently(), tastes).await?;
+            Ok::<_, Failure>(())
+        };
+        if let Err(error) = warmed.await {
+            eprintln!("the caches were not warmed up: {error}");
+        }
     }
 
     /// Computes anew what readers found due, one after the other: it is not urgent, and who waits for an answer needs the cores.

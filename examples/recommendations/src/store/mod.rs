@@ -64,6 +64,26 @@ impl Store {
         self.readers.run(move |connection| queries::taste(connection, user)).await
     }
 
+    /// The same for many users.
+    pub async fn behaviours(&self, users: Vec<UserId>) -> Result<Vec<(UserId, Behaviour)>> {
+        let each = move |connection: &mut Connection| {
+            users.into_iter().map(|user| Ok((user, queries::behaviour(connection, user)?))).collect()
+        };
+        self.readers.run(each).await
+    }
+
+    pub async fn tastes(&self, users: Vec<UserId>) -> Result<Vec<(UserId, Features)>> {
+        let each = move |connection: &mut Connection| {
+            users.into_iter().map(|user| Ok((user, queries::taste(connection, user)?))).collect()
+        };
+        self.readers.run(each).await
+    }
+
+    /// Who will probably come soon: who has done most lately.
+    pub async fn busiest(&self, most: u32) -> Result<Vec<UserId>> {
+        self.readers.run(move |connection| queries::busiest(connection, most)).await
+    }
+
     /// The whole model that was trained last.
     pub async fn model(&self) -> Result<Model> {
         self.readers.run(|connection| queries::model(connection, None)).await

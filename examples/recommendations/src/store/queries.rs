@@ -89,6 +89,15 @@ pub(super) fn taste(connection: &mut Connection, user: UserId) -> Result<Feature
     Ok(taste_of(&history))
 }
 
+/// Users who did most of what was done last, the busiest first.
+pub(super) fn busiest(connection: &mut Connection, most: u32) -> Result<Vec<UserId>> {
+    let mut select = connection.prepare_cached(
+        "SELECT user FROM events WHERE id > (SELECT coalesce(max(id), 0) FROM events) - 500000
+         GROUP BY user ORDER BY count(*) DESC LIMIT ?",
+    )?;
+    select.query_map([most], |row| row.get(0))?.collect()
+}
+
 /// The model, with the neighbours of all items or of these.
 pub(super) fn model(connection: &mut Connection, items: Option<&[ItemId]>) -> Result<Model> {
     let transaction = connection.transaction()?;
