@@ -236,6 +236,11 @@ impl Service {
     pub async fn warm_up(self: Arc<Self>) {
         let warmed = async {
             let busiest = self.store.busiest(BUSIEST).await?;
+            let users = |ids: Vec<UserId>| async {
+                let loaded = self.store.users(ids).await?;
+                Ok::<_, Error>(loaded.into_iter().map(|user| (user.id, Some(Arc::new(user)))))
+            };
+            self.caches.users.try_warm_async(busiest.clone(), gently(), users).await?;
             let behaviours = |users: Vec<UserId>| async {
                 let loaded = self.store.behaviours(users).await?;
                 Ok::<_, Error>(loaded.into_iter().map(|(user, behaviour)| (user, Arc::new(behaviour))))

@@ -39,10 +39,13 @@ async fn the_page_shows_plots_with_data() {
         let (address, is_done) = (server.address, Arc::clone(&is_done));
         async move {
             let mut client = Client::connect(address).await.unwrap();
-            let mut user = 0;
-            while !is_done.load(SeqCst) {
-                user = user % 100 + 1;
-                client.get(&format!("/recommendations/{user}")).await.unwrap();
+            // New ones for as long as the page is open, so that there are loads.
+            for request in 0_u32.. {
+                if is_done.load(SeqCst) {
+                    break;
+                }
+                let (user, shelf) = (request % 400 + 1, request / 400 % 200);
+                client.get(&format!("/recommendations/{user}?shelf={shelf}")).await.unwrap();
                 tokio::time::sleep(Duration::from_millis(2)).await;
             }
         }
@@ -72,7 +75,8 @@ async fn the_page_shows_plots_with_data() {
         ("evictions", "results"),
         ("full", "items"),
     ] {
-        assert!(points(&page, plot, line) >= 2, "{plot}, {line}: {page}");
+        let points = points(&page, plot, line);
+        assert!(points >= 2, "{plot}, {line}: {points} points: {page}");
     }
     assert!(page.contains("<td class=\"left\">user 1"), "what the caches hold is shown: {page}");
     assert!(image.metadata().unwrap().len() > 10_000, "{}", String::from_utf8_lossy(&shot.stderr));

@@ -64,7 +64,14 @@ impl Store {
         self.readers.run(move |connection| queries::taste(connection, user)).await
     }
 
-    /// The same for many users.
+    /// Each of these that there is.
+    pub async fn users(&self, ids: Vec<UserId>) -> Result<Vec<User>> {
+        let each = move |connection: &mut Connection| {
+            ids.into_iter().filter_map(|id| queries::user(connection, id).transpose()).collect()
+        };
+        self.readers.run(each).await
+    }
+
     pub async fn behaviours(&self, users: Vec<UserId>) -> Result<Vec<(UserId, Behaviour)>> {
         let each = move |connection: &mut Connection| {
             users.into_iter().map(|user| Ok((user, queries::behaviour(connection, user)?))).collect()
