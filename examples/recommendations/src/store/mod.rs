@@ -132,7 +132,7 @@ impl Store {
     /// Trains a model from the events that there are, and keeps it in the place of the one before. Gives its version.
     pub async fn train(&self) -> Result<u64> {
         // Training takes a while, so a reader's connection does it: events are recorded meanwhile.
-        let trained = self.readers.run(|connection| queries::train(connection)).await?;
+        let trained = self.readers.run(queries::train).await?;
         self.writer.run(move |connection| queries::save_model(connection, &trained)).await
     }
 }
