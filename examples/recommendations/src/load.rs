@@ -2,7 +2,8 @@
 //!
 //! A visitor begins a session, looks at recommendations a few times, and now and then at the details of what is shown, or
 //! clicks on something. A few users come often, most seldom. Each connection sends its next request when it has the answer to
-//! the one before, without pause, so both services are as busy as they can be; client and server share the cores.
+//! the one before, without pause, so both services are as busy as they can be. There are as many connections as cores, which
+//! client and server share: with more, requests would mostly wait for a core.
 
 use crate::client::Client;
 use crate::random::{Random, Zipf};
@@ -16,7 +17,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-const CONNECTIONS: u64 = 4;
 /// Of who comes: the law of Zipf as he stated it.
 const SKEW: f64 = 1.0;
 /// How often something that is shown is clicked on.
@@ -41,18 +41,24 @@ struct Measured {
 
 /// Measures both and prints a table.
 pub async fn compare(config: Config, time: Duration) -> Result<(), Failure> {
+    let connections = std::thread::available_parallelism().map_or(4, usize::from);
     println!(
-        "{CONNECTIONS} connections, {} users, {} items, {} events; {:.0?} each, after {WARM_UP:.0?} that are not counted",
+        "{connections} connections, {} users, {} items, {} events; {:.0?} each, after {WARM_UP:.0?} that are not counted",
         config.size.users, config.size.items, config.size.events, time
     );
     // Neither finds what the other has left.
-    let with = measure(&config, true, time).await?;
-    let without = measure(&config, false, time).await?;
+    let with = measure(&config, true, connections, time).await?;
+    let without = measure(&config, false, connections, time).await?;
     print_table(&with, &without);
     Ok(())
 }
 
-async fn measure(config: &Config, is_caching: bool, time: Duration) -> Result<Measured, Failure> {
+async fn measure(
+    config: &Config,
+    is_caching: bool,
+    connections: usize,
+    time: Duration,
+) -> Result<Measured, Failure> {
     let folder = config.folder.join(if is_caching { "load-with" } else { "load-without" });
     remove_data(&folder)?;
     let server =
@@ -60,7 +66,7 @@ async fn measure(config: &Config, is_caching: bool, time: Duration) -> Result<Me
     println!("{} caches: {}", if is_caching { "with" } else { "without" }, server.told[0]);
     let users = Arc::new(Zipf::new(config.size.users, SKEW));
     let begin = Instant::now() + WARM_UP;
-    let visitors: Vec<_> = (0..CONNECTIONS)
+    let visitors: Vec<_> = (0..connections as u64)
         .map(|number| {
             let visitor =
                 visit(server.address, Random::new(number << 32), Arc::clone(&users), begin, begin + time);
