@@ -43,6 +43,16 @@ async fn no_result_is_older_than_the_last_event() {
             })
         })
         .collect();
+    // As when memory is short: behaviours leave all the time, so they are loaded while events are recorded.
+    let evicting = std::thread::spawn({
+        let (caches, is_done) = (server.service.caches.clone(), Arc::clone(&is_done));
+        move || {
+            while !is_done.load(SeqCst) {
+                (1..=USERS as u32).for_each(|user| drop(caches.behaviour.remove(&user)));
+                std::thread::sleep(Duration::from_micros(200));
+            }
+        }
+    });
     let writers: Vec<_> = (0..3)
         .map(|writer| {
             let (address, told) = (server.address, Arc::clone(&told));
@@ -61,6 +71,7 @@ async fn no_result_is_older_than_the_last_event() {
         writer.await.unwrap();
     }
     is_done.store(true, SeqCst);
+    evicting.join().unwrap();
     for reader in readers {
         assert!(reader.await.unwrap() > 50);
     }
