@@ -11,13 +11,14 @@
 //! GET  /metrics, /stats.json, /health, /      for whoever runs the service
 //! ```
 
-use crate::caches::ResultKey;
+use crate::caches::{REQUEST_TIME, ResultKey};
+use crate::console::{say, warn};
 use crate::domain::{Event, Item, ItemId, Kind, UserId};
 use crate::errors::{ApiError, Json, Path, Query};
 use crate::metrics::Requests;
 use crate::model::{RANKED, Ranked};
 use crate::service::Service;
-use crate::store::{NewEvent, shelf_name};
+use crate::store::{NewEvent, SHELVES, shelf_name};
 use crate::{metrics, stats};
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, FromRef, MatchedPath, Request, State};
@@ -30,6 +31,7 @@ use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
+use tokio::time::timeout;
 
 const MOST_BYTES: usize = 16 << 10;
 const MOST_ITEMS: usize = 200;
@@ -68,7 +70,11 @@ pub fn router(shared: Shared) -> Router {
 async fn measure(State(requests): State<Arc<Requests>>, request: Request, next: Next) -> Response {
     let begun = Instant::now();
     let route = request.extensions().get::<MatchedPath>().cloned();
-    let mut response = next.run(request).await;
+    // Also a body that does not come to its end. What is dropped here leaves nothing half done: see `Store::record`.
+    let mut response = timeout(REQUEST_TIME, next.run(request)).await.unwrap_or_else(|_| {
+        let what = format!("the request was not done after {REQUEST_TIME:?}");
+        ApiError::new(StatusCode::REQUEST_TIMEOUT, what).into_response()
+    });
     let route = route.as_ref().map_or("other", MatchedPath::as_str);
     requests.count(route, response.status().as_u16(), begun.elapsed());
     // What a browser is told must not be taken for something else.
@@ -99,6 +105,9 @@ async fn recommendations(
     let n = wanted.n.unwrap_or(10) as usize;
     if !(1..=RANKED).contains(&n) {
         return Err(ApiError::bad_request(format!("n is {n}, but should be from 1 to {RANKED}")));
+    }
+    if let Some(shelf) = wanted.shelf.filter(|&shelf| shelf >= SHELVES) {
+        return Err(ApiError::bad_request(format!("shelf is {shelf}, but should be below {SHELVES}")));
     }
     let ranking = service.recommend(ResultKey { user, shelf: wanted.shelf }).await?;
     // As many as can be asked for are cached, so that `n` is no part of the key.
@@ -201,8 +210,8 @@ async fn retrain(State(service): State<Arc<Service>>) -> Answer<impl IntoRespons
     }
     tokio::spawn(async move {
         match service.retrain().await {
-            Ok(version) => println!("trained model {version}"),
-            Err(error) => eprintln!("no model was trained: {error}"),
+            Ok(version) => say(format_args!("trained model {version}")),
+            Err(error) => warn(format_args!("no model was trained: {error}")),
         }
     });
     Ok((StatusCode::ACCEPTED, Json(json!({ "started": true }))))

@@ -19,6 +19,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 
+/// A request that takes longer has failed, and so has a load.
+pub const REQUEST_TIME: Duration = Duration::from_secs(10);
 const MINUTE: Duration = Duration::from_secs(60);
 const MIB: u64 = 1 << 20;
 /// Refreshes that may wait to be made. What does not fit is tried again by a later reader.
@@ -76,12 +78,12 @@ impl Caches {
     }
 
     /// Tells the caches of an event that is in the store. When this has returned, nobody gets a result that was computed
-    /// before the event.
-    pub fn user_has_acted(&self, user: UserId, event: Event) {
-        self.behaviour.compute(user, |behaviour| match behaviour {
-            Some(behaviour) => Op::Insert(Arc::new(behaviour.with(event))),
+    /// before the event. Without an event: there may be one.
+    pub fn user_has_acted(&self, user: UserId, event: Option<Event>) {
+        self.behaviour.compute(user, |behaviour| match (behaviour, event) {
+            (Some(behaviour), Some(event)) => Op::Insert(Arc::new(behaviour.with(event))),
             // It is not there, but may be on its way from the store, read before the event. `Keep` would let that in.
-            None => Op::Remove,
+            _ => Op::Remove,
         });
         // After the behaviour: a result that is computed from now on finds the event there.
         self.results.invalidate_tag(user_tag(user));
@@ -103,7 +105,7 @@ where
 {
     // Statistics and ages are for /metrics and the page. Without a time-out a loader that never ends, such as a store that
     // hangs, would keep all others waiting who want the same key.
-    Cache::builder().name(name).record_stats().record_ages().load_timeout(Duration::from_secs(10))
+    Cache::builder().name(name).record_stats().record_ages().load_timeout(REQUEST_TIME)
 }
 
 /// Also who does not exist: otherwise anybody could keep the store busy with numbers that nobody has. But somebody who
@@ -112,7 +114,7 @@ fn users() -> Result<Cache<UserId, Option<Arc<User>>>, BuildError> {
     named("users")
         .max_capacity(20_000)
         .time_to_live(10 * MINUTE)
-        .negative_time_to_live(MINUTE / 6)
+        .negative_time_to_live(Duration::from_secs(10))
         // What was loaded together, after a start, does not end together.
         .ttl_jitter(0.2)
         .build()
@@ -162,7 +164,8 @@ fn models() -> Result<Cache<String, Arc<Model>>, BuildError> {
 }
 
 /// A user's own events are seen at once, by the tag. All else that goes into a ranking, the model and the shop's prices,
-/// may be a minute old; then the next caller still gets the old ranking, and a new one is computed in the background.
+/// may be older: after a minute a caller still gets the old ranking, while a new one is computed in the background, and
+/// after three nobody does.
 fn results_with(
     due: mpsc::Sender<Refresh<ResultKey, Arc<Ranking>>>,
 ) -> Result<Cache<ResultKey, Arc<Ranking>>, BuildError> {

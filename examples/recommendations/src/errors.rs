@@ -1,5 +1,6 @@
 //! Errors as answers: a fitting status, and JSON that says what is wrong.
 
+use crate::console::warn;
 use crate::service::Error;
 use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
 use axum::extract::{FromRequest, FromRequestParts};
@@ -48,7 +49,7 @@ impl From<Error> for ApiError {
             Error::Training => StatusCode::CONFLICT,
             Error::Store(_) | Error::Internal(_) => {
                 // What went wrong inside is for whoever runs the service.
-                eprintln!("a request has failed: {error}");
+                warn(format_args!("a request has failed: {error}"));
                 return Self::new(
                     StatusCode::INTERNAL_SERVER_ERROR,
                     "the service has failed; its log says why",

@@ -9,19 +9,22 @@
 //! snapshots  the caches on disk
 //! api        HTTP; errors.rs has what it says when something is wrong
 //! metrics    /metrics; stats.rs has /stats.json; page.html shows them
-//! server     start and stop
-//! load       simulated traffic, by client.rs
+//! server     start and stop; connections.rs and console.rs are its ends
+//! load       simulated traffic, by client.rs; report.rs prints its figures
 //! ```
 
 pub mod api;
 pub mod caches;
 pub mod client;
+pub mod connections;
+pub mod console;
 pub mod domain;
 pub mod errors;
 pub mod load;
 pub mod metrics;
 pub mod model;
 pub mod random;
+pub mod report;
 pub mod server;
 pub mod service;
 pub mod snapshots;

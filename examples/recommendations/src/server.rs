@@ -2,10 +2,11 @@
 
 use crate::api::{Shared, router};
 use crate::caches::Caches;
+use crate::connections;
 use crate::service::Service;
-use crate::snapshots::{Snapshots, keep_saving};
-use crate::store::{Size, Store};
-use rusqlite::Connection;
+use crate::snapshots::{self, Snapshots, keep_saving};
+use crate::store::{Shape, Size, Store};
+use rusqlite::{Connection, ErrorCode};
 use std::error::Error;
 use std::fs;
 use std::io;
@@ -22,6 +23,9 @@ pub type Failure = Box<dyn Error + Send + Sync>;
 /// How long requests that are under way may take when the service is told to stop. Then it saves and ends all the same.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+const STORE: &str = "shop.sqlite";
+const LOCK: &str = "lock.sqlite";
+
 #[derive(Clone, Debug)]
 pub struct Config {
     pub folder: PathBuf,
@@ -32,6 +36,13 @@ pub struct Config {
     pub train_every: Duration,
 }
 
+impl Config {
+    /// The file with all data but the snapshots.
+    pub fn store(&self) -> PathBuf {
+        self.folder.join(STORE)
+    }
+}
+
 /// A service that runs until [`Server::stop`].
 pub struct Server {
     pub address: SocketAddr,
@@ -40,7 +51,7 @@ pub struct Server {
     pub told: Vec<String>,
     snapshots: Snapshots,
     stop: oneshot::Sender<()>,
-    serving: JoinHandle<io::Result<()>>,
+    serving: JoinHandle<()>,
     background: Vec<AbortHandle>,
     _only_one: Connection,
 }
@@ -70,10 +81,7 @@ impl Server {
         let address = listener.local_addr()?;
         let shared = Shared { service: Arc::clone(&service), requests: Arc::default() };
         let (stop, stopped) = oneshot::channel::<()>();
-        let serving = axum::serve(listener, router(shared)).with_graceful_shutdown(async {
-            let _ = stopped.await;
-        });
-        let serving = tokio::spawn(serving.into_future());
+        let serving = tokio::spawn(connections::serve(listener, router(shared), stopped));
         Ok(Self { address, service, told, snapshots, stop, serving, background, _only_one: only_one })
     }
 
@@ -83,8 +91,8 @@ impl Server {
         let _ = self.stop.send(());
         let abort = self.serving.abort_handle();
         match tokio::time::timeout(PATIENCE, self.serving).await {
-            Ok(served) => served??,
-            // A client that keeps its connection open without a word.
+            Ok(served) => served?,
+            // A request that does not end.
             Err(_) => abort.abort(),
         }
         self.background.iter().for_each(AbortHandle::abort);
@@ -103,43 +111,67 @@ async fn listen(port: u16) -> Result<TcpListener, Failure> {
 }
 
 async fn open_store(config: &Config, told: &mut Vec<String>) -> Result<Store, Failure> {
-    let file = config.folder.join("shop.sqlite");
+    let file = config.store();
     let (is_new, size, begun) = (!file.exists(), config.size, Instant::now());
-    let store = tokio::task::spawn_blocking(move || Store::open(&file, size)).await??;
-    let shape = store.shape().await?;
+    let (store, shape) = open_any(&file, size).await.map_err(|error| {
+        let rest = if is_new { "" } else { "; --fresh begins anew, --data takes another folder" };
+        format!("{}: {error}{rest}", file.display())
+    })?;
     if is_new {
         let Size { users, items, events } = size;
         let took = begun.elapsed();
         told.push(format!("made up {users} users, {items} items and {events} events in {took:.1?}"));
     } else if (shape.users, shape.items) != (size.users, size.items) {
-        let other = format!("the store there has {} users and {} items", shape.users, shape.items);
-        return Err(format!("{other}: --fresh begins anew, --data takes another folder").into());
+        return Err(format!(
+            "{} has {} users and {} items, not {} and {}: --fresh begins anew, --data takes another folder",
+            file.display(),
+            shape.users,
+            shape.items,
+            size.users,
+            size.items
+        )
+        .into());
     }
     Ok(store)
+}
+
+async fn open_any(file: &Path, size: Size) -> Result<(Store, Shape), Failure> {
+    let file = file.to_owned();
+    let store = tokio::task::spawn_blocking(move || Store::open(&file, size)).await??;
+    let shape = store.shape().await?;
+    Ok((store, shape))
 }
 
 /// Two processes with caches of their own before one store would not tell each other what changes. The system gives the
 /// lock back when the process ends, however it does.
 fn be_the_only_one(folder: &Path) -> Result<Connection, Failure> {
-    let lock = Connection::open(folder.join("lock.sqlite"))?;
-    lock.busy_timeout(Duration::from_secs(1))?;
-    lock.execute_batch("BEGIN EXCLUSIVE")
-        .map_err(|_| format!("{}: another process is using it", folder.display()))?;
-    Ok(lock)
+    let file = folder.join(LOCK);
+    let lock = || {
+        let lock = Connection::open(&file)?;
+        lock.busy_timeout(Duration::from_secs(1))?;
+        lock.execute_batch("BEGIN EXCLUSIVE")?;
+        Ok(lock)
+    };
+    lock().map_err(|error: rusqlite::Error| match error.sqlite_error_code() {
+        Some(ErrorCode::DatabaseBusy) => {
+            format!("{}: another process is using it; --data takes another folder", folder.display()).into()
+        }
+        _ => format!("{}: cannot be locked: {error}", file.display()).into(),
+    })
 }
 
 /// Removes what the service has put into its folder, and nothing else.
-pub fn remove_data(folder: &Path) -> io::Result<()> {
-    let _only_one = match folder.exists() {
-        true => be_the_only_one(folder).map_err(io::Error::other)?,
-        false => return Ok(()),
-    };
-    let gone = |result: io::Result<()>| match result {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    };
-    for file in ["shop.sqlite", "shop.sqlite-wal", "shop.sqlite-shm"] {
-        gone(fs::remove_file(folder.join(file)))?;
+pub fn remove_data(folder: &Path) -> Result<(), Failure> {
+    if !folder.exists() {
+        return Ok(());
     }
-    gone(fs::remove_dir_all(folder.join("snapshots")))
+    let _only_one = be_the_only_one(folder)?;
+    for name in fs::read_dir(folder)?.map(|file| Ok(file?.file_name())).collect::<io::Result<Vec<_>>>()? {
+        // With its log, and what was begun of a new one.
+        if name.to_string_lossy().starts_with(STORE) || name.to_string_lossy().starts_with("shop.new") {
+            fs::remove_file(folder.join(&name))
+                .map_err(|error| format!("{}: {error}", folder.join(&name).display()))?;
+        }
+    }
+    Ok(snapshots::remove(&folder.join("snapshots"))?)
 }

@@ -5,6 +5,7 @@
 //! key one of them loads it and the others await that.
 
 use crate::caches::{Caches, Due, MODEL, ResultKey, Session};
+use crate::console::warn;
 use crate::domain::{Behaviour, Event, Features, Item, ItemId, User, UserId};
 use crate::model::{Model, Ranking, candidates, rank};
 use crate::server::Failure;
@@ -179,7 +180,7 @@ impl Service {
         Ok(event)
     }
 
-    /// A session that has ended stays so.
+    /// A session that has ended stays so, and nobody counts in another's: the event itself is recorded all the same.
     fn count_in(&self, session: &str, user: UserId) {
         self.caches.sessions.compute(session.to_owned(), |session| match session {
             Some(session) if session.user == user => {
@@ -207,18 +208,20 @@ impl Service {
     /// Trains a model from all events and puts it in the place of the one in use, whose readers do not wait.
     ///
     /// Results that were computed with the model before are not invalidated: all at once would have to be computed then. They
-    /// end within two minutes or so.
+    /// end within about three minutes.
     pub async fn retrain(&self) -> Result<u64, Error> {
         let _only_one = self.training.try_lock().map_err(|_| Error::Training)?;
         let version = self.store.train().await?;
-        let load = |_: &String| async { Ok::<_, Error>(Arc::new(self.store.model().await?)) };
         if self.is_caching {
-            self.caches.models.try_refresh_async(MODEL.to_owned(), load).await?;
+            let model = Arc::new(self.store.model().await?);
+            // Not a refresh, which would join a load that is under way, and that may have read the model before. A write is
+            // kept, and that load is not.
+            self.caches.models.insert(MODEL.to_owned(), model);
         }
         Ok(version)
     }
 
-    /// Of the model that is cached, if one is.
+    /// Of the model in use, if one is.
     pub fn model_version(&self) -> Option<u64> {
         self.caches.models.peek(MODEL).map(|model| model.version)
     }
@@ -251,7 +254,7 @@ impl Service {
             Ok::<_, Failure>(())
         };
         if let Err(error) = warmed.await {
-            eprintln!("the caches were not warmed up: {error}");
+            warn(format_args!("the caches were not warmed up: {error}"));
         }
     }
 
@@ -288,7 +291,7 @@ impl Service {
             }
             match self.retrain().await {
                 Ok(_) => trained_on = last,
-                Err(error) => eprintln!("no model was trained: {error}"),
+                Err(error) => warn(format_args!("no model was trained: {error}")),
             }
         }
     }

@@ -12,7 +12,9 @@ const SEED: u64 = 20;
 const USER_SKEW: f64 = 0.7;
 const ITEM_SKEW: f64 = 0.9;
 
-const SHELVES: [(&str, [&str; 4]); 12] = [
+/// Shelves are numbered from 0.
+pub const SHELVES: u8 = SHELF_NAMES.len() as u8;
+const SHELF_NAMES: [(&str, [&str; 4]); 12] = [
     ("tea", ["Assam", "Sencha", "Darjeeling", "Rooibos"]),
     ("coffee", ["Yirgacheffe", "Mocha", "Ristretto", "Bourbon"]),
     ("jam", ["Quince jelly", "Apricot jam", "Plum butter", "Marmalade"]),
@@ -58,13 +60,13 @@ fn fill_users(transaction: &Transaction<'_>, size: Size, random: &mut Random) ->
 
 /// Items go to the shelves in turns, so the first items are the most popular of their shelves.
 fn fill_items(transaction: &Transaction<'_>, size: Size, random: &mut Random) -> Result<()> {
-    let shelves: Vec<Features> = SHELVES.iter().map(|_| direction(random)).collect();
+    let shelves: Vec<Features> = SHELF_NAMES.iter().map(|_| direction(random)).collect();
     let mut insert = transaction.prepare(
         "INSERT INTO items (id, title, shelf, price_cents, is_available, features) VALUES (?, ?, ?, ?, ?, ?)",
     )?;
     for item in 1..=size.items {
         let shelf = shelf_of(item);
-        let (_, names) = SHELVES[shelf];
+        let (_, names) = SHELF_NAMES[shelf];
         let title = format!("{} no. {item}", names[random.below(4) as usize]);
         let own = direction(random);
         let features = normalized(std::array::from_fn(|at| shelves[shelf][at] + 0.7 * own[at]));
@@ -77,12 +79,12 @@ fn fill_items(transaction: &Transaction<'_>, size: Size, random: &mut Random) ->
 fn fill_events(transaction: &Transaction<'_>, size: Size, random: &mut Random, now: i64) -> Result<()> {
     let users = Zipf::new(size.users, USER_SKEW);
     // The last shelf may have an item less than the others; who asks for that gets the first one.
-    let ranks = Zipf::new(size.items.div_ceil(SHELVES.len() as u32), ITEM_SKEW);
+    let ranks = Zipf::new(size.items.div_ceil(u32::from(SHELVES)), ITEM_SKEW);
     let mut insert = transaction.prepare("INSERT INTO events (user, item, kind, at) VALUES (?, ?, ?, ?)")?;
     for event in 0..size.events {
         let user = users.rank(random) + 1;
         let shelf = taste(user, random);
-        let item = 1 + shelf + ranks.rank(random) * SHELVES.len() as u32;
+        let item = 1 + shelf + ranks.rank(random) * u32::from(SHELVES);
         let item = if item <= size.items { item } else { 1 + shelf % size.items };
         let at = now - 1_000 * i64::from(size.events - event);
         insert.execute(params![user, item, any_kind(random).code(), at])?;
@@ -91,21 +93,21 @@ fn fill_events(transaction: &Transaction<'_>, size: Size, random: &mut Random, n
 }
 
 fn shelf_of(item: u32) -> usize {
-    (item - 1) as usize % SHELVES.len()
+    (item - 1) as usize % usize::from(SHELVES)
 }
 
 pub fn shelf_name(shelf: u8) -> &'static str {
-    SHELVES.get(usize::from(shelf)).map_or("other", |(name, _)| name)
+    SHELF_NAMES.get(usize::from(shelf)).map_or("other", |(name, _)| name)
 }
 
 /// Each user likes two shelves, and looks at the others now and then.
 fn taste(user: u32, random: &mut Random) -> u32 {
     let mut likes = Random::new(u64::from(user));
-    let (first, second) = (likes.below(SHELVES.len() as u32), likes.below(SHELVES.len() as u32));
+    let (first, second) = (likes.below(u32::from(SHELVES)), likes.below(u32::from(SHELVES)));
     match random.part() {
         part if part < 0.6 => first,
         part if part < 0.85 => second,
-        _ => random.below(SHELVES.len() as u32),
+        _ => random.below(u32::from(SHELVES)),
     }
 }
 

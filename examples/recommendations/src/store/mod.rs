@@ -7,7 +7,7 @@ mod fill;
 mod pool;
 mod queries;
 
-pub use fill::{Size, shelf_name};
+pub use fill::{SHELVES, Size, shelf_name};
 
 use pool::Pool;
 
@@ -44,8 +44,7 @@ impl Store {
         if !file.exists() {
             fill_aside(file, size)?;
         }
-        let store = Self { readers: Pool::open(file, READERS)?, writer: Pool::open(file, 1)? };
-        Ok(store)
+        Ok(Self { readers: Pool::open(file, READERS)?, writer: Pool::open(file, 1)? })
     }
 
     pub async fn user(&self, id: UserId) -> Result<Option<User>> {
@@ -91,6 +90,11 @@ impl Store {
         self.readers.run(move |connection| queries::busiest(connection, most)).await
     }
 
+    /// Of the model that was trained last.
+    pub async fn model_version(&self) -> Result<u64> {
+        self.readers.run(queries::model_version).await
+    }
+
     /// The whole model that was trained last.
     pub async fn model(&self) -> Result<Model> {
         self.readers.run(|connection| queries::model(connection, None)).await
@@ -116,17 +120,26 @@ impl Store {
         self.readers.run(queries::shape).await
     }
 
-    /// Records an event, and then tells `then` of it.
+    /// Records an event, and then tells `then` of it; of none if that failed, perhaps after it was written.
     ///
     /// Both happen in one piece of blocking work, which goes on to its end even if the caller is dropped, as happens when a
     /// client hangs up. With `then` after the `await` instead, an event could be in the store and the caches not know of it.
-    pub async fn record(&self, new: NewEvent, then: impl FnOnce(Event) + Send + 'static) -> Result<Event> {
+    pub async fn record(
+        &self,
+        new: NewEvent,
+        then: impl FnOnce(Option<Event>) + Send + 'static,
+    ) -> Result<Event> {
         let record = move |connection: &mut Connection| {
-            let event = queries::record(connection, new)?;
-            then(event);
-            Ok(event)
+            let event = queries::record(connection, new);
+            then(event.as_ref().ok().copied());
+            event
         };
         self.writer.run(record).await
+    }
+
+    /// The number of the last event that [`record`](Self::record) has told of: the writer does one thing after the other.
+    pub async fn last_told(&self) -> Result<i64> {
+        self.writer.run(queries::last_event).await
     }
 
     /// Trains a model from the events that there are, and keeps it in the place of the one before. Gives its version.
@@ -158,5 +171,9 @@ fn fill_aside(file: &Path, size: Size) -> rusqlite::Result<()> {
     queries::save_model(&mut connection, &trained)?;
     // The last connection that closes brings the write-ahead log into the file.
     connection.close().map_err(|(_, error)| error)?;
+    // The log of another store, whose file somebody has removed alone, must not be taken for this one's.
+    for leftover in ["sqlite-wal", "sqlite-shm"] {
+        let _ = fs::remove_file(file.with_extension(leftover));
+    }
     fs::rename(&aside, file).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
 }

@@ -120,6 +120,10 @@ pub(super) fn model(connection: &mut Connection, items: Option<&[ItemId]>) -> Re
     Ok(Model { version, popular, neighbours })
 }
 
+pub(super) fn model_version(connection: &mut Connection) -> Result<u64> {
+    connection.prepare_cached("SELECT version FROM model")?.query_row([], |row| row.get(0))
+}
+
 pub(super) fn last_event(connection: &mut Connection) -> Result<i64> {
     connection.prepare_cached("SELECT coalesce(max(id), 0) FROM events")?.query_row([], |row| row.get(0))
 }
