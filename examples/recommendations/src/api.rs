@@ -14,7 +14,7 @@
 use crate::caches::{REQUEST_TIME, ResultKey};
 use crate::console::{say, warn};
 use crate::domain::{Event, Item, ItemId, Kind, UserId};
-use crate::errors::{ApiError, Json, Path, Query};
+use crate::errors::{ApiError, Json, MOST_BYTES, Path, Query};
 use crate::metrics::Requests;
 use crate::model::{RANKED, Ranked};
 use crate::service::Service;
@@ -33,7 +33,6 @@ use std::sync::Arc;
 use std::time::Instant;
 use tokio::time::timeout;
 
-const MOST_BYTES: usize = 16 << 10;
 const MOST_ITEMS: usize = 200;
 
 type Answer<T> = Result<T, ApiError>;

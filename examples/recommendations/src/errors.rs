@@ -9,6 +9,9 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde_json::json;
 
+/// Of a body.
+pub const MOST_BYTES: usize = 16 << 10;
+
 #[derive(Debug)]
 pub struct ApiError {
     status: StatusCode,
@@ -81,7 +84,12 @@ impl<T: Serialize> IntoResponse for Json<T> {
 
 impl From<JsonRejection> for ApiError {
     fn from(rejection: JsonRejection) -> Self {
-        Self::new(rejection.status(), rejection.body_text())
+        match rejection.status() {
+            StatusCode::PAYLOAD_TOO_LARGE => {
+                Self::new(rejection.status(), format!("the body is longer than {MOST_BYTES} bytes"))
+            }
+            status => Self::new(status, rejection.body_text()),
+        }
     }
 }
 

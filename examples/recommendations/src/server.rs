@@ -156,7 +156,11 @@ fn be_the_only_one(folder: &Path) -> Result<Connection, Failure> {
         Some(ErrorCode::DatabaseBusy) => {
             format!("{}: another process is using it; --data takes another folder", folder.display()).into()
         }
-        _ => format!("{}: cannot be locked: {error}", file.display()).into(),
+        _ => format!(
+            "{}: cannot be locked: {error}; it may be removed if no other process is using the folder",
+            file.display()
+        )
+        .into(),
     })
 }
 

@@ -1,11 +1,12 @@
 //! `/stats.json`: the same figures for the page, and what the caches hold.
 
 use crate::caches::Caches;
-use crate::metrics::Requests;
+use crate::metrics::{Histogram, Requests};
 use crate::service::Service;
 use larder::{Cache, Metadata, Stats};
 use serde_json::{Value, json};
 use std::hash::Hash;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Entries of each cache that the page shows.
@@ -15,6 +16,8 @@ const SHOWN: usize = 5;
 pub struct CacheStats {
     pub name: String,
     pub policy: String,
+    /// What weights are: bytes or entries.
+    pub unit: &'static str,
     pub entries: usize,
     pub weight: u64,
     pub capacity: u64,
@@ -33,30 +36,30 @@ pub struct Held {
 pub fn all_caches(caches: &Caches, hottest: usize) -> Vec<CacheStats> {
     let Caches { users, behaviour, tastes, items, models, results, sessions } = caches;
     vec![
-        describe(results, hottest, |key, ranking| {
+        describe(results, "bytes", hottest, |key, ranking| {
             let shelf = key.shelf.map_or(String::new(), |shelf| format!(", shelf {shelf}"));
             let best = ranking.items.first().map_or("nothing", |item| &item.title);
             (format!("user {}{shelf}", key.user), format!("{} items, first {best}", ranking.items.len()))
         }),
-        describe(behaviour, hottest, |user, behaviour| {
+        describe(behaviour, "bytes", hottest, |user, behaviour| {
             let (recent, settled) = (behaviour.recent.len(), behaviour.settled.len());
             (format!("user {user}"), format!("{recent} recent events, {settled} items settled"))
         }),
-        describe(tastes, hottest, |user, taste| {
+        describe(tastes, "entries", hottest, |user, taste| {
             let [first, second, ..] = taste;
             (format!("user {user}"), format!("({first:.2}, {second:.2}, ..)"))
         }),
-        describe(items, hottest, |item, value| (format!("item {item}"), value.title.to_string())),
-        describe(users, hottest, |user, value| {
+        describe(items, "entries", hottest, |item, value| (format!("item {item}"), value.title.to_string())),
+        describe(users, "entries", hottest, |user, value| {
             (
                 format!("user {user}"),
                 value.as_ref().map_or("does not exist".to_owned(), |user| user.name.clone()),
             )
         }),
-        describe(models, hottest, |name, model| {
+        describe(models, "bytes", hottest, |name, model| {
             (name.clone(), format!("version {}, {} items", model.version, model.neighbours.len()))
         }),
-        describe(sessions, hottest, |id, session| {
+        describe(sessions, "entries", hottest, |id, session| {
             // Who sees all of it could use it.
             let start = id.get(..4).unwrap_or_default();
             (format!("{start}.."), format!("user {}, {} events", session.user, session.events))
@@ -66,6 +69,7 @@ pub fn all_caches(caches: &Caches, hottest: usize) -> Vec<CacheStats> {
 
 fn describe<K, V>(
     cache: &Cache<K, V>,
+    unit: &'static str,
     hottest: usize,
     words: impl Fn(&K, &V) -> (String, String),
 ) -> CacheStats
@@ -81,6 +85,7 @@ where
     CacheStats {
         name: cache.name().unwrap_or_default().to_owned(),
         policy: cache.policy().to_string(),
+        unit,
         entries: cache.len(),
         weight: cache.weighted_size(),
         capacity: cache.capacity(),
@@ -91,11 +96,12 @@ where
 
 pub fn stats(service: &Service, requests: &Requests) -> Value {
     let caches: Vec<_> = all_caches(&service.caches, SHOWN).iter().map(cache_json).collect();
-    let request = |(route, status, times): (String, u16, std::sync::Arc<crate::metrics::Histogram>)| json!({ "route": route, "status": status, "below_micros": times.filled() });
+    let request = |(route, status, times): (String, u16, Arc<Histogram>)| json!({ "route": route, "status": status, "below_micros": times.filled() });
     json!({
         "uptime_seconds": service.started.elapsed().as_secs_f64(),
         "users": service.shape.users,
         "items": service.shape.items,
+        "is_caching": service.is_caching(),
         "model": service.model_version(),
         "is_training": service.is_training(),
         "caches": caches,
@@ -104,10 +110,11 @@ pub fn stats(service: &Service, requests: &Requests) -> Value {
 }
 
 fn cache_json(cache: &CacheStats) -> Value {
-    let CacheStats { name, policy, entries, weight, capacity, stats, hottest } = cache;
+    let CacheStats { name, policy, unit, entries, weight, capacity, stats, hottest } = cache;
     json!({
         "name": name,
         "policy": policy,
+        "unit": unit,
         "entries": entries,
         "weight": weight,
         "capacity": capacity,

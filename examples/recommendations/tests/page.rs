@@ -4,6 +4,7 @@ mod common;
 
 use common::Scratch;
 use recommendations::client::Client;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::Arc;
@@ -29,7 +30,10 @@ fn open(browser: &str, scratch: &Path, url: &str, seconds: u32, then: &[&str]) -
 #[tokio::test(flavor = "multi_thread")]
 async fn the_page_shows_plots_with_data() {
     let Some(browser) = browser() else {
-        eprintln!("skipped: there is no Chromium (Debian has it as the package `chromium`)");
+        let missing = "there is no Chromium: Debian has it as the package `chromium`";
+        assert!(std::env::var_os("REQUIRE_BROWSER").is_none_or(|value| value != "1"), "{missing}");
+        // Past what the test harness captures: a page that was not looked at must not pass for one that was.
+        let _ = writeln!(std::io::stderr(), "SKIPPED the_page_shows_plots_with_data: {missing}");
         return;
     };
     let scratch = Scratch::new("page");
@@ -44,7 +48,7 @@ async fn the_page_shows_plots_with_data() {
                 if is_done.load(SeqCst) {
                     break;
                 }
-                let (user, shelf) = (request % 400 + 1, request / 400 % 200);
+                let (user, shelf) = (request % 400 + 1, request / 400 % 12);
                 client.get(&format!("/recommendations/{user}?shelf={shelf}")).await.unwrap();
                 tokio::time::sleep(Duration::from_millis(2)).await;
             }
