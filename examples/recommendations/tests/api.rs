@@ -68,6 +68,7 @@ async fn what_is_wrong_is_said() {
         (Method::GET, "/recommendations/7?n=1000000000000".into(), None, 400, "n"),
         (Method::GET, "/recommendations/7?m=3".into(), None, 400, "unknown field `m`"),
         (Method::GET, "/recommendations/7?shelf=300".into(), None, 400, "shelf"),
+        (Method::GET, "/recommendations/7?shelf=12".into(), None, 400, "shelf is 12"),
         (Method::POST, "/recommendations/7".into(), None, 405, "allow"),
         (Method::GET, "/events".into(), None, 405, "allow"),
         (Method::GET, "/users/0".into(), None, 404, "no user 0"),
@@ -89,7 +90,7 @@ async fn what_is_wrong_is_said() {
         (Method::POST, "/events".into(), json(r#"{"user":999999,"item":1,"kind":"view"}"#), 422, "no user"),
         (Method::POST, "/events".into(), json(r#"{"user":1,"item":999999,"kind":"view"}"#), 422, "no item"),
         (Method::POST, "/events".into(), Some(("text/plain", "{}".to_owned())), 415, "Content-Type"),
-        (Method::POST, "/events".into(), json(&long), 413, ""),
+        (Method::POST, "/events".into(), json(&long), 413, "16384 bytes"),
     ];
     for (method, path, body, status, part) in wrong {
         let case = format!("{method} {path} {body:.80?}");
@@ -108,6 +109,30 @@ async fn what_is_wrong_is_said() {
         }
     }
     assert_eq!(get(&mut client, "/health").await["last_event"], SIZE.events, "nothing was recorded");
+    server.stop().await.unwrap();
+}
+
+/// A store that fails, here for want of a table, is no end of the service.
+#[tokio::test]
+async fn a_store_that_fails_is_told_and_can_recover() {
+    let scratch = Scratch::new("failing");
+    let server = scratch.start().await;
+    let mut client = Client::connect(server.address).await.unwrap();
+    get(&mut client, "/recommendations/3").await;
+    get(&mut client, "/recommendations/4").await;
+    let other = rusqlite::Connection::open(scratch.config().store()).unwrap();
+    other.execute_batch("PRAGMA legacy_alter_table = 1; ALTER TABLE events RENAME TO gone").unwrap();
+    let act = json!({ "user": 3, "item": 5, "kind": "click" });
+    let (status, answer) = client.post("/events", &act).await.unwrap();
+    assert_eq!(status, 500);
+    let answer: Value = serde_json::from_slice(&answer).unwrap();
+    assert_eq!(answer["error"]["message"], "the service has failed; its log says why");
+    // The event may have been written, for all one knows; so nothing is shown that was computed before.
+    assert_eq!(client.get("/recommendations/3").await.unwrap().0, 500);
+    get(&mut client, "/recommendations/4").await;
+    other.execute_batch("ALTER TABLE gone RENAME TO events").unwrap();
+    let event = post(&mut client, "/events", act).await;
+    assert_eq!(get(&mut client, "/recommendations/3").await["last_event"], event["id"]);
     server.stop().await.unwrap();
 }
 

@@ -11,9 +11,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::Duration;
 
+/// Without one the tests are left out; or fail, where the environment says `REQUIRE_BROWSER=1`, as it should where the whole
+/// project is checked.
 fn browser() -> Option<&'static str> {
     let is_there = |name: &&str| Command::new(name).arg("--version").output().is_ok();
-    ["chromium", "chromium-browser", "google-chrome"].into_iter().find(is_there)
+    let found = ["chromium", "chromium-browser", "google-chrome"].into_iter().find(is_there);
+    if found.is_none() {
+        let missing = "there is no Chromium: Debian has it as the package `chromium`";
+        assert!(std::env::var_os("REQUIRE_BROWSER").is_none_or(|value| value != "1"), "{missing}");
+        // Past what the test harness captures: a page that was not looked at must not pass for one that was.
+        let _ = writeln!(std::io::stderr(), "SKIPPED a test of the page: {missing}");
+    }
+    found
 }
 
 /// Opens the page and lets its time run ahead: so many seconds, which take less.
@@ -29,13 +38,7 @@ fn open(browser: &str, scratch: &Path, url: &str, seconds: u32, then: &[&str]) -
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_page_shows_plots_with_data() {
-    let Some(browser) = browser() else {
-        let missing = "there is no Chromium: Debian has it as the package `chromium`";
-        assert!(std::env::var_os("REQUIRE_BROWSER").is_none_or(|value| value != "1"), "{missing}");
-        // Past what the test harness captures: a page that was not looked at must not pass for one that was.
-        let _ = writeln!(std::io::stderr(), "SKIPPED the_page_shows_plots_with_data: {missing}");
-        return;
-    };
+    let Some(browser) = browser() else { return };
     let scratch = Scratch::new("page");
     let server = scratch.start().await;
     let is_done = Arc::new(AtomicBool::new(false));
@@ -82,9 +85,34 @@ async fn the_page_shows_plots_with_data() {
         let points = points(&page, plot, line);
         assert!(points >= 2, "{plot}, {line}: {points} points: {page}");
     }
-    assert!(page.contains("<td class=\"left\">user 1"), "what the caches hold is shown: {page}");
+    assert!(page.contains("<td class=\"left\">neighbours"), "what the caches hold is shown: {page}");
     assert!(image.metadata().unwrap().len() > 10_000, "{}", String::from_utf8_lossy(&shot.stderr));
     println!("screenshot: {}", image.display());
+}
+
+/// The service goes while its page is open.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_page_tells_that_the_service_is_gone() {
+    let Some(browser) = browser() else { return };
+    let scratch = Scratch::new("gone");
+    let server = scratch.start().await;
+    let (url, folder) = (format!("http://{}/", server.address), scratch.path().to_owned());
+    // Its time runs ahead only while the service answers or is gone: so it ends after that.
+    let dump = tokio::task::spawn_blocking(move || open(browser, &folder, &url, 1_000, &["--dump-dom"]));
+    let mut client = Client::connect(server.address).await.unwrap();
+    loop {
+        let (_, text) = client.get("/metrics").await.unwrap();
+        let text = String::from_utf8_lossy(&text).into_owned();
+        let polls = text.lines().find(|line| line.contains("seconds_count{route=\"/stats.json\""));
+        if polls.is_some_and(|line| !line.ends_with(" 1")) {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    server.stop().await.unwrap();
+    let page = String::from_utf8(dump.await.unwrap().stdout).unwrap();
+    assert!(page.contains("The service has not answered for "), "{page}");
+    assert!(page.contains("class=\"gone\""), "what is out of date is shown as such: {page}");
 }
 
 /// How many points a line of a plot has.

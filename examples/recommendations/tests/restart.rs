@@ -4,12 +4,16 @@ mod common;
 
 use common::{SIZE, Scratch, cache, get, post};
 use recommendations::client::Client;
+use recommendations::domain::Kind;
 use recommendations::server::{Server, remove_data};
+use recommendations::snapshots::Snapshots;
+use recommendations::store::NewEvent;
 use serde_json::json;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::Duration;
 
 #[tokio::test]
 async fn a_restart_is_warm() {
@@ -57,6 +61,94 @@ async fn what_happened_since_the_snapshot_counts() {
     let results = cache(&mut client, "results").await;
     assert_eq!((&results["misses"], &results["hits"]), (&json!(1), &json!(1)), "only user 3 is forgotten");
     server.stop().await.unwrap();
+}
+
+/// The store has an event that the caches were not told of yet, a snapshot is saved, and the process is killed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_waits_for_events_that_are_on_their_way() {
+    let scratch = Scratch::new("on-their-way");
+    let folder = scratch.path().join("snapshots");
+    let server = scratch.start().await;
+    let mut client = Client::connect(server.address).await.unwrap();
+    get(&mut client, "/recommendations/3").await;
+    let (store, caches) = (server.service.store.clone(), server.service.caches.clone());
+    let (go_on, told) = std::sync::mpsc::channel();
+    let before = store.last_event().await.unwrap();
+    let recording = tokio::spawn({
+        let (store, caches) = (store.clone(), caches.clone());
+        async move {
+            let then = move |event| {
+                told.recv().unwrap();
+                caches.user_has_acted(3, event);
+            };
+            store.record(NewEvent { user: 3, item: 8, kind: Kind::Buy }, then).await
+        }
+    });
+    while store.last_event().await.unwrap() == before {}
+    let saving = tokio::spawn({
+        let (snapshots, store) = (Snapshots::new(folder.clone()).unwrap(), store.clone());
+        async move { snapshots.save(&caches, &store).await }
+    });
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    go_on.send(()).unwrap();
+    let event = recording.await.unwrap().unwrap();
+    saving.await.unwrap().unwrap();
+    let saved: Vec<_> = fs::read_dir(&folder).unwrap().map(|file| file.unwrap().path()).collect();
+    let saved: Vec<_> = saved.into_iter().map(|file| (fs::read(&file).unwrap(), file)).collect();
+    server.stop().await.unwrap();
+    // As if it had not been stopped in order.
+    saved.into_iter().for_each(|(bytes, file)| fs::write(file, bytes).unwrap());
+
+    let server = scratch.start().await;
+    let mut client = Client::connect(server.address).await.unwrap();
+    assert_eq!(get(&mut client, "/recommendations/3").await["last_event"], event.id);
+    server.stop().await.unwrap();
+}
+
+/// As after a kill between a training and the next snapshot.
+#[tokio::test]
+async fn a_model_older_than_the_store_is_forgotten() {
+    let scratch = Scratch::new("older-model");
+    let server = scratch.start().await;
+    let mut client = Client::connect(server.address).await.unwrap();
+    assert_eq!(get(&mut client, "/recommendations/3").await["model"], 1);
+    server.stop().await.unwrap();
+    let server = scratch.start_without_caches().await;
+    assert_eq!(server.service.retrain().await.unwrap(), 2);
+    server.stop().await.unwrap();
+    let server = scratch.start().await;
+    assert!(server.told.iter().any(|line| line.starts_with("forgot the model")), "{:?}", server.told);
+    let mut client = Client::connect(server.address).await.unwrap();
+    assert_eq!(get(&mut client, "/recommendations/4").await["model"], 2);
+    server.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn what_others_have_put_there_stays() {
+    let scratch = Scratch::new("others");
+    scratch.start().await.stop().await.unwrap();
+    let (theirs, leftover) =
+        (scratch.path().join("snapshots/holiday.jpg"), scratch.path().join("snapshots/.larder-1-0.tmp"));
+    fs::write(&theirs, "").unwrap();
+    fs::write(&leftover, "").unwrap();
+    scratch.start().await.stop().await.unwrap();
+    assert!(!leftover.exists(), "what a killed process left goes");
+    remove_data(scratch.path()).unwrap();
+    let left: Vec<_> = fs::read_dir(scratch.path().join("snapshots")).unwrap().collect();
+    assert!(theirs.exists() && left.len() == 1, "{left:?}");
+}
+
+#[tokio::test]
+async fn a_damaged_store_is_named() {
+    let scratch = Scratch::new("damaged");
+    scratch.start().await.stop().await.unwrap();
+    let file = scratch.config().store();
+    fs::write(&file, "no database").unwrap();
+    let refused = Server::start(scratch.config()).await.err().expect("refused").to_string();
+    assert!(refused.contains("shop.sqlite: ") && refused.contains("--fresh"), "{refused}");
+    // Its log alone is not taken for that of a new store.
+    fs::rename(&file, file.with_extension("sqlite-wal")).unwrap();
+    scratch.start().await.stop().await.unwrap();
 }
 
 #[tokio::test]

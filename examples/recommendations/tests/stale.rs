@@ -3,6 +3,7 @@
 mod common;
 
 use common::{SIZE, Scratch, get, post};
+use recommendations::caches::MODEL;
 use recommendations::client::Client;
 use serde_json::json;
 use std::io::Write;
@@ -10,6 +11,7 @@ use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::SeqCst};
 use std::time::Duration;
+use tokio::sync::Notify;
 
 const USERS: usize = 4;
 
@@ -75,6 +77,30 @@ async fn no_result_is_older_than_the_last_event() {
     for reader in readers {
         assert!(reader.await.unwrap() > 50);
     }
+    server.stop().await.unwrap();
+}
+
+/// A load that has read the model before does not bring it back.
+#[tokio::test]
+async fn a_model_that_is_loaded_during_a_training_does_not_stay() {
+    let scratch = Scratch::new("training");
+    let server = scratch.start().await;
+    let service = &server.service;
+    let trained = Notify::new();
+    let slow = |_: &String| async {
+        let model = service.store.model().await.map(Arc::new);
+        trained.notified().await;
+        model
+    };
+    let load = service.caches.models.try_get_or_load_async(MODEL.to_owned(), slow);
+    let train = async {
+        let version = service.retrain().await.unwrap();
+        trained.notify_one();
+        version
+    };
+    let (before, version) = tokio::join!(load, train);
+    assert_eq!((before.unwrap().version, version), (1, 2));
+    assert_eq!(service.model_version(), Some(2));
     server.stop().await.unwrap();
 }
 
