@@ -3,7 +3,7 @@
 //! A visitor begins a session, looks at recommendations a few times, and now and then at the details of what is shown, or
 //! clicks on something. A few users come often, most seldom. Both services are measured twice:
 //!
-//! * *At the same rate*, of which the one without caches is half busy: how long users wait. The requests of a connection have
+//! * *At the same rate*, which keeps the one without caches busy for seven tenths of the time: how long users wait. The requests of a connection have
 //!   times at which they are due, whatever the service does. One that is late, since the one before took so long, counts from
 //!   when it was due: otherwise a service that stands still would be asked nothing meanwhile, and look fast.
 //! * *As fast as they are answered*: how much the service can do. With caches many times as many requests share the same
@@ -34,7 +34,7 @@ const WARM_UP: Duration = Duration::from_secs(3);
 /// At the same rate: enough of them that one that waits does not keep the others from being sent.
 const CONNECTIONS: u32 = 8;
 /// How busy the service without caches is then.
-const BUSY: f64 = 0.5;
+const BUSY: f64 = 0.7;
 
 /// What the visitors of one measurement have in common.
 #[derive(Clone)]

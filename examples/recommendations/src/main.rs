@@ -68,7 +68,10 @@ async fn serve(config: Config, stop: impl Future<Output = ()>) -> Result<(), Fai
     let server = tokio::select! {
         biased;
         // Half a store is no matter: it is made anew.
-        () = &mut stop => return Ok(say("stopped before it had started")),
+        () = &mut stop => {
+            say("stopped before it had started");
+            return Ok(());
+        }
         server = Server::start(config) => server?,
     };
     server.told.iter().for_each(|line| say(format_args!("  {line}")));

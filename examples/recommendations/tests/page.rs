@@ -98,7 +98,7 @@ async fn the_page_tells_that_the_service_is_gone() {
     let server = scratch.start().await;
     let (url, folder) = (format!("http://{}/", server.address), scratch.path().to_owned());
     // Its time runs ahead only while the service answers or is gone: so it ends after that.
-    let dump = tokio::task::spawn_blocking(move || open(browser, &folder, &url, 1_000, &["--dump-dom"]));
+    let dump = tokio::task::spawn_blocking(move || open(browser, &folder, &url, 120, &["--dump-dom"]));
     let mut client = Client::connect(server.address).await.unwrap();
     loop {
         let (_, text) = client.get("/metrics").await.unwrap();
