@@ -146,9 +146,23 @@ async fn a_damaged_store_is_named() {
     fs::write(&file, "no database").unwrap();
     let refused = Server::start(scratch.config()).await.err().expect("refused").to_string();
     assert!(refused.contains("shop.sqlite: ") && refused.contains("--fresh"), "{refused}");
-    // Its log alone is not taken for that of a new store.
-    fs::rename(&file, file.with_extension("sqlite-wal")).unwrap();
-    scratch.start().await.stop().await.unwrap();
+}
+
+/// Somebody has removed the store's file, and not what belongs to it.
+#[tokio::test]
+async fn the_log_of_a_store_that_is_gone_is_no_part_of_a_new_one() {
+    let scratch = Scratch::new("log");
+    let (file, log) = (scratch.config().store(), scratch.config().store().with_extension("sqlite-wal"));
+    let server = scratch.start().await;
+    let mut client = Client::connect(server.address).await.unwrap();
+    post(&mut client, "/events", json!({ "user": 3, "item": 8, "kind": "buy" })).await;
+    let left = fs::read(&log).unwrap();
+    server.stop().await.unwrap();
+    fs::remove_file(&file).unwrap();
+    fs::write(&log, left).unwrap();
+    let server = scratch.start().await;
+    assert_eq!(server.service.store.last_event().await.unwrap(), i64::from(SIZE.events));
+    server.stop().await.unwrap();
 }
 
 #[tokio::test]
