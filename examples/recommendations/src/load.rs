@@ -3,9 +3,10 @@
 //! A visitor begins a session, looks at recommendations a few times, and now and then at the details of what is shown, or
 //! clicks on something. A few users come often, most seldom. Both services are measured twice:
 //!
-//! * *At the same rate*, which keeps the one without caches busy for seven tenths of the time: how long users wait. The requests of a connection have
-//!   times at which they are due, whatever the service does. One that is late, since the one before took so long, counts from
-//!   when it was due: otherwise a service that stands still would be asked nothing meanwhile, and look fast.
+//! * *At the same rate*, which keeps the one without caches busy for seven tenths of the time: how long users wait. The
+//!   requests of a connection have times at which they are due, whatever the service does. One that is late, since the one
+//!   before took so long, counts from when it was due: otherwise a service that stands still would be asked nothing meanwhile,
+//!   and look fast.
 //! * *As fast as they are answered*: how much the service can do. With caches many times as many requests share the same
 //!   cores and the same disk, so their times do not compare with those of the other.
 //!

@@ -96,7 +96,10 @@ where
 
 pub fn stats(service: &Service, requests: &Requests) -> Value {
     let caches: Vec<_> = all_caches(&service.caches, SHOWN).iter().map(cache_json).collect();
-    let request = |(route, status, times): (String, u16, Arc<Histogram>)| json!({ "route": route, "status": status, "below_micros": times.filled() });
+    let request = |(route, status, times): (String, u16, Arc<Histogram>)| {
+        let below = times.filled();
+        json!({ "route": route, "status": status, "below_micros": below })
+    };
     json!({
         "uptime_seconds": service.started.elapsed().as_secs_f64(),
         "users": service.shape.users,
