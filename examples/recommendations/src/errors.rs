@@ -1,0 +1,106 @@
+//! Errors as answers: a fitting status, and JSON that says what is wrong.
+
+use crate::console::warn;
+use crate::service::Error;
+use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
+use axum::extract::{FromRequest, FromRequestParts};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use serde_json::json;
+
+/// Of a body.
+pub const MOST_BYTES: usize = 16 << 10;
+
+#[derive(Debug)]
+pub struct ApiError {
+    status: StatusCode,
+    what: String,
+}
+
+impl ApiError {
+    pub fn new(status: StatusCode, what: impl Into<String>) -> Self {
+        Self { status, what: what.into() }
+    }
+
+    /// For what is wrong in the request itself.
+    pub fn bad_request(what: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, what)
+    }
+
+    /// Where a thing is missing that the body names, not the address.
+    pub fn in_body(error: Error) -> Self {
+        let error = Self::from(error);
+        match error.status {
+            StatusCode::NOT_FOUND => Self { status: StatusCode::UNPROCESSABLE_ENTITY, ..error },
+            _ => error,
+        }
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let body = json!({ "error": { "status": self.status.as_u16(), "message": self.what } });
+        (self.status, axum::Json(body)).into_response()
+    }
+}
+
+impl From<Error> for ApiError {
+    fn from(error: Error) -> Self {
+        let status = match error {
+            Error::NoUser(_) | Error::NoItem(_) | Error::NoSession => StatusCode::NOT_FOUND,
+            Error::Training => StatusCode::CONFLICT,
+            Error::Store(_) | Error::Internal(_) => {
+                // What went wrong inside is for whoever runs the service.
+                warn(format_args!("a request has failed: {error}"));
+                return Self::new(
+                    StatusCode::INTERNAL_SERVER_ERROR,
+                    "the service has failed; its log says why",
+                );
+            }
+        };
+        Self::new(status, error.to_string())
+    }
+}
+
+/// The extractors of axum, with such answers when the request does not fit.
+#[derive(FromRequest)]
+#[from_request(via(axum::Json), rejection(ApiError))]
+pub struct Json<T>(pub T);
+
+#[derive(FromRequestParts)]
+#[from_request(via(axum::extract::Path), rejection(ApiError))]
+pub struct Path<T>(pub T);
+
+#[derive(FromRequestParts)]
+#[from_request(via(axum::extract::Query), rejection(ApiError))]
+pub struct Query<T>(pub T);
+
+impl<T: Serialize> IntoResponse for Json<T> {
+    fn into_response(self) -> Response {
+        axum::Json(self.0).into_response()
+    }
+}
+
+impl From<JsonRejection> for ApiError {
+    fn from(rejection: JsonRejection) -> Self {
+        match rejection.status() {
+            StatusCode::PAYLOAD_TOO_LARGE => {
+                Self::new(rejection.status(), format!("the body is longer than {MOST_BYTES} bytes"))
+            }
+            status => Self::new(status, rejection.body_text()),
+        }
+    }
+}
+
+impl From<PathRejection> for ApiError {
+    fn from(rejection: PathRejection) -> Self {
+        Self::new(rejection.status(), rejection.body_text())
+    }
+}
+
+impl From<QueryRejection> for ApiError {
+    fn from(rejection: QueryRejection) -> Self {
+        Self::new(rejection.status(), rejection.body_text())
+    }
+}
