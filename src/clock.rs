@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 
 /// What a cache reads the time from: [`Builder::clock`](crate::Builder::clock).
 ///
-/// Clocks never run backwards, and the time of day plays no part. A cache in which nothing expires reads none.
+/// Clocks never run backwards, and the time of day plays no part, but for how long a snapshot has lain. A cache in which nothing
+/// expires reads none.
 ///
 /// | clock | resolution | to read it costs |
 /// | --- | --- | --- |

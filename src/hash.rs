@@ -7,9 +7,10 @@ use std::hash::{BuildHasher, Hasher};
 /// How keys are hashed where nothing else is said: by [foldhash](https://docs.rs/foldhash) in its variant for quality, with a
 /// random seed.
 ///
-/// The seed is drawn anew with each `new`, from what the operating system makes random of the process's addresses, and from
-/// the time. So who chooses keys cannot know which of them collide, unless they learn that by watching how long operations
-/// take for a while. Where that is to be feared, [`std::hash::RandomState`] withstands it, at a price for every operation: see
+/// One part of the seed is drawn once in a process, from its addresses, which the operating system makes random, and from the
+/// time; the other with each `new`, from an address and from what was drawn before. So who chooses keys cannot know which of
+/// them collide, unless they learn that by watching how long operations take for a while. Where that is to be feared,
+/// [`std::hash::RandomState`] withstands it, at a price for every operation: see
 /// [`Builder::build_with_hasher`](crate::Builder::build_with_hasher).
 ///
 /// The hash of a key is not the same in two processes or versions.

@@ -100,9 +100,10 @@
 //! No read sees an entry that is over, whether it was removed yet or not; only what counts entries without looking at them
 //! does: `len`, `is_empty`, `weighted_size`, and what `invalidate_tag` returns. It is removed, as
 //! [`Expired`](RemovalCause::Expired), by whoever writes its key, or by one of the next writes to its segment, each of which
-//! looks at a few such entries; reads remove nothing. [`run_pending_tasks`](Cache::run_pending_tasks) removes all that have been over for a
-//! millisecond or more, and [`housekeeping`](Builder::housekeeping) calls that every now and then. What is still good for
-//! something, as in the table below, stays until it is not, or is written, removed or evicted.
+//! looks at a few such entries; reads remove nothing, but for the [two kinds](#guarantees) that take a lock.
+//! [`run_pending_tasks`](Cache::run_pending_tasks) removes all that have been over for a millisecond or more, and
+//! [`housekeeping`](Builder::housekeeping) calls that every now and then. What is still good for something, as in the table
+//! below, stays until it is not, or is written, removed or evicted.
 //!
 //! To an entry that is over, what comes next is as if it were not there: `compute` is given `None`, `remove` finds nothing,
 //! and `get_or_load` loads. An end is no invalidation: a load that is under way for the key goes on.
@@ -127,19 +128,19 @@
 //!
 //! # Snapshots
 //!
-//! With the feature `serde`, [`Cache::snapshot`] saves a cache and loads it again, so that a service that is started anew need
-//! not begin with an empty one: the entries, what is left of their lives, their weights, tags and pins, and what the eviction
-//! policy has learnt. A file takes the place of the one before as a whole or not at all, and may not have more bytes than
-//! `Snapshot::max_bytes` says. Bytes that are not a whole snapshot of
-//! the same types are an error, and leave the cache as it was. Without a snapshot, [`warm`](Cache::warm) loads what will be
-//! asked for.
+//! With the feature `serde`, [`Cache::snapshot`] saves a cache and loads it again, so that a service that is started anew
+//! need not begin with an empty one: the entries, what is left of their lives, their weights, tags and pins, and what the
+//! eviction policy has learnt. A file takes the place of the one before as a whole or not at all; `Snapshot::max_bytes`
+//! limits its bytes, which by default nothing does. Bytes that are not a whole snapshot of the same types are an error,
+//! and leave the cache as it was. A snapshot has what was there when it was saved: what was made invalid since then comes
+//! back with it, unless its life is over. Without a snapshot, [`warm`](Cache::warm) loads what will be asked for.
 //!
 //! # Guarantees
 //!
-//! 1. **Reads see what is there.** [`get`](Cache::get) never gives an entry that was over, or whose removal, invalidation or
-//!    replacement had returned, before `get` began, and it finds a key that is there throughout the call, whatever writers do meanwhile.
-//!    Keys are compared, not only their hashes. Inserting a new value for a key is no gap, unless the entry had to be
-//!    evicted itself to make room for its heavier successor.
+//! 1. **Reads see what is there.** [`get`](Cache::get) never gives an entry that was over by the cache's [`Clock`], or
+//!    whose removal, invalidation or replacement had returned, before `get` began, and it finds a key that is there
+//!    throughout the call, whatever writers do meanwhile. Keys are compared, not only their hashes. Inserting a new value
+//!    for a key is no gap, unless the entry had to be evicted itself to make room for its heavier successor.
 //! 2. **Operations on one key are linearizable**, and [`compute`](Cache::compute) and [`entry`](Cache::entry) are
 //!    atomic for their key. Nothing is promised across keys. The closures of `compute`, [`Entry::and_upsert_with`] and
 //!    [`remove_if`](Cache::remove_if) may run more than once, when other threads are faster; only the last answer
@@ -153,10 +154,12 @@
 //!    keeps nothing. What was removed and still waits for its readers does not count; see [Memory](#memory).
 //!    [`len`](Cache::len) and [`weighted_size`](Cache::weighted_size) ask one segment after another, so they are exact
 //!    while nobody writes.
-//! 4. **Hits take no lock** and wait for nobody. A hit writes to a record of its own thread and, with most policies, to
-//!    a counter in the entry until that is full. With `lru` and `lfu` it writes to a small buffer instead; who finds
-//!    the buffer full passes its content to the policy if the segment's lock happens to be free, and goes on without if
-//!    not. Statistics add a counter that few threads share.
+//! 4. **Hits take no lock** and wait for nobody. A hit writes to a record of its own thread and, with most policies, to a
+//!    counter in the entry until that is full. With `lru` and `lfu` it writes to a small buffer instead; who finds the
+//!    buffer full passes its content to the policy if the segment's lock happens to be free, and goes on without if not.
+//!    Statistics add to a counter of the thread's own; threads beyond four for each core share one. Two kinds of reads
+//!    take the segment's lock: the last one that [`max_reads`](Builder::max_reads) allows, and one after which an
+//!    [`Expiry`] lets the entry end earlier.
 //! 5. **No code of yours runs under a lock**, with two exceptions: the `Eq` of keys, while a write looks for its key,
 //!    and a [`Policy`](policy::Policy) of your own. So weighers, listeners, closures, `Clone` and `Drop` may use the
 //!    same cache.
@@ -171,8 +174,9 @@
 //!    its reach gives a value whose load began before. (`remove_if`, `retain` and `drain` have all in reach that they
 //!    were asked to look at.) An eviction is no invalidation, nor is a `compute` that ends with [`Op::Keep`].
 //! 10. **One loader a key.** Of several callers who miss a key one runs its loader, and who comes after its value is
-//!     there runs none. More than one runs only where the flight came to nothing for those who waited, as in the table
-//!     of [Loading](#loading), or the cache did not keep the value.
+//!     there runs none. More than one runs only where the key was written or made invalid during the first, where the
+//!     flight came to nothing for those who waited, as in the table of [Loading](#loading), or where the cache did not
+//!     keep the value.
 //! 11. **A loader cannot poison its key.** One that fails, panics, is cancelled or, with a
 //!     [`load_timeout`](Builder::load_timeout), hangs, leaves nothing behind: no error is cached, and who comes next loads.
 //! 12. **Panics of yours do no harm.** They may lose entries, but never memory safety, and wedge nothing: see
@@ -180,10 +184,13 @@
 //! 13. **Numbers do not overflow.** Any `Duration` may be given, zero and [`Duration::MAX`](std::time::Duration::MAX)
 //!     included, any `u64` as weight or capacity. An end that is too late to be told is none; sums of weights end at
 //!     `u64::MAX`.
-//! 14. **A snapshot is not trusted.** Whatever bytes are loaded, the worst is an error: no panic, no abort, no memory beyond a
-//!     small multiple of [what a file may have](#snapshots). (With `serde`.)
-//! 15. **Clocks do not run backwards.** The time of day plays no part, so that to change it ends nothing early or late. What
-//!     a machine's suspension does says [`Clock`].
+//! 14. **A snapshot is not trusted.** Bytes that are no snapshot are an error: no panic, no abort, no memory beyond a
+//!     small multiple of [what was read](#snapshots). This goes for the codec that comes along, as far as your types' own
+//!     `Deserialize` does likewise. Checksums do not tell who has written a snapshot: one that is forged with care loads.
+//!     (With `serde`.)
+//! 15. **Clocks do not run backwards.** The time of day plays no part, so that to change it ends nothing early or late;
+//!     but for how long a snapshot has lain, unless `Snapshot::downtime` tells. What a machine's suspension does says
+//!     [`Clock`].
 //!
 //! # Panics
 //!
@@ -216,6 +223,7 @@
 //! | `iter`, `keys`, `for_each`, `retain`, `drain`, `invalidate_all` | O(entries); a segment's lock for a few entries at a time |
 //! | `hottest(n)`, `coldest(n)` | O(n) under each segment's lock |
 //! | `set_capacity` | O(segments), and for each entry that is evicted |
+//! | to save a snapshot | O(entries); each segment's lock once for the order of all its entries, some nanoseconds for each, then for a hundred or so at a time |
 //!
 //! The capacity is divided among segments, each with a lock for its writers and a policy of its own. A small cache has
 //! one. Where the index of a segment has to grow each insert moves a few entries, so that none has to move them all.
@@ -236,9 +244,9 @@
 //! - On Linux the kernel helps to find out which readers are left (`membarrier`). If a sandbox forbids that call after a
 //!   cache has been used, the memory of removed entries is never used again; if it does so before, reads cost more.
 //! - This is work of the threads that use the cache; there are no others, but for
-//!   [`housekeeping`](Builder::housekeeping). A cache that nobody writes to keeps what it
-//!   removed last until [`run_pending_tasks`](Cache::run_pending_tasks) is called or its last handle is dropped, which
-//!   drops all keys and values.
+//!   [`housekeeping`](Builder::housekeeping), and one that wakes tasks at a [`load_timeout`](Builder::load_timeout). A
+//!   cache that nobody writes to keeps what it removed last until [`run_pending_tasks`](Cache::run_pending_tasks) is
+//!   called or its last handle is dropped, which drops all keys and values.
 //! - An entry takes 16 bytes more where entries end, for its deadline and its place in a timing wheel; and 8 bytes more for
 //!   each of these, from when the first entry needs it: an end that reads must not move, a time to idle other than the
 //!   builder's, a number of reads, when it was written, how long it took to load, who refreshes it.
@@ -251,11 +259,12 @@
 //!
 //! # Hashing
 //!
-//! The default hasher is [`RandomState`], with a seed of its own for each cache, so that who chooses the keys does not know
-//! which of them collide. Any `BuildHasher` can take its place: [`Builder::build_with_hasher`]. It need not spread its bits
-//! well, since larder mixes what it gives, but keys with the same 64 bits stand in each other's way:
-//! lookups among them take O(their number). With a hasher that is not seeded, or weak on purpose, somebody from outside
-//! may bring this about.
+//! The default hasher is [`RandomState`], with a seed of its own for each cache, so that who chooses the keys does not
+//! know which of them collide, unless they learn it from how long operations take: where that is to be feared, take
+//! [`std::hash::RandomState`]. Any `BuildHasher` can take its place: [`Builder::build_with_hasher`]. It need not spread
+//! its bits well, since larder mixes what it gives, but keys with the same 64 bits stand in each other's way: lookups
+//! among them take O(their number). With a hasher that is not seeded, or weak on purpose, somebody from outside may bring
+//! this about.
 //!
 //! A key is looked up by any type that is [`Equivalent`] to it and hashes alike: a `String` by `&str`. `Hash` and `Eq`
 //! that contradict each other, or change while the key is in the cache, lose entries but harm nothing else.
@@ -274,7 +283,8 @@
 //! # Features, targets, Rust version
 //!
 //! - `serde`: [`EvictionPolicy`] is serialized as its name, and read from it; and [snapshots](#snapshots). It brings `serde`,
-//!   `bincode` and `crc32fast`.
+//!   `bincode` and `crc32fast`. `bincode` 2.0.1 is no longer maintained (RUSTSEC-2025-0141), of which `cargo audit` warns. It
+//!   encodes, and decodes numbers; the rest of the decoder is larder's own, which takes no length on trust.
 //!
 //! There are no default features. The crate needs Rust 1.88 or newer, and a target with the standard library, threads and
 //! 64-bit atomics. It is tested on 64-bit Linux; no WebAssembly.
