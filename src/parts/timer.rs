@@ -2,58 +2,108 @@
 
 use super::wait::wake;
 use parking_lot::{Condvar, Mutex};
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::task::Waker;
 use std::thread;
 use std::time::Instant;
 
-/// By time, and a number that tells those of one time apart.
-type Alarms = BTreeMap<(Instant, u64), Waker>;
-
 struct Timer {
-    alarms: Mutex<State>,
+    alarms: Mutex<Alarms>,
     changed: Condvar,
 }
 
-struct State {
-    alarms: Alarms,
-    next: u64,
+static TIMER: Timer = Timer { alarms: Mutex::new(Alarms::new()), changed: Condvar::new() };
+
+/// (A `BTreeMap` would be shorter, and a tenth of what this crate takes to compile.)
+struct Alarms {
+    /// Each that is armed, the earliest on top, and some that were dropped.
+    times: BinaryHeap<Reverse<(Instant, Name)>>,
+    places: Vec<Armed>,
+    free: Vec<u32>,
+    armed: usize,
+    last: u64,
     runs: bool,
 }
 
-static TIMER: Timer = Timer {
-    alarms: Mutex::new(State { alarms: Alarms::new(), next: 0, runs: false }),
-    changed: Condvar::new(),
-};
+/// An alarm's number, which no other has, and its place.
+type Name = (u64, u32);
+
+struct Armed {
+    number: u64,
+    waker: Option<Waker>,
+}
+
+impl Alarms {
+    const fn new() -> Self {
+        Self {
+            times: BinaryHeap::new(),
+            places: Vec::new(),
+            free: Vec::new(),
+            armed: 0,
+            last: 0,
+            runs: false,
+        }
+    }
+
+    /// Whom to wake, if the alarm is armed. It is not any more.
+    fn disarm(&mut self, (number, place): Name) -> Option<Waker> {
+        let armed = &mut self.places[place as usize];
+        let waker = armed.waker.take_if(|_| armed.number == number);
+        self.armed -= usize::from(waker.is_some());
+        waker
+    }
+
+    /// Forgets the times of those that were dropped, when they are more than the others.
+    fn tidy(&mut self) {
+        if self.times.len() > 64 + 2 * self.armed {
+            let Self { times, places, .. } = self;
+            times.retain(|Reverse((_, (number, place)))| {
+                let armed = &places[*place as usize];
+                armed.number == *number && armed.waker.is_some()
+            });
+        }
+    }
+}
 
 /// Wakes a task at its time. Not after it was dropped.
 pub(crate) struct Alarm {
-    key: (Instant, u64),
+    time: Instant,
+    name: Name,
 }
 
 impl Alarm {
     pub(crate) fn new(time: Instant) -> Self {
-        let mut state = TIMER.alarms.lock();
-        state.next += 1;
-        Self { key: (time, state.next) }
+        let mut alarms = TIMER.alarms.lock();
+        alarms.last += 1;
+        let number = alarms.last;
+        let place = alarms.free.pop().unwrap_or_else(|| {
+            alarms.places.push(Armed { number, waker: None });
+            (alarms.places.len() - 1) as u32
+        });
+        alarms.places[place as usize].number = number;
+        Self { time, name: (number, place) }
     }
 
     /// Whom to wake from now on.
     pub(crate) fn set(&mut self, waker: &Waker) {
         let waker = waker.clone();
-        let mut state = TIMER.alarms.lock();
-        let is_first = state.alarms.keys().next().is_none_or(|first| self.key < *first);
-        let before = state.alarms.insert(self.key, waker);
-        if state.runs {
-            if is_first {
+        let mut alarms = TIMER.alarms.lock();
+        let before = alarms.places[self.name.1 as usize].waker.replace(waker);
+        if before.is_none() {
+            alarms.armed += 1;
+            let is_first = alarms.times.peek().is_none_or(|Reverse((first, _))| self.time < *first);
+            alarms.times.push(Reverse((self.time, self.name)));
+            if alarms.runs && is_first {
                 TIMER.changed.notify_one();
             }
-        } else {
-            state.runs = thread::Builder::new().name("larder timer".to_owned()).spawn(run).is_ok();
+        }
+        if !alarms.runs {
+            alarms.runs = thread::Builder::new().name("larder timer".to_owned()).spawn(run).is_ok();
         }
         // Without a thread the task has to look at the time itself.
-        let asks_again = if state.runs { None } else { state.alarms.remove(&self.key) };
-        drop(state);
+        let asks_again = if alarms.runs { None } else { alarms.disarm(self.name) };
+        drop(alarms);
         drop(before);
         asks_again.into_iter().for_each(wake);
     }
@@ -61,23 +111,72 @@ impl Alarm {
 
 impl Drop for Alarm {
     fn drop(&mut self) {
-        let waker = TIMER.alarms.lock().alarms.remove(&self.key);
+        let mut alarms = TIMER.alarms.lock();
+        let waker = alarms.disarm(self.name);
+        alarms.free.push(self.name.1);
+        alarms.tidy();
+        // A waker is a stranger's code: no lock meanwhile.
+        drop(alarms);
         drop(waker);
     }
 }
 
 fn run() {
-    let mut state = TIMER.alarms.lock();
-    while let Some((&key, _)) = state.alarms.first_key_value() {
-        if key.0 <= Instant::now() {
-            let waker = state.alarms.remove(&key);
-            // A waker is a stranger's code: no lock meanwhile.
-            drop(state);
+    let mut alarms = TIMER.alarms.lock();
+    while let Some(&Reverse((time, name))) = alarms.times.peek() {
+        if time <= Instant::now() {
+            alarms.times.pop();
+            let waker = alarms.disarm(name);
+            drop(alarms);
             waker.into_iter().for_each(wake);
-            state = TIMER.alarms.lock();
+            alarms = TIMER.alarms.lock();
         } else {
-            TIMER.changed.wait_until(&mut state, key.0);
+            TIMER.changed.wait_until(&mut alarms, time);
         }
     }
-    state.runs = false;
+    alarms.runs = false;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicUsize;
+    use std::sync::atomic::Ordering::SeqCst;
+    use std::task::Wake;
+    use std::time::Duration;
+
+    #[derive(Default)]
+    struct Woken(AtomicUsize);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, SeqCst);
+        }
+    }
+
+    /// Those of other tests are in the same books.
+    #[test]
+    fn only_those_are_woken_that_are_still_there() {
+        let (woken, dropped) = (Arc::new(Woken::default()), Arc::new(Woken::default()));
+        let now = Instant::now();
+        let mut late: Vec<Alarm> = (0..200).map(|_| Alarm::new(now + Duration::from_secs(3600))).collect();
+        late.iter_mut().for_each(|alarm| alarm.set(&Waker::from(Arc::clone(&dropped))));
+        let mut early: Vec<Alarm> = (0..200).map(|_| Alarm::new(now + Duration::from_millis(20))).collect();
+        for alarm in &mut early {
+            alarm.set(&Waker::from(Arc::clone(&dropped)));
+            alarm.set(&Waker::from(Arc::clone(&woken)));
+        }
+        drop(late);
+        {
+            let alarms = TIMER.alarms.lock();
+            assert!(alarms.times.len() <= 64 + 2 * alarms.armed + 1, "{} times", alarms.times.len());
+        }
+        while woken.0.load(SeqCst) < 200 {
+            thread::yield_now();
+        }
+        drop(early);
+        assert_eq!((woken.0.load(SeqCst), dropped.0.load(SeqCst)), (200, 0));
+        assert_eq!(Arc::strong_count(&dropped), 1);
+    }
 }
