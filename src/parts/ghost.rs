@@ -76,8 +76,9 @@ impl Ghost {
 
     /// Writes everything that it remembers.
     pub(crate) fn save(&self, words: &mut Vec<u64>) {
-        let used = self.words.iter().skip(self.first).take(2 * self.buckets);
-        words.extend(used.flat_map(|&word| [word as u64, (word >> 64) as u64]));
+        for &word in &self.words[self.first..][..2 * self.buckets] {
+            words.extend_from_slice(&[word as u64, (word >> 64) as u64]);
+        }
     }
 
     /// What [`save`](Self::save) wrote.
@@ -94,7 +95,7 @@ impl Ghost {
 
     /// Takes over what another one remembers, instead of what it does itself. At the other's size if that is larger, but for
     /// no more than `most` records; else at its own, for which `retime` says what a time becomes, if it can still be told.
-    pub(crate) fn take_over(&mut self, other: Self, most: usize, retime: impl Fn(u16) -> Option<u16>) {
+    pub(crate) fn take_over(&mut self, other: Self, most: usize, retime: &dyn Fn(u16) -> Option<u16>) {
         // What it takes to have `most` reserved, at the most.
         let most = (most + most / 8).next_multiple_of(WAYS);
         if (self.records()..=most).contains(&other.records()) {
@@ -108,13 +109,13 @@ impl Ghost {
         // Place by place, the oldest first: what is put last is kept longest.
         for lane in (0..WAYS as u32).rev() {
             for bucket in 0..other.buckets {
-                self.copy(&other, bucket, lane * LANE, &retime);
+                self.copy(&other, bucket, lane * LANE, retime);
             }
         }
     }
 
     /// Puts one record of another one into every bucket that it may belong to.
-    fn copy(&mut self, other: &Self, bucket: usize, lane: u32, retime: impl Fn(u16) -> Option<u16>) {
+    fn copy(&mut self, other: &Self, bucket: usize, lane: u32, retime: &dyn Fn(u16) -> Option<u16>) {
         let at = other.first + 2 * bucket;
         let [tag, time] = [at, at + 1].map(|at| (other.words[at] >> lane) as u16);
         let Some(time) = retime(time).filter(|_| tag > 1) else { return };
@@ -276,7 +277,7 @@ mod tests {
             let mut ghost = Ghost::new();
             ghost.reserve(own);
             ghost.put(spread(1_000), record(7));
-            ghost.take_over(Ghost::restored(&words), most, |time| (time != 3).then_some(time));
+            ghost.take_over(Ghost::restored(&words), most, &|time| (time != 3).then_some(time));
             assert!((own..=most.next_multiple_of(8)).contains(&ghost.records()));
             let as_it_was = ghost.records() == old.records();
             assert_eq!(as_it_was, (own..=most).contains(&size));
@@ -302,7 +303,7 @@ mod tests {
         ghost.reserve(16);
         let mut words = Vec::new();
         old.save(&mut words);
-        ghost.take_over(Ghost::restored(&words), 16, Some);
+        ghost.take_over(Ghost::restored(&words), 16, &Some);
         let kept = (0..64).filter(|key| ghost.take((key % 8) << 45 | hash(*key)).is_some());
         assert!(kept.eq(48..64));
     }
@@ -313,7 +314,7 @@ mod tests {
         fn any_words_make_a_ghost(words in prop::collection::vec(any::<u64>(), 0..70), own in 0..20usize, most in 0..100usize) {
             let mut ghost = Ghost::new();
             ghost.reserve(own);
-            ghost.take_over(Ghost::restored(&words), most, |time| Some(time / 2));
+            ghost.take_over(Ghost::restored(&words), most, &|time| Some(time / 2));
             prop_assert!(ghost.records() <= own.max(2 * words.len()).next_multiple_of(8));
             for key in 0..50 {
                 ghost.put(spread(key), record(1));

@@ -74,10 +74,13 @@ impl Sketch {
             self.settle(block);
         }
         let copies = blocks / self.blocks.len().max(1);
-        self.blocks = match self.blocks.len() {
-            0 => vec![Block([0; ROWS]); blocks],
-            _ => self.blocks.iter().flat_map(|&block| std::iter::repeat_n(block, copies)).collect(),
-        };
+        let mut grown = Vec::with_capacity(blocks);
+        for &block in &self.blocks {
+            grown.resize(grown.len() + copies, block);
+        }
+        // All of them, if there was none.
+        grown.resize(blocks, Block([0; ROWS]));
+        self.blocks = grown;
         self.rounds = vec![self.round; blocks.div_ceil(64)];
         self.sweep *= copies;
     }
@@ -129,7 +132,7 @@ impl Sketch {
     /// Writes all that it counted.
     pub(crate) fn save(&self, words: &mut Vec<u64>) {
         words.extend([self.sweep as u64, self.until_sweep as u64]);
-        words.extend((0..self.blocks.len()).flat_map(|block| self.settled(block)));
+        (0..self.blocks.len()).for_each(|block| words.extend_from_slice(&self.settled(block)));
     }
 
     /// Goes on with what [`save`](Self::save) wrote, instead of what it has counted itself. Does nothing if that is none, or

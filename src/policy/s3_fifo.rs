@@ -185,7 +185,7 @@ impl Policy for S3Fifo {
         if same_hashes {
             self.returning = self.returning.or(Some(returning).filter(|&hash| hash != NOBODY));
             let most = most_ghosts(self.queues.slots(), self.capacity);
-            self.ghost.take_over(Ghost::restored(ghost), most, Some);
+            self.ghost.take_over(Ghost::restored(ghost), most, &Some);
         }
     }
 

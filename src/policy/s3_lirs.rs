@@ -455,7 +455,7 @@ impl S3Lirs {
             u16::try_from(ticks_ago).ok().map(|_| (used >> to) as u16)
         };
         let most = most_ghosts(self.stamps.len(), self.capacity) * RECORDS_PER_ENTRY;
-        self.ghost.take_over(saved, most, retime);
+        self.ghost.take_over(saved, most, &retime);
         self.tick_bits = tick_bits(&self.ghost);
     }
 }
