@@ -173,8 +173,9 @@ where
 
     /// Loads the value of `key` anew, whether it is there or not, and gives it. Readers see the one before meanwhile.
     ///
-    /// Joins a load of the key that is under way. A write or an invalidation of the key meanwhile has the last word: then
-    /// the loaded value is given but not kept. Otherwise as [`get_or_load`](Self::get_or_load).
+    /// Joins a load of the key that is under way, which may have read what was there before you called: where that matters,
+    /// load elsewhere and [`insert`](Self::insert). A write or an invalidation of the key meanwhile has the last word: then the
+    /// loaded value is given but not kept. Otherwise as [`get_or_load`](Self::get_or_load).
     ///
     /// ```
     /// let cache = larder::Cache::new(10);
