@@ -47,8 +47,17 @@ impl fmt::Display for Contender {
 
 /// A cache that is asked for keys.
 pub(crate) trait ReadThrough {
+    fn has(&self, key: u64) -> bool;
+    fn insert(&self, key: u64);
+
     /// Gets a key, inserts it on a miss, and says whether it was a hit.
-    fn serve(&self, key: u64) -> bool;
+    fn serve(&self, key: u64) -> bool {
+        let hit = self.has(key);
+        if !hit {
+            self.insert(key);
+        }
+        hit
+    }
 }
 
 impl Contender {
@@ -92,38 +101,38 @@ impl Contender {
 struct Larder(Cache<u64, (), RandomState>);
 
 impl ReadThrough for Larder {
-    fn serve(&self, key: u64) -> bool {
-        let hit = self.0.get(&key).is_some();
-        if !hit {
-            self.0.insert(key, ());
-        }
-        hit
+    fn has(&self, key: u64) -> bool {
+        self.0.get(&key).is_some()
+    }
+
+    fn insert(&self, key: u64) {
+        self.0.insert(key, ());
     }
 }
 
 struct QuickCache(quick_cache::sync::Cache<u64, (), UnitWeighter, RandomState>);
 
 impl ReadThrough for QuickCache {
-    fn serve(&self, key: u64) -> bool {
-        let hit = self.0.get(&key).is_some();
-        if !hit {
-            self.0.insert(key, ());
-        }
-        hit
+    fn has(&self, key: u64) -> bool {
+        self.0.get(&key).is_some()
+    }
+
+    fn insert(&self, key: u64) {
+        self.0.insert(key, ());
     }
 }
 
 struct Moka(moka::sync::Cache<u64, (), RandomState>);
 
 impl ReadThrough for Moka {
+    fn has(&self, key: u64) -> bool {
+        self.0.get(&key).is_some()
+    }
+
     /// Without the maintenance it holds dozens of entries more than it may.
-    fn serve(&self, key: u64) -> bool {
-        let hit = self.0.get(&key).is_some();
-        if !hit {
-            self.0.insert(key, ());
-            self.0.run_pending_tasks();
-        }
-        hit
+    fn insert(&self, key: u64) {
+        self.0.insert(key, ());
+        self.0.run_pending_tasks();
     }
 }
 

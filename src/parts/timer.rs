@@ -139,27 +139,17 @@ fn run() {
 
 #[cfg(test)]
 mod tests {
+    use super::super::wait::tests::Count;
     use super::*;
     use std::sync::Arc;
-    use std::sync::atomic::AtomicUsize;
     use std::sync::atomic::Ordering::SeqCst;
-    use std::task::Wake;
     use std::time::Duration;
-
-    #[derive(Default)]
-    struct Woken(AtomicUsize);
-
-    impl Wake for Woken {
-        fn wake(self: Arc<Self>) {
-            self.0.fetch_add(1, SeqCst);
-        }
-    }
 
     /// Those of other tests are in the same books, a few.
     #[test]
     fn only_those_are_woken_that_are_still_there() {
-        let (woken, dropped) = (Arc::new(Woken::default()), Arc::new(Woken::default()));
-        let alarms = |time: Duration, whom: &Arc<Woken>| -> Vec<Alarm> {
+        let (woken, dropped) = (Arc::new(Count::default()), Arc::new(Count::default()));
+        let alarms = |time: Duration, whom: &Arc<Count>| -> Vec<Alarm> {
             let mut alarms: Vec<_> = (0..200).map(|_| Alarm::new(Instant::now() + time)).collect();
             alarms.iter_mut().for_each(|alarm| alarm.set(&Waker::from(Arc::clone(whom))));
             alarms

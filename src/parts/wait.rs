@@ -149,13 +149,15 @@ impl Wake for Unpark {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use std::sync::atomic::AtomicUsize;
     use std::sync::atomic::Ordering::SeqCst;
     use std::time::Duration;
 
-    struct Count(AtomicUsize);
+    /// How often it was woken.
+    #[derive(Default)]
+    pub(in crate::parts) struct Count(pub(in crate::parts) AtomicUsize);
 
     impl Wake for Count {
         fn wake(self: Arc<Self>) {
@@ -166,7 +168,7 @@ mod tests {
     #[test]
     fn threads_and_tasks_get_the_first_that_lands() {
         let wait = Wait::new();
-        let count = Arc::new(Count(AtomicUsize::new(0)));
+        let count = Arc::new(Count::default());
         let waker = Waker::from(Arc::clone(&count));
         let mut context = Context::from_waker(&waker);
         let mut task = Box::pin(wait.wait(None));
@@ -185,7 +187,7 @@ mod tests {
     #[test]
     fn wakers_are_those_of_the_last_poll() {
         let wait = Wait::new();
-        let counts: Vec<_> = (0..3).map(|_| Arc::new(Count(AtomicUsize::new(0)))).collect();
+        let counts: Vec<_> = (0..3).map(|_| Arc::new(Count::default())).collect();
         let wakers: Vec<_> = counts.iter().map(|count| Waker::from(Arc::clone(count))).collect();
         let mut task = Box::pin(wait.wait(None));
         let mut dropped = Box::pin(wait.wait(None));
@@ -211,7 +213,7 @@ mod tests {
             }
         }
         let wait = Wait::new();
-        let count = Arc::new(Count(AtomicUsize::new(0)));
+        let count = Arc::new(Count::default());
         let wakers = [Waker::from(Arc::new(Panics)), Waker::from(Arc::clone(&count))];
         let mut tasks = [Box::pin(wait.wait(None)), Box::pin(wait.wait(None))];
         for (task, waker) in tasks.iter_mut().zip(&wakers) {
