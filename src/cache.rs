@@ -10,7 +10,7 @@ use crate::policy::{End, EvictionPolicy};
 use crate::removal::RemovalCause;
 use crate::segment::{Arrival, Bank, Leaving, Offer, Outcome, Panics, Rules, Seen, Segment};
 use crate::stats::{Reads, Stats};
-use crate::table::{Found, Guard, Unsure, pin, try_pin};
+use crate::table::{Found, Unsure};
 use crate::tag::Tag;
 use equivalent::Equivalent;
 use std::fmt;
@@ -225,11 +225,9 @@ where
     where
         Q: Hash + Equivalent<K> + ?Sized,
     {
-        if let Some(guard) = try_pin()
-            && let Ok(found) = self.glance(&guard, place, key)
-        {
+        if let Ok(found) = self.glance(place, key) {
             if self.inner.is_plain.load(Relaxed) {
-                return found.map(|found| read(&self.marked(place.1, found).1));
+                return found.map(|found| read(&self.marked(place.1, &found).1));
             }
             if self.inner.is_eager {
                 return self.with_early(place.1, found, key, read);
@@ -247,15 +245,14 @@ where
         Q: Hash + Equivalent<K> + ?Sized + 'q,
         V: Clone,
     {
-        let guard = pin();
         let get = |key| {
             let place = self.inner.locate(key);
-            match self.glance(&guard, place, key) {
+            match self.glance(place, key) {
                 // Asked after it was found: see `store_at`.
                 Ok(found) if self.inner.is_plain.load(Relaxed) => {
-                    found.map(|found| self.marked(place.1, found).1.clone())
+                    found.map(|found| self.marked(place.1, &found).1.clone())
                 }
-                _ => self.read(&guard, place, key, V::clone),
+                _ => self.read(place, key, V::clone),
             }
         };
         keys.into_iter().map(get).collect()
@@ -264,22 +261,21 @@ where
     /// An entry that is perhaps over. Gives up where to find it would take longer than usual: short enough to be inlined, it
     /// calls nothing.
     #[inline(always)]
-    fn glance<'g, Q>(
-        &'g self,
-        guard: &'g Guard,
-        (hash, segment): (u64, &'g Segment<K, V>),
+    fn glance<'s, Q>(
+        &'s self,
+        (hash, segment): (u64, &'s Segment<K, V>),
         key: &Q,
-    ) -> Result<Option<Found<'g, K, V>>, Unsure>
+    ) -> Result<Option<Found<'s, K, V>>, Unsure>
     where
         Q: Equivalent<K> + ?Sized,
     {
-        segment.glance(guard, hash, |other| key.equivalent(other))
+        segment.glance(hash, |other| key.equivalent(other))
     }
 
     /// What was found, and the policy is told of it.
     #[inline(always)]
-    fn marked<'g>(&self, segment: &Segment<K, V>, found: Found<'g, K, V>) -> &'g (K, V) {
-        segment.mark(&found);
+    fn marked<'f>(&self, segment: &Segment<K, V>, found: &'f Found<'_, K, V>) -> &'f (K, V) {
+        segment.mark(found);
         found.entry()
     }
 
@@ -297,7 +293,7 @@ where
         Q: Hash + Equivalent<K> + ?Sized,
     {
         if found.as_ref().is_none_or(|found| segment.is_early(found)) {
-            return found.map(|found| read(&self.marked(segment, found).1));
+            return found.map(|found| read(&self.marked(segment, &found).1));
         }
         self.with_noted(segment, found, key, read)
     }
@@ -324,7 +320,7 @@ where
             Err(Unsure) => return self.read_anyhow(key, read),
         }
         self.inner.count_read(found.is_some());
-        found.map(|found| read(&self.marked(segment, found).1))
+        found.map(|found| read(&self.marked(segment, &found).1))
     }
 
     /// A read when a glance did not do. Not inlined, and told nothing that would have to be kept for it, so that it costs
@@ -334,14 +330,11 @@ where
     where
         Q: Hash + Equivalent<K> + ?Sized,
     {
-        let place = self.inner.locate(key);
-        let guard = try_pin().unwrap_or_else(pin);
-        self.read(&guard, place, key, read)
+        self.read(self.inner.locate(key), key, read)
     }
 
     fn read<Q, R>(
         &self,
-        guard: &Guard,
         (hash, segment): (u64, &Segment<K, V>),
         key: &Q,
         read: impl FnOnce(&V) -> R,
@@ -349,7 +342,7 @@ where
     where
         Q: Equivalent<K> + ?Sized,
     {
-        let found = segment.find_to_read(guard, hash, |other| key.equivalent(other));
+        let found = segment.find_to_read(hash, |other| key.equivalent(other));
         let found = found.filter(|found| self.inner.note_read(segment, found));
         self.inner.count_read(found.is_some());
         found.map(|found| read(&found.entry().1))
@@ -361,7 +354,7 @@ where
         Q: Hash + Equivalent<K> + ?Sized,
         V: Clone,
     {
-        self.find(&pin(), key).map(|found| found.entry().1.clone())
+        self.find(key).map(|found| found.entry().1.clone())
     }
 
     /// Whether there is an entry for `key`, leaving no trace.
@@ -369,7 +362,7 @@ where
     where
         Q: Hash + Equivalent<K> + ?Sized,
     {
-        self.find(&pin(), key).is_some()
+        self.find(key).is_some()
     }
 
     /// What is known of the entry of `key` beside its value, leaving no trace. Takes the segment's lock for a moment.
@@ -398,9 +391,8 @@ where
         Q: Hash + Equivalent<K> + ?Sized,
     {
         let (hash, segment) = self.inner.locate(key);
-        let guard = pin();
         loop {
-            let found = segment.find(&guard, hash, |other| key.equivalent(other))?;
+            let found = segment.find(hash, |other| key.equivalent(other))?;
             if let Some(metadata) = segment.metadata(found.slot()) {
                 return Some(metadata);
             }
@@ -480,8 +472,7 @@ where
     where
         Q: Hash + Equivalent<K> + ?Sized,
     {
-        let guard = pin();
-        while let Some(found) = self.find(&guard, key) {
+        while let Some(found) = self.find(key) {
             if self.inner.segment(self.inner.hash(key)).set_pinned(found.slot(), pinned) {
                 return true;
             }
@@ -548,12 +539,12 @@ where
     }
 
     #[inline]
-    pub(crate) fn find<'g, Q>(&'g self, guard: &'g Guard, key: &Q) -> Option<Found<'g, K, V>>
+    pub(crate) fn find<Q>(&self, key: &Q) -> Option<Found<'_, K, V>>
     where
         Q: Hash + Equivalent<K> + ?Sized,
     {
         let hash = self.inner.hash(key);
-        self.inner.segment(hash).find(guard, hash, |other| key.equivalent(other))
+        self.inner.segment(hash).find(hash, |other| key.equivalent(other))
     }
 
     /// Stores an entry if its key is still as `seen`.
@@ -628,20 +619,18 @@ where
         // Before the entry is looked for: what a load has brought until now is found, and nothing comes of it any more.
         let (hash, segment) = self.inner.locate(key);
         self.inner.void_loads(hash);
-        let guard = pin();
-        while let Some(found) = segment.find(&guard, hash, |other| key.equivalent(other)) {
+        while let Some(found) = segment.find(hash, |other| key.equivalent(other)) {
             let (current, value) = found.entry();
             if !goes(current, value) {
                 return false;
             }
             let removed = segment.remove(&self.inner.bank, found.slot(), RemovalCause::Explicit);
             if let Some(leaving) = removed {
-                drop(guard);
+                drop(found);
                 leaving.settle();
                 return true;
             }
         }
-        drop(guard);
         self.take_out_over(key);
         false
     }
@@ -655,11 +644,10 @@ where
             return;
         }
         let (hash, segment) = self.inner.locate(key);
-        let guard = pin();
-        let found = segment.find_in_any_state(&guard, hash, |other| key.equivalent(other));
+        let found = segment.find_in_any_state(hash, |other| key.equivalent(other));
         if let Some(found) = found.filter(|found| segment.is_over(found.slot())) {
             let removed = segment.remove(&self.inner.bank, found.slot(), RemovalCause::Expired);
-            drop(guard);
+            drop(found);
             removed.into_iter().for_each(Leaving::settle);
         }
     }

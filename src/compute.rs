@@ -9,7 +9,7 @@ use crate::hash::RandomState;
 use crate::options::InsertOptions;
 use crate::removal::RemovalCause;
 use crate::segment::{Leaving, Seen};
-use crate::table::pin;
+use crate::table::Found;
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
 
@@ -82,8 +82,7 @@ where
     pub fn compute(&self, key: K, mut decide: impl FnMut(Option<&V>) -> Op<V>) -> Computed<V> {
         let mut key = key;
         loop {
-            let guard = pin();
-            let found = self.find(&guard, &key);
+            let found = self.find(&key);
             let current = found.as_ref().map(|found| &found.entry().1);
             let value = match (decide(current), current) {
                 (Op::Keep, Some(value)) => return Computed::Kept(value.clone()),
@@ -91,7 +90,7 @@ where
                 (Op::Remove, None) => {
                     // What is being loaded goes, and so does what has just landed.
                     self.inner.void_loads(self.inner.hash(&key));
-                    if self.find(&guard, &key).is_none() {
+                    if self.find(&key).is_none() {
                         self.take_out_over(&key);
                         return Computed::Absent;
                     }
@@ -99,7 +98,7 @@ where
                 }
                 (Op::Remove, Some(value)) => {
                     let value = value.clone();
-                    let slot = found.map_or(u32::MAX, |found| found.slot());
+                    let slot = found.as_ref().map_or(u32::MAX, Found::slot);
                     let segment = self.inner.segment(self.inner.hash(&key));
                     match segment.remove(&self.inner.bank, slot, RemovalCause::Explicit) {
                         Some(leaving) => {
@@ -111,7 +110,7 @@ where
                 }
                 (Op::Insert(value), _) => value,
             };
-            let seen = found.map_or(Seen::Nothing, |found| Seen::At(found.slot()));
+            let seen = found.as_ref().map_or(Seen::Nothing, |found| Seen::At(found.slot()));
             match self.store(key, value.clone(), InsertOptions::new(), seen) {
                 Stored::Yes if seen == Seen::Nothing => return Computed::Inserted(value),
                 Stored::Yes => return Computed::Replaced(value),

@@ -13,7 +13,7 @@ use crate::segment::{
     Arrival, Bank, Carried, Leaving, Life, Offer, Outcome, Panics, Rules, Segment, Spent, share, span,
 };
 use crate::stats::Reads;
-use crate::table::{Found, Guard, pin};
+use crate::table::Found;
 use crate::tag::Tag;
 use std::any::TypeId;
 use std::hash::{BuildHasher, Hash};
@@ -163,9 +163,8 @@ impl<K, V, S> Inner<K, V, S> {
     where
         K: Eq,
     {
-        let guard = pin();
         let segment = self.segment(hash);
-        span(match segment.find(&guard, hash, |other| other == key) {
+        span(match segment.find(hash, |other| other == key) {
             Some(found) => expiry.after_update(key, value, segment.remaining(found.slot())),
             None => expiry.after_create(key, value),
         })
@@ -414,20 +413,23 @@ impl<K, V, S> Inner<K, V, S> {
         K: Clone,
         V: Clone,
     {
-        let guard = pin();
-        let mut orders: Vec<_> =
-            self.segments.iter().map(|segment| segment.walk(&guard, from, n).into_iter()).collect();
+        let walk = |segment: &Segment<K, V>| segment.walk(from, n).into_iter();
+        let mut orders: Vec<_> = self.segments.iter().map(walk).collect();
         let mut entries = Vec::new();
         loop {
-            let before = entries.len();
-            for found in orders.iter_mut().filter_map(Iterator::next) {
+            let mut is_done = true;
+            for (segment, order) in self.segments.iter().zip(&mut orders) {
                 if entries.len() == n {
                     return entries;
                 }
-                let (key, value) = found.entry();
-                entries.push((key.clone(), value.clone()));
+                let Some(location) = order.next() else { continue };
+                is_done = false;
+                if let Some(found) = segment.find_at(location) {
+                    let (key, value) = found.entry();
+                    entries.push((key.clone(), value.clone()));
+                }
             }
-            if entries.len() == before {
+            if is_done {
                 return entries;
             }
         }
@@ -435,10 +437,10 @@ impl<K, V, S> Inner<K, V, S> {
 
     /// The entries at `place`, which moves on; `None` at the end. Following it from the start meets every entry that is
     /// there all the while exactly once.
-    pub(crate) fn scan<'g>(&'g self, guard: &'g Guard, place: &mut Place) -> Option<Batch<'g, K, V>> {
+    pub(crate) fn scan(&self, place: &mut Place) -> Option<Batch<'_, K, V>> {
         let segment = self.segments.get(place.segment)?;
         let mut found = Vec::new();
-        match segment.entries_from(guard, place.cursor, &mut found) {
+        match segment.entries_from(place.cursor, &mut found) {
             Some(next) => place.cursor = next,
             None => *place = Place { segment: place.segment + 1, cursor: 0 },
         }
@@ -447,7 +449,7 @@ impl<K, V, S> Inner<K, V, S> {
 }
 
 /// A few entries, and the segment they are in.
-type Batch<'g, K, V> = (&'g Segment<K, V>, Vec<Found<'g, K, V>>);
+type Batch<'s, K, V> = (&'s Segment<K, V>, Vec<Found<'s, K, V>>);
 
 /// How far a scan has come.
 #[derive(Default)]

@@ -8,7 +8,6 @@ use crate::hash::RandomState;
 use crate::inner::{Inner, Place};
 use crate::removal::RemovalCause;
 use crate::segment::{Bank, Panics, Segment};
-use crate::table::pin;
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
 use std::sync::Arc;
@@ -46,8 +45,7 @@ where
     pub fn for_each(&self, mut visit: impl FnMut(&K, &V)) {
         let mut place = Place::default();
         loop {
-            let guard = pin();
-            let Some((_, batch)) = self.inner.scan(&guard, &mut place) else { return };
+            let Some((_, batch)) = self.inner.scan(&mut place) else { return };
             for found in batch {
                 let (key, value) = found.entry();
                 visit(key, value);
@@ -64,8 +62,7 @@ where
         let mut panics = Panics::default();
         self.inner.void_all_loads();
         loop {
-            let guard = pin();
-            let Some((segment, batch)) = self.inner.scan(&guard, &mut place) else { break };
+            let Some((segment, batch)) = self.inner.scan(&mut place) else { break };
             for found in batch {
                 let (key, value) = found.entry();
                 if !keep(key, value) {
@@ -118,8 +115,7 @@ impl<K, V, S, T> Scan<K, V, S, T> {
             if let Some(next) = self.batch.next() {
                 return Some(next);
             }
-            let guard = pin();
-            let (segment, found) = self.inner.scan(&guard, &mut self.place)?;
+            let (segment, found) = self.inner.scan(&mut self.place)?;
             let mut panics = Panics::default();
             let mut batch = Vec::with_capacity(found.len());
             for found in found {
@@ -192,8 +188,7 @@ impl<K, V, S> Drop for Drain<K, V, S> {
         let Scan { inner, place, .. } = &mut self.0;
         let mut panics = Panics::default();
         loop {
-            let guard = pin();
-            let Some((segment, found)) = inner.scan(&guard, place) else { break };
+            let Some((segment, found)) = inner.scan(place) else { break };
             found.iter().for_each(|found| {
                 remove(segment, &inner.bank, found.slot(), &mut panics);
             });

@@ -315,6 +315,7 @@ mod segment;
 #[cfg(feature = "serde")]
 mod snapshot;
 mod stats;
+mod sync;
 mod table;
 mod tag;
 

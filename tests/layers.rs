@@ -1,7 +1,7 @@
 //! The import order: a module uses only what stands above it, and unsafe code has one room.
 //!
 //! ```text
-//! error, expiry, hash, metadata, refresh, removal, tag
+//! error, expiry, hash, metadata, refresh, removal, sync, tag
 //!                          know nothing of the others
 //! parts                    plain data structures
 //! table                    entries, under any order
@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 
 /// Modules from the ground up. Those in one layer do not know each other, unless `FRIENDS` says so.
 const LAYERS: [&[&str]; 7] = [
-    &["error", "expiry", "hash", "metadata", "refresh", "removal", "tag"],
+    &["error", "expiry", "hash", "metadata", "refresh", "removal", "sync", "tag"],
     &["parts"],
     &["table"],
     &["clock", "policy"],

@@ -37,7 +37,6 @@ use crate::cache::{Cache, Stored};
 use crate::error::LoadError;
 use crate::options::InsertOptions;
 use crate::segment::{Boarding, Claim, Ended, Flight, Landing, LoadId, Offer, Reason, Seen};
-use crate::table::pin;
 use crate::tag::Tag;
 use std::convert::Infallible;
 use std::hash::{BuildHasher, Hash};
@@ -350,8 +349,7 @@ where
         loop {
             return match segment.board(hash, key.clone(), reason) {
                 Boarding::There => {
-                    let guard = pin();
-                    let found = segment.find_to_read(&guard, hash, |other| other == key);
+                    let found = segment.find_to_read(hash, |other| other == key);
                     let Some(found) = found.filter(|found| self.inner.note_read(segment, found)) else {
                         // It has left again.
                         continue;

@@ -5,7 +5,6 @@ use crate::cache::Cache;
 use crate::error::LoadError;
 use crate::refresh::Refresh;
 use crate::segment::{Boarding, Claim, Landing, Reason, Segment, Spent, Stage};
-use crate::table::{pin, try_pin};
 use std::hash::{BuildHasher, Hash};
 
 /// A claim until a load has it: it is not lost if the key's `Clone` panics.
@@ -42,8 +41,7 @@ where
         segment: &'a Segment<K, V>,
         key: &K,
     ) -> Result<V, Want<'a, K, V, S>> {
-        if let Some(guard) = try_pin()
-            && let Ok(Some(found)) = segment.glance(&guard, hash, |other| other == key)
+        if let Ok(Some(found)) = segment.glance(hash, |other| other == key)
             && segment.is_fresh(&found)
         {
             segment.mark(&found);
@@ -60,8 +58,7 @@ where
         segment: &'a Segment<K, V>,
         key: &K,
     ) -> Result<V, Want<'a, K, V, S>> {
-        let guard = pin();
-        let found = segment.find_to_load(&guard, hash, |other| other == key, true);
+        let found = segment.find_to_load(hash, |other| other == key, true);
         let good = found.filter(|(found, stage)| match stage {
             Stage::Fresh | Stage::Due => self.inner.note_read(segment, found),
             Stage::Stale => self.inner.spend_read(segment, found) != Spent::Over,
@@ -71,7 +68,7 @@ where
         let (found, stage) = good.ok_or(Want::Missing)?;
         let value = found.entry().1.clone();
         let claim = if stage == Stage::Fresh { None } else { segment.claim(found.slot()) };
-        drop(guard);
+        drop(found);
         if let Some(lead) = claim.and_then(|claim| self.begin_renewal(hash, segment, key, claim)) {
             return Err(Want::Renewal(Some(Box::new(lead))));
         }
@@ -147,9 +144,8 @@ where
         }
         // It was read before the load began, and does not count for `max_reads` again.
         let is_renewal = matches!(want, Want::Renewal(_));
-        let guard = pin();
         let segment = self.inner.segment(hash);
-        let (found, stage) = segment.find_to_load(&guard, hash, |other| other == key, is_renewal)?;
+        let (found, stage) = segment.find_to_load(hash, |other| other == key, is_renewal)?;
         let is_over = matches!(stage, Stage::Failing | Stage::Stale);
         if stage == Stage::Failing && is_own {
             segment.note_failure(found.slot());

@@ -2,7 +2,7 @@
 
 use super::Segment;
 use crate::removal::RemovalCause;
-use crate::table::{Departures, Due, press};
+use crate::table::{Departures, Ticket};
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
@@ -10,7 +10,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 #[must_use = "entries must be settled, or their memory is kept until the cache is dropped"]
 pub(crate) struct Leaving<'a, K, V> {
     pub(super) segment: &'a Segment<K, V>,
-    pub(super) left: Option<(Departures, Due)>,
+    pub(super) left: Option<(Departures, Option<Ticket>)>,
 }
 
 impl<K, V> Leaving<'_, K, V> {
@@ -29,37 +29,38 @@ impl<K, V> Leaving<'_, K, V> {
     /// As [`settle`](Self::settle), but leaves a panic of the listener for later.
     #[inline]
     pub(crate) fn settle_but(self, panics: &mut Panics) {
-        if let Some((departures, due)) = self.left {
-            self.segment.settle(departures, due, panics);
+        if let Some((departures, reclaim)) = self.left {
+            self.segment.settle(departures, reclaim, panics);
         }
     }
 }
 
 impl<K, V> Segment<K, V> {
     #[cold]
-    fn settle(&self, departures: Departures, mut due: Due, panics: &mut Panics) {
+    fn settle(&self, departures: Departures, mut reclaim: Option<Ticket>, panics: &mut Panics) {
         if !departures.is_empty() {
             for (key, value, cause) in self.table.departed(&departures) {
                 self.notify(key, value, cause, panics);
             }
             let mut writer = self.table.lock();
             let heavy = writer.heavy();
-            due = due.max(writer.retire(departures, heavy));
+            reclaim = writer.retire(departures, heavy).or(reclaim);
         }
-        if due == Due::Press {
-            press();
-        }
-        if due > Due::Nothing {
-            self.collect();
+        if let Some(ticket) = reclaim {
+            self.reclaim(ticket);
         }
     }
 
-    /// Drops what no reader can see any more, and makes its memory free.
-    pub(super) fn collect(&self) {
-        let spent = self.table.lock().spent();
-        if let Some(mut spent) = spent {
+    /// Drops the entries that left before the ticket was drawn and at which no reader looks, and makes their memory free.
+    pub(super) fn reclaim(&self, ticket: Ticket) {
+        let scan = self.table.scan(ticket);
+        let mut writer = self.table.lock();
+        // A few at a time: they are out of the reach of others while they are dropped.
+        while let Some(mut spent) = writer.spent(&scan) {
+            drop(writer);
             self.table.drop_spent(&mut spent);
-            self.table.lock().recycle(spent);
+            writer = self.table.lock();
+            writer.recycle(spent);
         }
     }
 

@@ -42,7 +42,7 @@ use crate::metadata::Metadata;
 use crate::parts::read_buffer::{ReadBuffer, Recorded};
 use crate::policy::{Chosen, End, Entries, Policy, Reads, Slot};
 use crate::removal::RemovalCause;
-use crate::table::{Found, Guard, Sizing, Table, Unsure, Writer, press_in_turn};
+use crate::table::{Found, Sizing, Table, Unsure, Writer};
 use crate::tag::Tag;
 use loads::{AnyLoads, Loads};
 use room::Room;
@@ -179,7 +179,7 @@ pub(crate) enum Seen {
     Whatever,
     /// The key was absent.
     Nothing,
-    /// The key's entry stood in this slot, found under a guard that still lives.
+    /// The key's entry was in this slot: the [`Found`] still lives.
     At(u32),
     #[cfg(feature = "serde")]
     /// The key was not there when a snapshot was being loaded that has it, and nobody was loading it.
@@ -201,6 +201,14 @@ impl<K, V> Offer<'_, K, V> {
     pub(crate) fn new(key: K, value: V, seen: Seen) -> Self {
         Self { entry: Some((key, value)), seen, ended: None }
     }
+}
+
+/// Where an entry was at some moment.
+#[derive(Clone, Copy)]
+pub(crate) struct Location {
+    slot: u32,
+    /// As the header has it: a new value is in another slot, and is found by this.
+    hash: u64,
 }
 
 /// What came of a write.
@@ -265,59 +273,46 @@ impl<K, V> Segment<K, V> {
         segment
     }
 
-    /// The entry whose key `matches`, without a trace.
-    pub(crate) fn find<'g>(
-        &'g self,
-        guard: &'g Guard,
-        hash: u64,
-        matches: impl Fn(&K) -> bool,
-    ) -> Option<Found<'g, K, V>> {
-        self.find_good(guard, hash, matches, |found| (!self.is_over(found.slot())).then_some(()))
+    /// Returns the entry whose key `matches`, if it has not expired, without a trace.
+    pub(crate) fn find(&self, hash: u64, matches: impl Fn(&K) -> bool) -> Option<Found<'_, K, V>> {
+        self.find_good(hash, matches, |found| (!self.is_over(found.slot())).then_some(()))
             .map(|(found, ())| found)
     }
 
-    /// The entry whose key `matches`, and what it is `good` for. If that is nothing, but the entry has been replaced since it
-    /// was found, it may be that it was good until then: then its successor counts. (An entry is out of the index before it
-    /// is known to have left, so nobody waits here.)
-    pub(super) fn find_good<'g, T>(
-        &'g self,
-        guard: &'g Guard,
+    /// Returns the entry whose key `matches`, and what it is `good` for. If that is nothing, but the entry has been replaced
+    /// since it was found, it may have been good until then: then its successor counts.
+    pub(super) fn find_good<T>(
+        &self,
         hash: u64,
         matches: impl Fn(&K) -> bool,
-        good: impl Fn(&Found<'g, K, V>) -> Option<T>,
-    ) -> Option<(Found<'g, K, V>, T)> {
+        good: impl Fn(&Found<'_, K, V>) -> Option<T>,
+    ) -> Option<(Found<'_, K, V>, T)> {
         loop {
-            let found = self.table.find(guard, hash, &matches)?;
+            let found = self.table.find(hash, &matches)?;
             match good(&found) {
                 Some(good) => return Some((found, good)),
-                None if found.is_live() => return None,
+                None if !found.has_ended() => return None,
                 None => {}
             }
         }
     }
 
-    /// The same, also if the entry is over.
-    pub(crate) fn find_in_any_state<'g>(
-        &'g self,
-        guard: &'g Guard,
+    /// Returns the entry whose key `matches`, expired or not.
+    pub(crate) fn find_in_any_state(
+        &self,
         hash: u64,
         matches: impl Fn(&K) -> bool,
-    ) -> Option<Found<'g, K, V>> {
-        self.table.find(guard, hash, matches)
+    ) -> Option<Found<'_, K, V>> {
+        self.table.find(hash, matches)
     }
 
-    /// The same as `find` for a read: its time to idle begins anew.
+    /// As [`find`](Self::find) for a read: the entry's time to idle begins again.
     #[inline]
-    pub(crate) fn find_to_read<'g>(
-        &'g self,
-        guard: &'g Guard,
-        hash: u64,
-        matches: impl Fn(&K) -> bool,
-    ) -> Option<Found<'g, K, V>> {
+    pub(crate) fn find_to_read(&self, hash: u64, matches: impl Fn(&K) -> bool) -> Option<Found<'_, K, V>> {
         let good = |found: &Found<'_, K, V>| {
             self.times().is_none_or(|times| times.note_read(found.slot())).then_some(())
         };
-        self.find_good(guard, hash, matches, good).map(|(found, ())| found)
+        self.find_good(hash, matches, good).map(|(found, ())| found)
     }
 
     /// Leaves behind what the policy wants to know of a read.
@@ -332,13 +327,12 @@ impl<K, V> Segment<K, V> {
     /// An entry that was perhaps over already. Gives up where to find it, or to [`touch`](Self::touch) it, would take longer
     /// than usual.
     #[inline(always)]
-    pub(crate) fn glance<'g>(
-        &'g self,
-        guard: &'g Guard,
+    pub(crate) fn glance(
+        &self,
         hash: u64,
         matches: impl Fn(&K) -> bool,
-    ) -> Result<Option<Found<'g, K, V>>, Unsure> {
-        self.table.glance(guard, hash, matches)
+    ) -> Result<Option<Found<'_, K, V>>, Unsure> {
+        self.table.glance(hash, matches)
     }
 
     /// [`touch`](Self::touch) after a [`glance`](Self::glance).
@@ -507,7 +501,7 @@ impl<K, V> Segment<K, V> {
         (outcome, self.close(write))
     }
 
-    /// Removes an entry that was found under a guard that still lives; `None` if it has left or come to its end since.
+    /// Removes an entry that was found, as long as the [`Found`] lives; `None` if it has left or come to its end since.
     pub(crate) fn remove(&self, bank: &Bank, slot: u32, cause: RemovalCause) -> Option<Leaving<'_, K, V>> {
         let mut write = self.write();
         let live = write.writer.live(slot);
@@ -564,7 +558,7 @@ impl<K, V> Segment<K, V> {
         }
     }
 
-    /// What is known of an entry that was found under a guard that still lives; `None` if it has left.
+    /// Returns what is known of an entry that was found, as long as the [`Found`] lives; `None` if it has left.
     pub(crate) fn metadata(&self, slot: u32) -> Option<Metadata> {
         let (weight, is_pinned) = {
             // What was found is still the key's if it has not left.
@@ -576,7 +570,7 @@ impl<K, V> Segment<K, V> {
         Some(Metadata { age, remaining, reads_left, weight, is_pinned })
     }
 
-    /// Pins or unpins an entry that was found under a guard that still lives. Says whether it was still there.
+    /// Pins or unpins an entry that was found, as long as the [`Found`] lives. Reports whether it was still there.
     pub(crate) fn set_pinned(&self, slot: u32, pinned: bool) -> bool {
         let mut write = self.write();
         let live = write.writer.live(slot).is_some() && !write.is_over(slot);
@@ -588,34 +582,46 @@ impl<K, V> Segment<K, V> {
     }
 
     /// The entries of some hashes from `cursor` on, added to `found`, and where to go on.
-    pub(crate) fn entries_from<'g>(
-        &'g self,
-        guard: &'g Guard,
-        cursor: u64,
-        found: &mut Vec<Found<'g, K, V>>,
-    ) -> Option<u64> {
+    pub(crate) fn entries_from<'s>(&'s self, cursor: u64, found: &mut Vec<Found<'s, K, V>>) -> Option<u64> {
         let mut slots = Vec::new();
         let writer = self.table.lock();
         let next = writer.entries_from(cursor, &mut slots);
-        found.extend(slots.into_iter().filter_map(|slot| self.table.found(guard, &writer, slot)));
+        found.extend(slots.into_iter().filter_map(|slot| self.table.found(&writer, slot)));
         found.retain(|found| !self.is_over(found.slot()));
         next
     }
 
-    /// The first `n` entries from one end of the policy's order.
-    pub(crate) fn walk<'g>(&'g self, guard: &'g Guard, from: End, n: usize) -> Vec<Found<'g, K, V>> {
+    /// Returns where the first `n` entries from one end of the policy's order are.
+    pub(crate) fn walk(&self, from: End, n: usize) -> Vec<Location> {
         let write = self.write();
-        let mut found = Vec::new();
+        let mut locations = Vec::new();
         if n > 0 {
             write.writer.policy.walk(from, &mut |slot| {
-                if !write.is_over(slot.number()) {
-                    found.extend(self.table.found(guard, &write.writer, slot.number()));
+                let slot = slot.number();
+                if let Some(live) = write.writer.live(slot).filter(|_| !write.is_over(slot)) {
+                    locations.push(Location { slot, hash: live.header().hash() });
                 }
-                if found.len() < n { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+                if locations.len() < n { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
             });
         }
         self.close(write).settle();
-        found
+        locations
+    }
+
+    /// Returns the entry that was at a location, also if its value has been replaced since.
+    pub(crate) fn find_at(&self, location: Location) -> Option<Found<'_, K, V>> {
+        let writer = self.table.lock();
+        let found = self.table.found(&writer, self.slot_at(&writer, location)?)?;
+        drop(writer);
+        (!self.is_over(found.slot())).then_some(found)
+    }
+
+    /// Returns the slot that now has the entry that was at a location.
+    fn slot_at(&self, writer: &Writer<'_, Core>, Location { slot, hash }: Location) -> Option<u32> {
+        match writer.live(slot).filter(|live| live.header().hash() == hash) {
+            Some(_) => Some(slot),
+            None => self.table.find_by_hash(writer, hash),
+        }
     }
 
     /// Changes the share to `share`. Gives up to `wanted` of its budget, above the new share.
@@ -672,21 +678,17 @@ impl<K, V> Segment<K, V> {
         self.close(write)
     }
 
-    /// Replays reads, removes what is over and frees what can be freed.
+    /// Replays reads, removes expired entries, drops removed ones, and gives back memory that nobody uses.
     pub(crate) fn run_pending_tasks(&self) {
         self.sweep();
         let mut write = self.write();
-        write.writer.seal();
+        let ticket = write.writer.seal();
         self.close(write).settle();
-        // Readers come and go all the time; those that are in the middle of a look-up now are soon done with it.
-        for _ in 0..64 {
-            self.collect();
-            if !self.table.lock().is_waiting() {
-                break;
-            }
-            press_in_turn();
-            std::thread::yield_now();
+        if let Some(ticket) = ticket {
+            self.reclaim(ticket);
         }
+        let trimmed = self.table.lock().trim();
+        drop(trimmed);
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -760,5 +762,10 @@ fn take<T>(entry: &mut Option<T>) -> T {
 fn replay(reads: &ReadBuffer, writer: &mut Writer<'_, Core>) {
     let (core, cells) = writer.split();
     let entries = Entries::new(cells, &core.weights.0);
-    reads.empty(|slot| core.policy.hit(Slot::new(slot), entries));
+    reads.empty(|slot| {
+        // What was recorded of an entry may come after its memory was given back.
+        if cells.address(slot).is_some() {
+            core.policy.hit(Slot::new(slot), entries);
+        }
+    });
 }

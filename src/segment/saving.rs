@@ -2,9 +2,9 @@
 
 use super::times::{Extra, FOREVER, Times, coded};
 use super::write::Write;
-use super::{Core, Segment};
+use super::{Core, Location, Segment};
 use crate::policy::{Policy, Reads, Slot};
-use crate::table::{Found, Guard, Live, Writer};
+use crate::table::{Found, Writer};
 use crate::tag::Tag;
 
 /// The entries of a segment as its policy has them, and what the policy knows beside.
@@ -16,9 +16,7 @@ pub(crate) struct Order {
 
 /// Where an entry stood when it was asked for the order.
 pub(crate) struct Place {
-    slot: u32,
-    /// As the header has it: a new value stands in another slot, and is found by this.
-    hash: u64,
+    location: Location,
     /// The policy's.
     note: u64,
 }
@@ -88,14 +86,16 @@ impl<K, V> Segment<K, V> {
         let pinned = |slot| {
             let live = write.writer.live(slot)?;
             let header = live.header();
-            header.is_pinned().then(|| Place { slot, hash: header.hash(), note: 0 })
+            let location = Location { slot, hash: header.hash() };
+            header.is_pinned().then_some(Place { location, note: 0 })
         };
         let mut places: Vec<_> = (0..given as u32).filter_map(pinned).collect();
         write.policy(|policy, entries| {
             policy.save(entries, &mut |slot, note| {
                 // A policy may name what never was a slot.
                 if slot.index() < given {
-                    places.push(Place { slot: slot.number(), hash: entries.header_hash(slot), note });
+                    let location = Location { slot: slot.number(), hash: entries.header_hash(slot) };
+                    places.push(Place { location, note });
                 }
             });
         });
@@ -104,27 +104,13 @@ impl<K, V> Segment<K, V> {
         Order { places, rest }
     }
 
-    /// The slot in which the entry stands now that had this place.
-    fn slot_of(&self, writer: &Writer<'_, Core>, place: &Place) -> Option<u32> {
-        let is_there = |live: &Live<'_>| live.header().hash() == place.hash;
-        match writer.live(place.slot).filter(is_there) {
-            Some(_) => Some(place.slot),
-            None => self.table.find_by_hash(writer, place.hash),
-        }
-    }
-
     /// Those of the entries that had these places that are still there, also if their values have been replaced.
-    pub(crate) fn look_up<'g>(
-        &'g self,
-        guard: &'g Guard,
-        places: &[Place],
-        into: &mut Vec<(Found<'g, K, V>, Kept)>,
-    ) {
+    pub(crate) fn look_up<'s>(&'s self, places: &[Place], into: &mut Vec<(Found<'s, K, V>, Kept)>) {
         let writer = self.table.lock();
         let times = self.times().map(|times| (times, times.now()));
         for place in places {
-            let Some(slot) = self.slot_of(&writer, place) else { continue };
-            let Some(found) = self.table.found(guard, &writer, slot) else { continue };
+            let Some(slot) = self.slot_at(&writer, place.location) else { continue };
+            let Some(found) = self.table.found(&writer, slot) else { continue };
             let rest = times.map_or(Some(Rest::ENDLESS), |(times, now)| times.rest(slot, now));
             let Some(rest) = rest else { continue };
             let header = writer.header(slot);

@@ -19,7 +19,7 @@ use super::Segment;
 use super::times::{Extra, FOREVER, Times};
 use crate::clock::EPOCH;
 use crate::parts::random::random;
-use crate::table::{Found, Guard};
+use crate::table::Found;
 use std::sync::atomic::Ordering::Relaxed;
 
 /// When entries are loaded anew, and what those that are over are good for. In nanoseconds.
@@ -179,15 +179,14 @@ impl Times {
 impl<K, V> Segment<K, V> {
     /// The entry whose key `matches`, if it is good for anything to a cache with rules for that. If it `is_read`, and not over,
     /// its time to idle begins anew.
-    pub(crate) fn find_to_load<'g>(
-        &'g self,
-        guard: &'g Guard,
+    pub(crate) fn find_to_load(
+        &self,
         hash: u64,
         matches: impl Fn(&K) -> bool,
         is_read: bool,
-    ) -> Option<(Found<'g, K, V>, Stage)> {
+    ) -> Option<(Found<'_, K, V>, Stage)> {
         let (times, soft) = (self.times()?, self.rules.soft.as_ref()?);
-        self.find_good(guard, hash, matches, |found| {
+        self.find_good(hash, matches, |found| {
             let slot = found.slot();
             loop {
                 match times.stage(soft, slot, times.now()) {
@@ -195,7 +194,7 @@ impl<K, V> Segment<K, V> {
                     Stage::Fresh | Stage::Due if is_read && !times.note_read(slot) => {}
                     Stage::Over => return None,
                     Stage::Fresh => return Some(Stage::Fresh),
-                    stage => return found.is_live().then_some(stage),
+                    stage => return (!found.has_ended()).then_some(stage),
                 }
             }
         })

@@ -527,7 +527,7 @@ impl<K, V> Segment<K, V> {
             Some(times) if times.rules.does_more() => Err(Unsure),
             Some(times) if times.note_read(found.slot()) => Ok(true),
             // Otherwise its successor counts: see `find_good`.
-            Some(_) if found.is_live() => Ok(false),
+            Some(_) if !found.has_ended() => Ok(false),
             Some(_) => Err(Unsure),
             None => Ok(true),
         }

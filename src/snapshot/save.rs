@@ -7,12 +7,11 @@ use super::record::{COMPLETE, ENTRY, WORDS, put_entry, records_of_words};
 use super::{PROGRESS_EVERY, SnapshotReport};
 use crate::error::SnapshotError;
 use crate::segment::{Order, Place, Segment};
-use crate::table::pin;
 use std::hash::{BuildHasher, Hash};
 use std::io::Write;
 
-/// Entries that are encoded under one guard: as long as that lives, what leaves the cache stays in memory.
-const AT_ONCE: usize = 128;
+/// Entries that are encoded at a time. They stay in memory meanwhile, also if they leave the cache.
+const AT_ONCE: usize = 32;
 
 /// Encoded entries, one after another.
 #[derive(Default)]
@@ -33,9 +32,8 @@ impl Batch {
     ) -> Result<(), SnapshotError> {
         self.bytes.clear();
         self.ends.clear();
-        let guard = pin();
         let mut found = Vec::with_capacity(places.len());
-        segment.look_up(&guard, places, &mut found);
+        segment.look_up(places, &mut found);
         for (found, kept) in &found {
             let (key, value) = found.entry();
             let error = |source| SnapshotError::Encode { record: before + self.ends.len() as u64, source };

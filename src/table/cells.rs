@@ -5,40 +5,43 @@
 //! cell:        | header: hash, mark, state (8 bytes) | key, value |
 //! ```
 //!
-//! Where it is known how many entries there will be they all stand in the first block, so that a slot's cell is found
+//! Where it is known how many entries there will be they are all in the first block, so that a slot's cell is found
 //! without another look at memory. Blocks come zeroed, and large ones take memory only when it is written to (`zeroed`).
-//! What goes beyond the first block is found by a slot's highest bit.
+//! Free cells of the first block are used before those of far blocks, so a burst that needed far blocks leaves them, and
+//! [`Cells::trim`] gives back those at the end that are free.
 //!
 //! [`Cells`] know nothing of `K` and `V` but their layout, so that all that needs no more than headers is compiled once.
 //!
 //! # States of a cell
 //!
-//! | state | key and value | in the index | who may touch them |
+//! | bits | key and value | in the index | access to them |
 //! | --- | --- | --- | --- |
-//! | free | none | no | nobody; once it is taken, who fills it |
-//! | held, live | there | yes | readers under a guard, shared |
-//! | held, not live | there | no | readers whose guard is older; then only who frees it |
+//! | none | none | no | none; after [`Cells::take`] the writer that fills the cell |
+//! | `HELD` | there | on the way in: not yet, or just now | readers that found it in the index, shared |
+//! | `HELD`, `LIVE` | there | yes | readers, shared |
+//! | `HELD`, `ENDED` | there | on the way out: still, or no longer | readers with a hazard; when there is none, the thread that drops them |
 //!
-//! Live cells are in the index except on the way there, between [`Cells::fill`] and `Writer::enlist`. Where nothing needs
-//! dropping a cell that becomes free keeps saying that it is held: there what it says decides nothing.
+//! A cell is `LIVE` only while it is in the index: the bit comes after the cell has been put in, and goes before the cell
+//! is taken out. So a reader that sees the bit knows that the entry can be found by others, too. Where nothing needs
+//! dropping a cell that becomes free keeps its bits: there they decide nothing.
 //!
-//! A cell that is not live is always in exactly one chain: the free list, the departures of an operation, or those
-//! that wait for their readers; or it is being filled. Chains are linked through the header's hash, which nobody needs
-//! any more.
+//! A cell that is `ENDED` or free is always in exactly one chain: a free list, the departures of an operation, or one of
+//! those in `limbo`. Chains are linked through the header's hash, which is no longer needed.
 
 use super::zeroed;
 use crate::parts::lists::MAX_SLOTS;
 use crate::removal::RemovalCause;
+use crate::sync::{AtomicPtr, AtomicU8, AtomicU16, AtomicU32};
 use std::alloc::Layout;
 use std::cell::UnsafeCell;
 use std::mem::MaybeUninit;
 use std::ptr;
-use std::sync::atomic::Ordering::{Relaxed, Release};
-use std::sync::atomic::{AtomicPtr, AtomicU8, AtomicU16, AtomicU32};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 const LIVE: u8 = 1;
 const HELD: u8 = 2;
 const PINNED: u8 = 4;
+const ENDED: u8 = 8;
 const CAUSE_SHIFT: u32 = 4;
 /// In the order of their numbers.
 const CAUSES: [RemovalCause; 5] = [
@@ -52,13 +55,14 @@ const CAUSES: [RemovalCause; 5] = [
 /// No slot: the end of a chain.
 const NONE: u32 = u32::MAX;
 
-/// What is known of an entry beside its key and value. All zero in memory that is fresh.
+/// An entry's hash, mark and state. All zero in fresh memory.
 ///
-/// All but `mark` is written under the table's lock only, and read under it or, as for `state`, not at all by readers:
-/// thus relaxed. `mark` is a hint, and a lost write of it is harmless.
+/// All but `mark` is written under the table's lock only. Relaxed where nothing else is said: the lock orders writers, and
+/// readers without it decide nothing by the hash. `mark` is a hint, and a lost write of it is harmless.
+#[cfg_attr(larder_loom, derive(Default))]
 #[repr(C, align(8))]
 pub(crate) struct Header {
-    /// Of the hash's higher 48 bits the lower 32, and the 16 above.
+    /// Bits 16..48 of the hash; `hash_high` has bits 48..64.
     hash_low: AtomicU32,
     hash_high: AtomicU16,
     mark: AtomicU8,
@@ -91,9 +95,19 @@ impl Header {
         }
     }
 
+    /// Reports whether the entry can be found.
+    ///
+    /// Acquire; pairs with the Release in [`publish`](Self::publish): a reader that sees the bit sees the key and the value
+    /// of the entry whose bit it is.
     #[inline]
     pub(crate) fn is_live(&self) -> bool {
-        self.state.load(Relaxed) & LIVE != 0
+        self.state.load(Acquire) & LIVE != 0
+    }
+
+    /// Reports whether the entry has left: another one, or none, is there for its key.
+    #[inline]
+    pub(crate) fn has_ended(&self) -> bool {
+        self.state.load(Relaxed) & ENDED != 0
     }
 
     fn is_held(&self) -> bool {
@@ -115,19 +129,28 @@ impl Header {
         CAUSES[usize::from(self.state.load(Relaxed) >> CAUSE_SHIFT)]
     }
 
-    /// What a new entry's header says. It is held from now on.
+    /// Writes the header of a new entry, which is held and not live yet.
     #[inline]
     fn fill(&self, hash: u64) {
         self.hash_low.store((hash >> 16) as u32, Relaxed);
         self.hash_high.store((hash >> 48) as u16, Relaxed);
         self.mark.store(0, Relaxed);
-        self.state.store(HELD | LIVE, Relaxed);
+        self.state.store(HELD, Relaxed);
     }
 
-    /// The entry is not live any more, and why.
+    /// Makes an entry live that has been put into the index.
+    #[inline]
+    pub(super) fn publish(&self) {
+        // Release; pairs with the Acquire in `is_live`.
+        self.state.store(self.state.load(Relaxed) | LIVE, Release);
+    }
+
+    /// Ends an entry, which the caller then takes out of the index.
     #[inline]
     pub(super) fn end(&self, cause: RemovalCause) {
-        self.state.store(HELD | (cause as u8) << CAUSE_SHIFT, Relaxed);
+        // Relaxed: the Release store that takes the entry out of the index hands it on to readers that miss it, and
+        // `Ticket::draw` to the heavy barrier.
+        self.state.store(HELD | ENDED | (cause as u8) << CAUSE_SHIFT, Relaxed);
     }
 }
 
@@ -195,7 +218,10 @@ pub(crate) struct Cells {
 
 /// The writer's side, kept under the table's lock.
 pub(super) struct CellBooks {
+    /// Free cells of the first block.
     free: Chain,
+    /// Free cells of far blocks.
+    free_far: Chain,
     /// Slots below this have been given out.
     fresh: u32,
     /// Cells that there is memory for.
@@ -208,6 +234,11 @@ pub(super) fn far_place(beyond: u32) -> (usize, usize) {
     let place = u64::from(beyond) + (1 << FAR_SHIFT);
     let block = place.ilog2() - FAR_SHIFT;
     (block as usize, (place - (1 << (FAR_SHIFT + block))) as usize)
+}
+
+/// Returns the number of far cells before a far block.
+fn far_begin(block: usize) -> u32 {
+    far_len(block) - (1 << FAR_SHIFT)
 }
 
 /// How many cells a far block has.
@@ -226,7 +257,7 @@ impl Cells {
         let first_len = expected.clamp(1 << FAR_SHIFT, MAX_SLOTS) as u32;
         let first = allocate(layout, first_len);
         let far = Box::new(std::array::from_fn(|_| AtomicPtr::new(ptr::null_mut())));
-        let books = CellBooks { free: Chain::new(), fresh: 0, room: first_len };
+        let books = CellBooks { free: Chain::new(), free_far: Chain::new(), fresh: 0, room: first_len };
         (Self { first, first_len, layout, far }, books)
     }
 
@@ -251,12 +282,13 @@ impl Cells {
         place
     }
 
-    /// Where the cell of a slot is that is not in the first block; null if there never was such a slot.
+    /// Returns the address of a cell that is not in the first block; null if its block does not exist, or not any
+    /// longer.
     #[inline]
     fn try_far_place(&self, slot: u32) -> *mut u8 {
         let (block, place) = far_place(slot - self.first_len);
-        // Relaxed: whoever knows the slot has seen the block come, by the lock or by the index.
-        let start = self.far.get(block).map_or(ptr::null_mut(), |start| start.load(Relaxed));
+        // Acquire; pairs with the Release in `add_block`: the block is zeroed.
+        let start = self.far.get(block).map_or(ptr::null_mut(), |start| start.load(Acquire));
         if start.is_null() { start } else { start.wrapping_add(place * self.layout.size()) }
     }
 
@@ -277,16 +309,41 @@ impl Cells {
         unsafe { &*self.place(slot, self.layout.size()).cast::<Header>() }
     }
 
-    /// The header of a slot, if it is that of a live entry.
+    /// Returns the address of a slot's cell; `None` if its block does not exist, or not any longer.
     #[inline]
-    pub(super) fn live(&self, slot: u32) -> Option<&Header> {
+    pub(crate) fn address(&self, slot: u32) -> Option<*const u8> {
         let place = if slot < self.first_len {
             self.place(slot, self.layout.size())
         } else {
             self.try_far_place(slot)
         };
-        // SAFETY: as in `header`, or null.
-        unsafe { place.cast::<Header>().as_ref() }.filter(|header| header.is_live())
+        (!place.is_null()).then_some(place.cast_const())
+    }
+
+    /// Returns the slot whose cell has this address, if it is a cell of this table.
+    pub(super) fn slot_at(&self, address: usize) -> Option<u32> {
+        let place_in = |start: *mut u8, len: u32| {
+            let offset = address.checked_sub(start.addr())?;
+            let place = offset / self.layout.size();
+            (!start.is_null() && place < len as usize).then_some(place as u32)
+        };
+        if let Some(slot) = place_in(self.first.as_ptr(), self.first_len) {
+            return Some(slot);
+        }
+        // Relaxed: a cell that is retired and named is in a block that exists since before it was named.
+        let blocks = self.far.iter().enumerate().map(|(block, start)| (block, start.load(Relaxed)));
+        blocks.take_while(|(_, start)| !start.is_null()).find_map(|(block, start)| {
+            Some(self.first_len + far_begin(block) + place_in(start, far_len(block))?)
+        })
+    }
+
+    /// Returns the header of a slot's cell, if its entry is live.
+    #[inline]
+    pub(super) fn live(&self, slot: u32) -> Option<&Header> {
+        let place = self.address(slot)?;
+        // SAFETY: as in `header`.
+        let header = unsafe { &*place.cast::<Header>() };
+        header.is_live().then_some(header)
     }
 
     /// The cell of a slot.
@@ -331,26 +388,38 @@ impl Cells {
         books.room as usize
     }
 
-    /// Whether [`take`](Self::take) can do without fresh memory.
-    #[inline]
-    pub(super) fn has_room(&self, books: &CellBooks) -> bool {
-        books.free.len > 0 || books.fresh < books.room
-    }
-
     /// A free cell's slot, to be filled.
     #[inline]
     pub(super) fn take(&self, books: &mut CellBooks) -> u32 {
         if books.free.len > 0 {
-            let slot = books.free.head;
-            books.free.head = self.header(slot).hash_low.load(Relaxed);
-            books.free.len -= 1;
-            return slot;
+            return self.pop_front(&mut books.free);
+        }
+        if books.fresh < self.first_len {
+            books.fresh += 1;
+            return books.fresh - 1;
+        }
+        self.take_far(books)
+    }
+
+    #[cold]
+    fn take_far(&self, books: &mut CellBooks) -> u32 {
+        if books.free_far.len > 0 {
+            return self.pop_front(&mut books.free_far);
         }
         if books.fresh == books.room {
             self.add_block(books);
         }
         books.fresh += 1;
         books.fresh - 1
+    }
+
+    /// Takes the first slot of a chain that is not empty.
+    #[inline]
+    fn pop_front(&self, chain: &mut Chain) -> u32 {
+        let slot = chain.head;
+        chain.head = self.header(slot).hash_low.load(Relaxed);
+        chain.len -= 1;
+        slot
     }
 
     #[cold]
@@ -365,7 +434,7 @@ impl Cells {
         books.room += far_len(block);
     }
 
-    /// Puts an entry into a cell that was taken. It is held and live, but not yet in the index.
+    /// Puts an entry into a cell that was taken. It is held, but neither in the index nor live yet.
     ///
     /// # Safety
     ///
@@ -374,7 +443,7 @@ impl Cells {
     pub(super) unsafe fn fill<K, V>(&self, slot: u32, hash: u64, entry: (K, V)) {
         // SAFETY: by the caller's promise.
         let cell = unsafe { self.cell::<K, V>(slot) };
-        // SAFETY: taken, and not yet held: by the table of states nobody else has access to the entry.
+        // SAFETY: taken, and not held since: by the table of states nobody else has access to the entry.
         unsafe { (*cell.entry.get()).write(entry) };
         cell.header.fill(hash);
     }
@@ -412,9 +481,64 @@ impl Cells {
 
     /// Makes cells free whose entries have been dropped, or need no dropping.
     pub(super) fn release(&self, books: &mut CellBooks, mut chain: Chain) {
-        // The latest goes first: its memory is the most likely to be in the processor's cache.
-        self.append(&mut chain, books.free.take());
-        books.free = chain;
+        if books.fresh <= self.first_len {
+            // The latest goes first: its memory is the most likely to be in the processor's cache.
+            self.append(&mut chain, books.free.take());
+            books.free = chain;
+            return;
+        }
+        while chain.len > 0 {
+            let slot = self.pop_front(&mut chain);
+            let free = if slot < self.first_len { &mut books.free } else { &mut books.free_far };
+            self.push_front(free, slot, self.header(slot));
+        }
+    }
+
+    /// Moves the slots of `chain` for which `goes` says so to the end of `into`.
+    pub(super) fn divide(&self, chain: &mut Chain, into: &mut Chain, goes: impl Fn(u32) -> bool) {
+        let mut rest = chain.take();
+        while rest.len > 0 {
+            let slot = self.pop_front(&mut rest);
+            self.push_back(if goes(slot) { into } else { chain }, slot);
+        }
+    }
+
+    /// Takes up to `n` slots from the front of `chain`.
+    pub(super) fn split_front(&self, chain: &mut Chain, n: u32) -> Chain {
+        if chain.len <= n {
+            return chain.take();
+        }
+        let Some(last) = self.slots(chain).nth(n as usize - 1) else { return Chain::new() };
+        let front = Chain { head: chain.head, tail: last, len: n };
+        chain.head = self.header(last).hash_low.load(Relaxed);
+        chain.len -= n;
+        front
+    }
+
+    /// Takes out the far blocks at the end of which all cells are free, to be dropped without the lock.
+    pub(super) fn trim(&self, books: &mut CellBooks) -> Vec<Block> {
+        let mut free = [0; FAR_BLOCKS];
+        self.slots(&books.free_far).for_each(|slot| free[far_place(slot - self.first_len).0] += 1);
+        let begin = |block| self.first_len + far_begin(block);
+        let blocks = (0..FAR_BLOCKS).take_while(|&block| begin(block) < books.room).count();
+        let in_use =
+            |&block: &usize| free[block] < books.fresh.saturating_sub(begin(block)).min(far_len(block));
+        let kept = (0..blocks).rev().find(in_use).map_or(0, |last| last + 1);
+        if kept == blocks {
+            return Vec::new();
+        }
+        books.room = begin(kept);
+        books.fresh = books.fresh.min(books.room);
+        let mut gone = Chain::new();
+        self.divide(&mut books.free_far, &mut gone, |slot| slot >= books.room);
+        // Relaxed: no reader reads a cell of these blocks, see `Table::find`.
+        let starts = (kept..blocks).map(|block| (block, self.far[block].swap(ptr::null_mut(), Relaxed)));
+        let block = |(block, start)| {
+            let start = ptr::NonNull::new(start)?;
+            // SAFETY: from `add_block`, and just taken out. The books say from now on that there are no such slots.
+            Some(unsafe { Block::new(start, self.layout, far_len(block)) })
+        };
+        starts.filter_map(block).collect()
     }
 
     /// The slots of a chain.
@@ -475,20 +599,49 @@ impl Cells {
     pub(super) fn validate(&self, books: &CellBooks, live: usize, waiting: usize) {
         let found = (0..books.fresh).filter(|&slot| self.live(slot).is_some()).count();
         assert_eq!(found, live, "live slots");
-        assert_eq!(books.fresh as usize, live + waiting + books.free.len as usize, "a slot is lost");
-        assert!(self.slots(&books.free).all(|slot| self.live(slot).is_none()), "a free slot is live");
+        let free = (books.free.len + books.free_far.len) as usize;
+        assert_eq!(books.fresh as usize, live + waiting + free, "a slot is lost");
+        let mut free = self.slots(&books.free).chain(self.slots(&books.free_far));
+        assert!(free.all(|slot| self.live(slot).is_none()), "a free slot is live");
+        assert!(
+            self.slots(&books.free_far).all(|slot| slot >= self.first_len),
+            "a near slot among the far ones"
+        );
     }
 }
 
 impl Drop for Cells {
     fn drop(&mut self) {
-        let far = self.far.iter_mut().enumerate();
-        let far =
-            far.filter_map(|(block, start)| Some((ptr::NonNull::new(*start.get_mut())?, far_len(block))));
-        for (start, len) in far.chain([(self.first, self.first_len)]) {
-            // SAFETY: allocated by `allocate` with this layout, and nobody else has it any more.
-            unsafe { zeroed::free(start, block_layout(self.layout, len)) };
+        // SAFETY: from `new`; the cells are gone.
+        drop(unsafe { Block::new(self.first, self.layout, self.first_len) });
+        for (block, start) in self.far.iter().enumerate() {
+            // SAFETY: from `add_block`; the cells are gone.
+            let block = |start| unsafe { Block::new(start, self.layout, far_len(block)) };
+            drop(ptr::NonNull::new(start.load(Relaxed)).map(block));
         }
+    }
+}
+
+/// A block of cells that is no longer used, and freed when this is dropped. Its entries are not dropped.
+pub(crate) struct Block {
+    start: ptr::NonNull<u8>,
+    layout: Layout,
+}
+
+impl Block {
+    /// # Safety
+    ///
+    /// `start` came from [`allocate`] with the same `cell` and `len`. The caller gives it up: it is neither used nor given
+    /// to another `Block`.
+    unsafe fn new(start: ptr::NonNull<u8>, cell: Layout, len: u32) -> Self {
+        Self { start, layout: block_layout(cell, len) }
+    }
+}
+
+impl Drop for Block {
+    fn drop(&mut self) {
+        // SAFETY: by the promise of `new`'s caller, from `allocate` with this layout, and used no more.
+        unsafe { zeroed::free(self.start, self.layout) };
     }
 }
 
@@ -505,7 +658,13 @@ fn block_layout(cell: Layout, len: u32) -> Layout {
 
 /// A block of cells, all zero.
 fn allocate(cell: Layout, len: u32) -> ptr::NonNull<u8> {
-    zeroed::allocate(block_layout(cell, len))
+    let start = zeroed::allocate(block_layout(cell, len));
+    #[cfg(larder_loom)]
+    for place in 0..len as usize {
+        // SAFETY: a cell of the block, which begins with a header. (loom's atomics are not valid as zeros.)
+        unsafe { start.as_ptr().add(place * cell.size()).cast::<Header>().write(Header::default()) };
+    }
+    start
 }
 
 /// Drops a cell's entry, if it is held. A panic goes no further than the panic hook: the caller whose value it was is
@@ -556,5 +715,6 @@ impl Headers {
     /// Makes the slot one of a new entry.
     pub(crate) fn fill(&self, slot: u32, hash: u64) {
         self.cells.header(slot).fill(hash);
+        self.cells.header(slot).publish();
     }
 }

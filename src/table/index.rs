@@ -39,22 +39,33 @@
 //! (`zeroed`), as long as the allocator has no old block of that size to clear and give; freeing the old one is the
 //! operating system's work, O(its pages).
 //!
+//! The old tables stay in memory until the index is dropped, so no reader needs to be waited for: together they are smaller
+//! than the current one, and where the number of entries is known from the start there are none.
+//!
 //! # What readers may rely on
 //!
 //! Only one thread writes at a time (the table's lock). Within one table an entry never moves; a new slot for the same
 //! key is stored over the old number. So a reader that finds its key missing knows that it was missing at some moment,
 //! unless its table became the old one meanwhile: then it starts again.
 //!
+//! A reader loads a tag, then a slot number, and both may be those of another entry by the time it looks at the cell. So
+//! it *validates* what it found, after it has stored a hazard:
+//!
+//! - A [`Spot`] is unchanged if its place shows the tag, and then the slot number, once more. Then the slot was in the index
+//!   after the hazard was stored. In that order: a place that was cleared and filled again shows its new tag after its new
+//!   slot, and so not its new tag with its old slot.
+//! - A quick look leaves that out for a cell that is live and has the key. Another key says nothing: the slot may have been used
+//!   again since its number was loaded.
+//!
 //! Orderings: a place's slot number is stored before the word that shows its tag (Release), and a reader loads the word
-//! (Acquire) before the number. A number may be stored over another one, thus its own Release and Acquire: whatever
-//! was written into the slot before is seen by the reader that found the number.
+//! (Acquire) before the number. A number may be stored over another one, thus its own Release and Acquire: the reader that
+//! found the number sees the entry that was written into the slot before.
 
-use super::reclaim::{Guard, Ticket};
 use super::zeroed;
+use crate::sync::{AtomicPtr, AtomicU32, AtomicU64};
 use std::alloc::Layout;
 use std::ptr::NonNull;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64};
 use std::{ptr, slice};
 
 const PLACES: usize = 12;
@@ -116,12 +127,38 @@ pub(super) struct IndexBooks {
     moved: usize,
     /// Whether quick looks are to find anything.
     has_quick: bool,
-    /// Old tables that readers may still be looking at.
-    retired: Vec<(Ticket, OldTable)>,
+    /// Tables that readers may still be looking at. Kept until the index is dropped.
+    retired: Vec<OldTable>,
 }
 
 /// A quick look was not enough.
 pub(crate) struct Unsure;
+
+/// A slot number that a search has met, and where.
+pub(super) struct Spot<'a> {
+    line: &'a Line,
+    place: Place,
+    tag: u8,
+    pub(super) slot: u32,
+}
+
+/// What a search does after a [`Spot`].
+pub(super) enum Look<R> {
+    /// It ends with this.
+    Found(R),
+    /// It goes on: this is another key's.
+    Another,
+    /// It looks at the line once more.
+    Changed,
+}
+
+impl Spot<'_> {
+    /// Reports whether the slot is in the index, at the same place.
+    pub(super) fn is_unchanged(&self) -> bool {
+        // Both Acquire, in this order: see "What readers may rely on".
+        self.line.tag(self.place) == self.tag && self.line.slot(self.place).load(Acquire) == self.slot
+    }
+}
 
 /// A table that has been taken out of the index, to be freed.
 struct OldTable(Root);
@@ -177,6 +214,11 @@ impl Line {
         word.store(word.load(Relaxed) | u64::from(tag) << (8 * (place % 8)), Release);
     }
 
+    /// Returns a place's tag; 0 if it is empty. Acquire; pairs with the Release in `fill`.
+    fn tag(&self, Place(place): Place) -> u8 {
+        (self.words[place / 8].load(Acquire) >> (8 * (place % 8))) as u8
+    }
+
     fn clear(&self, Place(place): Place) {
         let word = &self.words[place / 8];
         word.store(word.load(Relaxed) & !(0xff << (8 * (place % 8))), Release);
@@ -196,7 +238,7 @@ impl Line {
     /// Whoever finds a tag finds the slot that was stored before it, or a later one.
     #[inline(always)]
     fn places(&self, tag: u8) -> Places {
-        #[cfg(all(target_arch = "x86_64", not(miri)))]
+        #[cfg(all(target_arch = "x86_64", not(miri), not(larder_loom)))]
         {
             use std::arch::x86_64::{__m128i, _mm_cmpeq_epi8, _mm_movemask_epi8, _mm_set1_epi8};
             let words: __m128i;
@@ -219,7 +261,7 @@ impl Line {
             };
             Places::new(equal as u32)
         }
-        #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+        #[cfg(not(all(target_arch = "x86_64", not(miri), not(larder_loom))))]
         {
             let words = [self.words[0].load(Acquire), self.words[1].load(Acquire)];
             Places::new(equal_bytes(words[0], tag) | equal_bytes(words[1], tag) << 8)
@@ -249,7 +291,10 @@ impl Line {
 }
 
 /// The bytes of a word that equal `byte`, a bit for each. Exact: an empty place must never pass for one with a tag.
-#[cfg_attr(all(target_arch = "x86_64", not(miri)), allow(dead_code, reason = "for other processors"))]
+#[cfg_attr(
+    all(target_arch = "x86_64", not(miri), not(larder_loom)),
+    allow(dead_code, reason = "for other processors")
+)]
 fn equal_bytes(word: u64, byte: u8) -> u32 {
     let ones = u64::MAX / 0xff;
     let differing = word ^ (ones * u64::from(byte));
@@ -349,13 +394,17 @@ impl<'a> Lines<'a> {
         self.0[home..].iter().chain(&self.0[..home])
     }
 
-    /// What `matches` makes of the first slot, of those with the hash's tag on its path, of which it makes something.
-    fn search<R>(self, hash: u64, mut matches: impl FnMut(&'a Line, Place, u32) -> Option<R>) -> Option<R> {
+    /// Returns what `look` finds among the spots with the hash's tag on its path.
+    fn search<R>(self, hash: u64, mut look: impl FnMut(&Spot<'a>) -> Look<R>) -> Option<R> {
+        let tag = tag(hash);
         for line in self.path(self.home(hash)) {
-            for place in line.places(tag(hash)) {
-                let found = matches(line, place, line.slot(place).load(Acquire));
-                if found.is_some() {
-                    return found;
+            let mut places = line.places(tag);
+            while let Some(place) = places.next() {
+                let spot = Spot { line, place, tag, slot: line.slot(place).load(Acquire) };
+                match look(&spot) {
+                    Look::Found(found) => return Some(found),
+                    Look::Another => {}
+                    Look::Changed => places = line.places(tag),
                 }
             }
             if !line.is_passed() {
@@ -365,9 +414,16 @@ impl<'a> Lines<'a> {
         None
     }
 
+    /// Returns what `matches` makes of the first slot of which it makes something, for the holder of the table's lock.
+    fn search_locked<R>(self, hash: u64, mut matches: impl FnMut(u32) -> Option<R>) -> Option<R> {
+        self.search(hash, |spot| matches(spot.slot).map_or(Look::Another, Look::Found))
+    }
+
     /// Where `slot` stands.
     fn find(self, hash: u64, slot: u32) -> Option<(&'a Line, Place)> {
-        self.search(hash, |line, place, other| (other == slot).then_some((line, place)))
+        self.search(hash, |spot| {
+            if spot.slot == slot { Look::Found((spot.line, spot.place)) } else { Look::Another }
+        })
     }
 
     fn insert(self, hash: u64, slot: u32) {
@@ -413,26 +469,19 @@ impl Index {
         (index, books)
     }
 
-    /// As [`find`](Self::find), if there are quick looks and the first line tells: nearly always, unless there is an old
-    /// table.
+    /// As [`find`](Self::find), if there are quick looks and the first place with the hash's tag tells: nearly always, unless
+    /// there is an old table. `take` validates the slot and its key, or gives up.
     #[inline(always)]
     pub(super) fn glance<R>(
         &self,
-        _pinned: &Guard,
         hash: u64,
-        matches: impl Fn(u32) -> Result<Option<R>, Unsure>,
+        take: impl FnOnce(u32) -> Result<R, Unsure>,
     ) -> Result<Option<R>, Unsure> {
         let root = Root(self.quick.load(Acquire));
-        // SAFETY: as in `find`; or `NOWHERE`, which lives for ever.
+        // SAFETY: as in `find`; or `NOWHERE`, which is never freed.
         let line = unsafe { root.home_line(hash) };
-        // Not `for`: most looks end with the first place, and need not drop it.
-        let mut places = line.places(tag(hash));
-        while let Some(place) = places.first() {
-            let found = matches(line.slot(place).load(Acquire))?;
-            if found.is_some() {
-                return Ok(found);
-            }
-            places.drop_first();
+        if let Some(place) = line.places(tag(hash)).first() {
+            return take(line.slot(place).load(Acquire)).map(Some);
         }
         // Moved away while we looked? As in `find`.
         if line.is_passed() || self.quick.load(Acquire) != root.0 { Err(Unsure) } else { Ok(None) }
@@ -453,34 +502,26 @@ impl Index {
         self.old.load(Relaxed).is_null().then(|| unsafe { root.home_line(hash) })
     }
 
-    /// What `matches` makes of the first slot that may be of this hash and of which it makes something.
-    pub(super) fn find<R>(
-        &self,
-        _pinned: &Guard,
-        hash: u64,
-        matches: impl Fn(u32) -> Option<R>,
-    ) -> Option<R> {
+    /// Returns what `look` finds among the spots that may be of this hash. It validates those that it does not find changed.
+    pub(super) fn find<R>(&self, hash: u64, look: impl Fn(&Spot<'_>) -> Look<R>) -> Option<R> {
         loop {
             let root = Root(self.current.load(Acquire));
             // Acquire: no old table, or a later one, is stored after everything has been moved from the one before.
             let old = Root(self.old.load(Acquire));
             if !old.0.is_null() {
-                // SAFETY: 1. A table is freed by nobody but `free_retired`, after all guards of the time when it was in
-                // the index, and by `drop`, which has the index to itself. 2. The guard was made before the root was
-                // loaded. So the table lives while the guard does.
-                let found = unsafe { old.lines() }.search(hash, |_, _, slot| matches(slot));
+                // SAFETY: tables are freed by `drop` only, which has the index to itself.
+                let found = unsafe { old.lines() }.search(hash, &look);
                 if found.is_some() {
                     return found;
                 }
             }
             // SAFETY: as for the old one.
-            let found = unsafe { root.lines() }.search(hash, |_, _, slot| matches(slot));
+            let found = unsafe { root.lines() }.search(hash, &look);
             if found.is_some() {
                 return found;
             }
-            // Moved away while we looked? Acquire pairs with the Release of `grow`: whoever misses an entry because it
-            // has been taken out of this table has seen that store, or a later one. While the guard lives no other table
-            // can have the same address.
+            // Moved away while we looked? Acquire pairs with the Release of `grow`: a reader that misses an entry because
+            // it has been taken out of this table sees that store, or a later one. No other table has the same address.
             if self.current.load(Acquire) == root.0 {
                 return None;
             }
@@ -491,8 +532,7 @@ impl Index {
     fn tables<'a>(&'a self, _books: &'a IndexBooks) -> (Option<Lines<'a>>, Lines<'a>) {
         // Relaxed: the lock has ordered us behind whoever stored them.
         let (old, current) = (Root(self.old.load(Relaxed)), Root(self.current.load(Relaxed)));
-        // SAFETY: only a holder of the lock takes a table out of the index and frees it (`finish_move` and
-        // `free_retired`, which take the books mutably), and the books that are borrowed here stand behind that lock.
+        // SAFETY: tables are freed by `drop` only, which has the index to itself.
         unsafe { ((!old.0.is_null()).then(|| old.lines()), current.lines()) }
     }
 
@@ -518,58 +558,46 @@ impl Index {
             }
         }
         let (old, current) = self.tables(books);
-        let found = old.and_then(|old| old.search(hash, |_, _, slot| matches(slot)));
-        found.or_else(|| current.search(hash, |_, _, slot| matches(slot)))
+        let found = old.and_then(|old| old.search_locked(hash, &mut matches));
+        found.or_else(|| current.search_locked(hash, matches))
     }
 
-    /// Adds a slot, and says whether an old table has been retired meanwhile. `hash_of` gives the hash of the slots that
-    /// are in already.
+    /// Adds a slot. `hash_of` gives the hash of the slots that are in already.
     #[inline(always)]
-    pub(super) fn insert(
-        &self,
-        books: &mut IndexBooks,
-        hash: u64,
-        slot: u32,
-        hash_of: impl Fn(u32) -> u64,
-    ) -> bool {
+    pub(super) fn insert(&self, books: &mut IndexBooks, hash: u64, slot: u32, hash_of: impl Fn(u32) -> u64) {
         if let Some(line) = self.home_line(books, hash)
             && let Some(place) = line.places(0).first()
             && books.len < books.limit
         {
             line.fill(place, tag(hash), slot);
             books.len += 1;
-            return false;
+            return;
         }
-        self.insert_anywhere(books, hash, slot, hash_of)
+        self.insert_anywhere(books, hash, slot, hash_of);
     }
 
     #[cold]
-    fn insert_anywhere(
-        &self,
-        books: &mut IndexBooks,
-        hash: u64,
-        slot: u32,
-        hash_of: impl Fn(u32) -> u64,
-    ) -> bool {
-        let mut is_moved = false;
+    fn insert_anywhere(&self, books: &mut IndexBooks, hash: u64, slot: u32, hash_of: impl Fn(u32) -> u64) {
         if self.tables(books).0.is_some() {
-            is_moved = self.move_lines(books, 1, &hash_of);
+            self.move_lines(books, 1, &hash_of);
         } else if books.len >= books.limit {
             self.grow(books);
         }
         // While lines are being moved there is room: they are all moved when an eighth of the new places is taken.
         self.tables(books).1.insert(hash, slot);
         books.len += 1;
-        is_moved
     }
 
-    /// Puts `new` where `old` stands.
+    /// Puts `new` in the place of `old`.
+    ///
+    /// # Panics
+    ///
+    /// If `old` is not in.
     pub(super) fn replace(&self, books: &IndexBooks, hash: u64, old: u32, new: u32) {
         let (moving, current) = self.tables(books);
         let found = moving.and_then(|table| table.find(hash, old));
-        if let Some((line, place)) = found.or_else(|| current.find(hash, old)) {
-            line.slot(place).store(new, Release);
-        }
+        let (line, place) = found.or_else(|| current.find(hash, old)).expect("a live entry is in the index");
+        line.slot(place).store(new, Release);
     }
 
     /// Takes a slot out.
@@ -633,9 +661,9 @@ impl Index {
         self.current.store(next.0, Release);
     }
 
-    /// Moves some lines from the old table to the current one, and says whether that was the last of them.
-    fn move_lines(&self, books: &mut IndexBooks, lines: usize, hash_of: &impl Fn(u32) -> u64) -> bool {
-        let (Some(old), current) = self.tables(books) else { return false };
+    /// Moves some lines from the old table to the current one.
+    fn move_lines(&self, books: &mut IndexBooks, lines: usize, hash_of: &impl Fn(u32) -> u64) {
+        let (Some(old), current) = self.tables(books) else { return };
         let end = (books.moved + lines).min(old.0.len());
         for line in &old.0[books.moved..end] {
             for slot in line.taken() {
@@ -649,7 +677,6 @@ impl Index {
         if done {
             self.finish_move(books);
         }
-        done
     }
 
     fn finish_move(&self, books: &mut IndexBooks) {
@@ -658,20 +685,7 @@ impl Index {
         if books.has_quick {
             self.quick.store(self.current.load(Relaxed), Release);
         }
-        books.retired.push((Ticket::draw(), OldTable(Root(old))));
-    }
-
-    /// Frees old tables that no reader looks at any more.
-    #[inline]
-    pub(super) fn free_retired(&self, books: &mut IndexBooks) {
-        if !books.retired.is_empty() {
-            books.retired.retain(|(ticket, _)| !ticket.has_passed());
-        }
-    }
-
-    /// Whether old tables wait to be freed.
-    pub(super) fn is_waiting(&self, books: &IndexBooks) -> bool {
-        !books.retired.is_empty()
+        books.retired.push(OldTable(Root(old)));
     }
 
     /// Checks the counters against the places, and that every slot can be found.

@@ -1,7 +1,10 @@
 //! What is asked of the operating system, beside memory.
 
-#[cfg(all(target_os = "linux", not(miri)))]
+#[cfg(all(target_os = "linux", not(miri), not(larder_loom)))]
 mod os {
+    /// Whether there is a kernel to ask for barriers.
+    pub(crate) const COULD_HELP: bool = true;
+
     /// Prepares for [`barrier`]. Says whether the kernel can do it.
     pub(crate) fn register() -> bool {
         membarrier(libc::MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED)
@@ -27,8 +30,10 @@ mod os {
     }
 }
 
-#[cfg(not(all(target_os = "linux", not(miri))))]
+#[cfg(not(all(target_os = "linux", not(miri), not(larder_loom))))]
 mod os {
+    pub(crate) const COULD_HELP: bool = false;
+
     pub(crate) fn register() -> bool {
         false
     }
@@ -43,4 +48,4 @@ mod os {
 }
 
 pub(crate) use os::coarse_nanos;
-pub(super) use os::{barrier, register};
+pub(super) use os::{COULD_HELP, barrier, register};

@@ -2,18 +2,17 @@
 //!
 //! # The pieces
 //!
-//! [`cells`] holds the entries in cells that never move, [`index`] leads from a hash to a cell, [`reclaim`] says when
-//! a cell that was taken out may be used again. A [`column`] holds one more number for each. This module puts a safe face on them, in two parts: a [`Table`] knows
-//! the types of keys and values and does what needs them; a [`Writer`], which holds the lock, does all else and is
-//! compiled once for all types.
+//! [`cells`] holds the entries in cells that never move, [`index`] leads from a hash to a cell, [`hazard`] and [`limbo`]
+//! say when a cell that was taken out may be used again. A [`column`] holds one more number for each slot. This module puts a
+//! safe face on them, in two parts: a [`Table`] knows the types of keys and values and does what needs them; a [`Writer`],
+//! which holds the lock, does all else and is compiled once for all types.
 //!
 //! # The life of an entry
 //!
 //! ```text
-//! Table::publish ──> in the index ──> Writer::take_out ──> departing ──> Writer::retire ──> open batch ──> sealed
-//!                    readers find it  Table::replace       the listener                     (if there is no listener,
-//!                                                                                            at once)
-//! free <── Writer::recycle <── Table::drop_spent <── Spent <── Writer::spent <── its readers have gone
+//! Table::publish ──> in the index ──> Writer::take_out ──> departing ──> Writer::retire ──> limbo
+//!                    readers find it  Table::replace       the listener                     (if there is no listener, at once)
+//! free <── Writer::recycle <── Table::drop_spent <── Spent <── Writer::spent <── Table::scan: no hazard names it
 //!          under the lock      outside the lock
 //! ```
 //!
@@ -22,23 +21,31 @@
 //!
 //! # Why a reader is safe
 //!
-//! 1. It finds a slot's number in the index, under a guard. Whatever was written into the cell before the number was
-//!    stored is seen (`index`: orderings).
-//! 2. The cell's entry is neither moved nor written while its number is in the index.
-//! 3. Once the number is out of the index the slot waits in a batch, and a batch is spent only after all guards that
-//!    existed when it was sealed are gone. A guard made later cannot find the number.
+//! A reader that looks at an entry holds a [`Found`], and thus a hazard that names its cell.
 //!
-//! How many slots wait is bounded by [`Waiting`]: when they are too many, the operation that noticed presses for news of
-//! the readers. Only a reader that stays under its guard keeps more waiting; and a sandbox that forbids `membarrier` once
-//! it has been used (`reclaim`): from then on no batch is ever spent.
+//! 1. It stores the hazard, and then validates that the entry has not been made unreachable: the cell is live
+//!    ([`Table::glance`]), or its slot is in the index ([`Table::find`]). A writer ends both before it draws the ticket (`hazard`: 1).
+//!    The holder of the lock need not validate: the entry is live, and leaves under the same lock, later ([`Table::found`]).
+//! 2. So the cell is not used again, nor its entry dropped, until the hazard is gone (`hazard`).
+//! 3. The entry is written before the slot's number is stored in the index, and before the cell is made live, both Release;
+//!    the reader has loaded one of these, Acquire. After that nobody writes to the entry until it is dropped.
+//! 4. The memory is there: cells of the first block stay as long as the table. A far block is freed when all its cells are free; a
+//!    reader reads nothing of a far cell before its slot was in the index after the hazard was stored.
+//!
+//! # What a reader sees
+//!
+//! An entry is in the index before it is live, and is not live before it leaves. So a [`glance`](Table::glance) that finds a
+//! live entry finds what was in the index at that moment, although it may have followed a slot number that was stale; and no
+//! later reader misses an entry that an earlier one has found, unless it was removed in between.
 
 #![allow(unsafe_code)]
 
 mod cells;
 mod column;
+mod hazard;
 mod index;
 mod kernel;
-mod reclaim;
+mod limbo;
 mod writer;
 mod zeroed;
 
@@ -46,13 +53,16 @@ pub(crate) use cells::Cells;
 #[cfg(test)]
 pub(crate) use cells::Headers;
 pub(crate) use column::Column;
+pub(crate) use hazard::Ticket;
 pub(crate) use index::Unsure;
 pub(crate) use kernel::coarse_nanos;
-pub(crate) use reclaim::{Guard, pin, press, press_in_turn, try_pin};
-pub(crate) use writer::{Departures, Due, Live, Sizing, Spent, Unlinked, Writer};
+pub(crate) use limbo::Scan;
+pub(crate) use writer::{Departures, Live, Sizing, Spent, Unlinked, Writer};
 
 use crate::removal::RemovalCause;
 use cells::Cell;
+use hazard::{Hazard, Quick};
+use index::Look;
 use std::alloc::Layout;
 use std::cell::UnsafeCell;
 use std::marker::PhantomData;
@@ -66,10 +76,11 @@ pub(crate) struct Table<K, V, X> {
     _entries: PhantomData<UnsafeCell<(K, V)>>,
 }
 
-/// An entry found under a guard.
-pub(crate) struct Found<'g, K, V> {
+/// An entry that was found. As long as this lives, the slot is not used for another one.
+pub(crate) struct Found<'t, K, V> {
     slot: u32,
-    cell: &'g Cell<K, V>,
+    cell: &'t Cell<K, V>,
+    _hazard: Hazard,
 }
 
 // SAFETY: 1. `&Table` gives `&K` and `&V` to any thread, and drops in one thread what another has put in: both are
@@ -96,32 +107,50 @@ impl<K, V, X> Table<K, V, X> {
         unsafe { self.store.cells.cell(slot) }
     }
 
-    /// The entry whose key is `hash`ed so and `matches`.
-    pub(crate) fn find<'g>(
-        &'g self,
-        guard: &'g Guard,
-        hash: u64,
-        matches: impl Fn(&K) -> bool,
-    ) -> Option<Found<'g, K, V>> {
-        self.store.index.find(guard, hash, |slot| {
-            let found = Found { slot, cell: self.cell(slot) };
-            matches(&found.entry().0).then_some(found)
-        })
+    /// Returns the entry whose key has this hash and `matches`.
+    pub(crate) fn find(&self, hash: u64, matches: impl Fn(&K) -> bool) -> Option<Found<'_, K, V>> {
+        match self.glance(hash, &matches) {
+            Ok(found) => found,
+            Err(Unsure) => self.look(hash, matches),
+        }
+    }
+
+    #[inline(never)]
+    fn look(&self, hash: u64, matches: impl Fn(&K) -> bool) -> Option<Found<'_, K, V>> {
+        let cells = &self.store.cells;
+        let hazard = Hazard::claim();
+        let (slot, cell) = self.store.index.find(hash, |spot| {
+            // The memory of far cells may be given back meanwhile, and other memory be there for the same slots.
+            let Some(address) = cells.address(spot.slot) else { return Look::Changed };
+            hazard.protect(address);
+            if !spot.is_unchanged() || cells.address(spot.slot) != Some(address) {
+                return Look::Changed;
+            }
+            let cell = self.cell(spot.slot);
+            // SAFETY: held, and not dropped as long as the hazard names it: 1. to 4. at the top of this module.
+            let (key, _) = unsafe { cell.entry() };
+            if matches(key) { Look::Found((spot.slot, cell)) } else { Look::Another }
+        })?;
+        Some(Found { slot, cell, _hazard: hazard })
     }
 
     /// As [`find`](Self::find), but gives up where that would take longer than usual.
     #[inline(always)]
-    pub(crate) fn glance<'g>(
-        &'g self,
-        guard: &'g Guard,
+    pub(crate) fn glance(
+        &self,
         hash: u64,
         matches: impl Fn(&K) -> bool,
-    ) -> Result<Option<Found<'g, K, V>>, Unsure> {
-        self.store.index.glance(guard, hash, move |slot| {
+    ) -> Result<Option<Found<'_, K, V>>, Unsure> {
+        let quick = Quick::get().ok_or(Unsure)?;
+        self.store.index.glance(hash, |slot| {
             // SAFETY: as in `cell`.
             let cell = unsafe { self.store.cells.near(slot) }.ok_or(Unsure)?;
-            let found = Found { slot, cell };
-            Ok(matches(&found.entry().0).then_some(found))
+            let hazard = quick.protect(std::ptr::from_ref(cell).cast());
+            if !cell.header().is_live() {
+                return Err(Unsure);
+            }
+            let found = Found { slot, cell, _hazard: hazard };
+            if matches(&found.entry().0) { Ok(found) } else { Err(Unsure) }
         })
     }
 
@@ -166,7 +195,6 @@ impl<K, V, X> Table<K, V, X> {
     }
 
     /// The slot of an entry whose header has this hash, for the holder of this table's lock.
-    #[cfg_attr(not(feature = "serde"), allow(dead_code, reason = "only snapshots need it"))]
     pub(crate) fn find_by_hash(&self, writer: &Writer<'_, X>, hash: u64) -> Option<u32> {
         self.store.check(writer.store.id());
         let is_it = |slot| writer.live(slot).is_some_and(|live| live.header().hash() == hash);
@@ -190,7 +218,9 @@ impl<K, V, X> Table<K, V, X> {
         prepare(writer, slot);
         // SAFETY: just taken; and as in `cell`.
         unsafe { self.store.cells.fill(slot, hash, entry()) };
+        // In this order: a live entry is in the index.
         writer.enlist(hash, slot);
+        writer.header(slot).publish();
         slot
     }
 
@@ -214,21 +244,27 @@ impl<K, V, X> Table<K, V, X> {
         let header = writer.header(slot);
         header.set_mark(before.mark());
         header.set_pinned(before.is_pinned());
-        self.store.index.replace(&writer.books.index, before.hash(), old, slot);
+        // In this order, as for one that comes and one that leaves.
+        let hash = before.hash();
         before.end(cause);
+        self.store.index.replace(&writer.books.index, hash, old, slot);
+        header.publish();
         (slot, Unlinked { slot: old, store: self.store.id() })
     }
 
-    /// The entry of a slot that is live. It can be read after the lock is released, as long as the guard lives.
-    pub(crate) fn found<'g>(
-        &'g self,
-        _pinned: &'g Guard,
-        writer: &Writer<'_, X>,
-        slot: u32,
-    ) -> Option<Found<'g, K, V>> {
+    /// Returns the entry of a slot, if it is live. It can be read after the lock is released.
+    pub(crate) fn found(&self, writer: &Writer<'_, X>, slot: u32) -> Option<Found<'_, K, V>> {
         self.store.check(writer.store.id());
-        // For what `Found` promises: what is live now is retired later than now, so its batch waits for the guard.
-        writer.live(slot).map(|_| Found { slot, cell: self.cell(slot) })
+        writer.live(slot)?;
+        let (hazard, cell) = (Hazard::claim(), self.cell(slot));
+        hazard.protect(std::ptr::from_ref(cell).cast());
+        Some(Found { slot, cell, _hazard: hazard })
+    }
+
+    /// Lets the ticket pass up to which an operation has to reclaim, and looks at which entries readers are looking. Call it
+    /// without the lock.
+    pub(crate) fn scan(&self, ticket: Ticket) -> Scan {
+        Scan::after(ticket, &self.store.cells)
     }
 
     /// The entries that have left, for the listener.
@@ -238,15 +274,14 @@ impl<K, V, X> Table<K, V, X> {
     ) -> impl Iterator<Item = (&'a K, &'a V, RemovalCause)> {
         self.store.check_departures(departures);
         // SAFETY: as in `cell`; the chain is one of departures.
-        unsafe { self.store.cells.departed(&departures.chain) }
+        unsafe { self.store.cells.departed(&departures.slots.chain) }
     }
 
     /// Drops keys and values. Panics of their `Drop` are contained.
     pub(crate) fn drop_spent(&self, spent: &mut Spent) {
         self.store.check(spent.store);
-        // SAFETY: as in `cell`. A `Spent` is made by `Writer::spent` only, from batches whose readers have gone: 3. at the
-        // top of this module. What is live is in the index, but for the time between `fill` and `enlist`. Should a panic
-        // there leave it so, then readers can have it from `found` only, whose guards the batch has waited for, too.
+        // SAFETY: as in `cell`. A `Spent` is made by `Writer::spent` only, of slots whose ticket has passed and that no
+        // hazard named after that: 2. at the top of this module.
         unsafe { self.store.cells.drop_entries::<K, V>(&mut spent.chain) };
     }
 }
@@ -260,21 +295,26 @@ impl<K, V, X> Drop for Table<K, V, X> {
 }
 
 impl<K, V> Found<'_, K, V> {
+    #[inline]
     pub(crate) fn slot(&self) -> u32 {
         self.slot
     }
 
-    /// Whether the entry has not left, as far as what its writers did before is seen.
+    /// Reports whether the entry can be found, as far as what its writers did before is seen.
     #[inline]
     pub(crate) fn is_live(&self) -> bool {
         self.cell.header().is_live()
     }
-}
 
-impl<'g, K, V> Found<'g, K, V> {
+    /// Reports whether the entry has left.
     #[inline]
-    pub(crate) fn entry(&self) -> &'g (K, V) {
-        // SAFETY: found under a guard that outlives 'g: 1. to 3. at the top of this module.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.cell.header().has_ended()
+    }
+
+    #[inline]
+    pub(crate) fn entry(&self) -> &(K, V) {
+        // SAFETY: found, and the hazard lives: 1. to 4. at the top of this module.
         unsafe { self.cell.entry() }
     }
 }

@@ -1,14 +1,14 @@
 //! The side of a table that does not know the types of its entries: most of what is done under the lock.
 
-use super::cells::{CellBooks, Cells, Chain, Header};
+use super::cells::{Block, CellBooks, Cells, Chain, Header};
+use super::hazard::Ticket;
 use super::index::{Index, IndexBooks};
-use super::reclaim::{Ticket, press};
+use super::limbo::{Limbo, Limits, Retired, Scan};
 use crate::parts::Apart;
 use crate::parts::lists::MAX_SLOTS;
 use crate::removal::RemovalCause;
-use parking_lot::{Mutex, MutexGuard};
+use crate::sync::{Mutex, MutexGuard};
 use std::alloc::Layout;
-use std::collections::VecDeque;
 use std::ops::{Deref, DerefMut};
 
 /// What a table is expected to hold, so that its memory can grow in fitting steps.
@@ -35,8 +35,7 @@ pub(super) struct Store<X> {
     /// Whether entries that leave are handed out, for a listener, before they wait for their readers.
     is_heard: bool,
     needs_drop: bool,
-    waiting: Waiting,
-    /// Slots to have before more are taken from fresh memory without looking hard for spent ones.
+    /// Slots in use in the end, as far as that is known: for entries, and for what waits most often. 0 if it is not known.
     expected_slots: usize,
     /// Apart, so that what readers need of all tables takes few lines of the processor's cache, which are not written to.
     pub(super) books: Box<Apart<Mutex<Books<X>>>>,
@@ -53,9 +52,8 @@ impl<X> Store<X> {
         guarded: X,
     ) -> Self {
         let Sizing { initial, expected } = sizing;
-        let waiting = Waiting::new(expected);
-        let expected_slots =
-            if expected == 0 { 0 } else { expected + (waiting.most + 3 * waiting.batch) as usize };
+        let limits = Limits::new(expected);
+        let expected_slots = if expected == 0 { 0 } else { expected + limits.usual() };
         // As for the cells: what is known to be needed in the end is reserved at once, and taken when it is used.
         let (index, index_books) = Index::new(initial.max(expected.min(MOST_RESERVED)), mark_limit.is_some());
         let (cells, cell_books) = Cells::new(cell, expected_slots);
@@ -63,13 +61,8 @@ impl<X> Store<X> {
             guarded,
             index: index_books,
             cells: cell_books,
-            departing: Departures::none(),
-            open: Departures::none(),
-            index_waits: false,
-            sealed: VecDeque::new(),
-            sealed_slots: 0,
-            sealed_weight: 0,
-            next_press: 0,
+            departing: Retired::none(),
+            limbo: Limbo::new(limits),
         };
         Self {
             index,
@@ -77,7 +70,6 @@ impl<X> Store<X> {
             cells,
             is_heard,
             needs_drop,
-            waiting,
             expected_slots,
             books: Box::new(Apart::new(Mutex::new(books))),
         }
@@ -94,7 +86,7 @@ impl<X> Store<X> {
     }
 
     pub(super) fn check_departures(&self, departures: &Departures) {
-        assert!(departures.chain.len == 0 || std::ptr::eq(departures.store, self.id()), "of another table");
+        assert!(departures.is_empty() || std::ptr::eq(departures.store, self.id()), "of another table");
     }
 }
 
@@ -104,41 +96,8 @@ pub(super) struct Books<X> {
     pub(super) index: IndexBooks,
     pub(super) cells: CellBooks,
     /// Entries that have left and were not handed out yet.
-    departing: Departures,
-    /// The batch that is being filled.
-    open: Departures,
-    /// A table of the index has been replaced, and waits.
-    index_waits: bool,
-    sealed: VecDeque<Batch>,
-    /// Slots and weight in the sealed batches.
-    sealed_slots: u32,
-    sealed_weight: u64,
-    /// Sealed slots at which it is time to press again.
-    next_press: u32,
-}
-
-struct Batch {
-    ticket: Ticket,
-    slots: Departures,
-}
-
-/// How much may wait for its readers before something is done about it.
-#[derive(Clone, Copy)]
-struct Waiting {
-    /// Slots in a batch.
-    batch: u32,
-    /// Slots in all batches.
-    most: u32,
-}
-
-impl Waiting {
-    /// A small part of the table, so that what waits hardly counts beside what lives, but enough to share the price of
-    /// asking for readers among many.
-    fn new(expected: usize) -> Self {
-        let most =
-            if expected == 0 { 128 } else { (expected / 4).min((expected / 32).clamp(64, 512)).max(4) };
-        Self { batch: most as u32 / 4, most: most as u32 }
-    }
+    departing: Retired,
+    limbo: Limbo,
 }
 
 /// A slot whose entry can be found, as it was when this was made.
@@ -171,41 +130,20 @@ pub(crate) struct Unlinked {
 /// Entries that have left the table.
 #[must_use]
 pub(crate) struct Departures {
-    pub(super) chain: Chain,
-    /// What they weigh together.
-    weight: u64,
+    pub(super) slots: Retired,
     store: *const (),
 }
 
-/// Entries that nobody can see any more and whose keys and values wait to be dropped, outside the lock.
+/// Entries that no reader can look at any longer and whose keys and values wait to be dropped, outside the lock.
 #[must_use]
 pub(crate) struct Spent {
     pub(super) chain: Chain,
     pub(super) store: *const (),
 }
 
-/// What is due once the lock is released.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Due {
-    Nothing,
-    /// [`Writer::spent`], since its readers may have gone.
-    Collect,
-    /// The same after [`press`], since too much waits.
-    Press,
-}
-
 impl Departures {
-    const fn none() -> Self {
-        Self { chain: Chain::new(), weight: 0, store: std::ptr::null() }
-    }
-
-    #[inline]
-    fn take(&mut self) -> Self {
-        std::mem::replace(self, Self::none())
-    }
-
     pub(crate) fn is_empty(&self) -> bool {
-        self.chain.len == 0
+        self.slots.chain.len == 0
     }
 }
 
@@ -275,8 +213,10 @@ impl<'a, X> Writer<'a, X> {
         let Live { slot, header, store } = live;
         self.store.check(store);
         assert!(header.is_live(), "slot {slot} has no entry");
-        self.store.index.remove(&mut self.books.index, header.hash(), slot);
+        // In this order: a live entry is in the index.
+        let hash = header.hash();
         header.end(cause);
+        self.store.index.remove(&mut self.books.index, hash, slot);
         self.push_departed(slot, header, weight);
     }
 
@@ -288,12 +228,13 @@ impl<'a, X> Writer<'a, X> {
 
     #[inline]
     fn push_departed(&mut self, slot: u32, header: &Header, weight: u64) {
-        let Books { departing, open, .. } = &mut *self.books;
+        let Books { departing, limbo, .. } = &mut *self.books;
         if self.store.is_heard {
             // The listener hears of them in their order.
             self.store.cells.push_back(&mut departing.chain, slot);
             departing.weight = departing.weight.saturating_add(weight);
         } else {
+            let open = limbo.open();
             self.store.cells.push_front(&mut open.chain, slot, header);
             open.weight = open.weight.saturating_add(weight);
         }
@@ -304,93 +245,47 @@ impl<'a, X> Writer<'a, X> {
         self.store.index.entries_from(&self.books.index, cursor, out, |slot| self.header(slot).hash())
     }
 
-    /// What is to be done when the lock is released, which it should be now: the entries for the listener, and what is
-    /// due. More than the weight `heavy` should not wait long.
+    /// Returns what is to be done when the lock is released, which it should be now: the entries for the listener, and the
+    /// ticket up to which to [`reclaim`](super::Table::scan). More than the weight `heavy` does not wait.
     #[inline]
-    pub(crate) fn close(&mut self, heavy: u64) -> Option<(Departures, Due)> {
+    pub(crate) fn close(&mut self, heavy: u64) -> Option<(Departures, Option<Ticket>)> {
         let books = &*self.books;
-        let is_full = books.open.chain.len >= self.store.waiting.batch || books.open.weight > heavy;
-        if books.departing.is_empty() && !is_full && !books.index_waits {
+        if books.departing.chain.len == 0 && !books.limbo.is_due(heavy) {
             return None;
         }
         Some(self.hand_out(heavy))
     }
 
     #[cold]
-    fn hand_out(&mut self, heavy: u64) -> (Departures, Due) {
-        let mut departures = self.books.departing.take();
-        departures.store = self.store.id();
-        (departures, self.news(heavy))
+    fn hand_out(&mut self, heavy: u64) -> (Departures, Option<Ticket>) {
+        let departures = Departures { slots: self.books.departing.take(), store: self.store.id() };
+        (departures, self.books.limbo.due(heavy))
     }
 
-    /// Hands over entries that the listener has seen, to wait for their readers.
-    pub(crate) fn retire(&mut self, departures: Departures, heavy: u64) -> Due {
+    /// Hands over entries that the listener has seen, to wait until no reader looks at them. Returns the same ticket as
+    /// [`close`](Self::close).
+    pub(crate) fn retire(&mut self, departures: Departures, heavy: u64) -> Option<Ticket> {
         self.store.check_departures(&departures);
-        let open = &mut self.books.open;
-        self.store.cells.append(&mut open.chain, departures.chain);
-        open.weight = open.weight.saturating_add(departures.weight);
-        self.news(heavy)
+        let limbo = &mut self.books.limbo;
+        limbo.retire(&self.store.cells, departures.slots);
+        limbo.due(heavy)
     }
 
-    /// Seals the open batch if it is full, and says what is due then.
-    fn news(&mut self, heavy: u64) -> Due {
-        let Waiting { batch, most } = self.store.waiting;
-        let books = &mut *self.books;
-        if std::mem::take(&mut books.index_waits) {
-            return Due::Press;
-        }
-        if books.open.chain.len < batch && books.open.weight <= heavy {
-            return Due::Nothing;
-        }
-        self.seal();
-        let books = &mut *self.books;
-        // Another segment's pressing may have helped this one, too.
-        let has_passed = books.sealed.front().is_some_and(|batch| batch.ticket.has_passed());
-        if has_passed || (books.sealed_slots <= most && books.sealed_weight <= heavy) {
-            books.next_press = 0;
-            return Due::Collect;
-        }
-        // If pressing does not help, because a reader stays, the next time is after another batch.
-        if books.sealed_slots < books.next_press {
-            return Due::Collect;
-        }
-        books.next_press = books.sealed_slots + batch;
-        Due::Press
+    /// Returns the ticket up to which to reclaim so that nothing waits that need not; `None` if nothing waits.
+    pub(crate) fn seal(&mut self) -> Option<Ticket> {
+        self.books.limbo.seal()
     }
 
-    /// Lets the open batch wait for its readers, if there is anything in it.
-    pub(crate) fn seal(&mut self) {
-        let books = &mut *self.books;
-        if books.open.is_empty() {
-            return;
+    /// Takes some entries to be dropped that a scan shows to be of no reader; `None` if there are none left. Where nothing
+    /// needs dropping their slots are free at once.
+    pub(crate) fn spent(&mut self, scan: &Scan) -> Option<Spent> {
+        let Books { limbo, cells, .. } = &mut *self.books;
+        if !self.store.needs_drop {
+            limbo.release_unnamed(&self.store.cells, cells, scan);
+            return None;
         }
-        let slots = books.open.take();
-        books.sealed_slots += slots.chain.len;
-        books.sealed_weight = books.sealed_weight.saturating_add(slots.weight);
-        books.sealed.push_back(Batch { ticket: Ticket::draw(), slots });
-    }
-
-    /// Whether anything waits for its readers.
-    pub(crate) fn is_waiting(&self) -> bool {
-        !self.books.sealed.is_empty() || self.store.index.is_waiting(&self.books.index)
-    }
-
-    /// The batches whose readers have gone. Where nothing needs dropping they are recycled at once.
-    pub(crate) fn spent(&mut self) -> Option<Spent> {
-        let books = &mut *self.books;
-        self.store.index.free_retired(&mut books.index);
-        let mut chain = Chain::new();
-        while books.sealed.front().is_some_and(|batch| batch.ticket.has_passed()) {
-            let Batch { slots, .. } = books.sealed.pop_front().expect("there is a front");
-            books.sealed_slots -= slots.chain.len;
-            books.sealed_weight = books.sealed_weight.saturating_sub(slots.weight);
-            self.store.cells.append(&mut chain, slots.chain);
-        }
-        if self.store.needs_drop && chain.len > 0 {
-            return Some(Spent { chain, store: self.store.id() });
-        }
-        self.store.cells.release(&mut books.cells, chain);
-        None
+        let chain = limbo.take_unnamed(&self.store.cells, scan);
+        (chain.len > 0).then(|| Spent { chain, store: self.store.id() })
     }
 
     /// Makes slots free whose entries have been dropped.
@@ -399,40 +294,29 @@ impl<'a, X> Writer<'a, X> {
         self.store.cells.release(&mut self.books.cells, spent.chain);
     }
 
+    /// Takes out the memory of cells that nobody uses, to be freed without the lock.
+    pub(crate) fn trim(&mut self) -> Vec<Block> {
+        self.store.cells.trim(&mut self.books.cells)
+    }
+
     /// A slot to be filled.
     #[inline]
     pub(super) fn take(&mut self) -> u32 {
-        if !self.store.cells.has_room(&self.books.cells) && self.given() >= self.store.expected_slots {
-            self.press_for_slots();
-        }
         self.store.cells.take(&mut self.books.cells)
-    }
-
-    /// Tries to get spent slots rather than fresh memory.
-    #[cold]
-    fn press_for_slots(&mut self) {
-        self.seal();
-        press();
-        if !self.store.needs_drop {
-            // Nothing needs dropping: it is recycled.
-            let _ = self.spent();
-        }
     }
 
     /// Puts a filled slot into the index.
     #[inline]
     pub(super) fn enlist(&mut self, hash: u64, slot: u32) {
-        let Books { index, index_waits, .. } = &mut *self.books;
         let hash_of = |slot| self.store.cells.header(slot).hash();
-        *index_waits |= self.store.index.insert(index, hash, slot, hash_of);
+        self.store.index.insert(&mut self.books.index, hash, slot, hash_of);
     }
 
     /// Checks the index and the slots, of which `len` should be live. Nothing may be under way elsewhere.
     pub(crate) fn validate(&self, len: usize) {
         let books = &*self.books;
         self.store.index.validate(&books.index, |slot| self.header(slot).hash());
-        let sealed = books.sealed.iter().map(|batch| batch.slots.chain.len).sum::<u32>();
-        let waiting = sealed + books.open.chain.len + books.departing.chain.len;
+        let waiting = books.limbo.len() + books.departing.chain.len;
         self.store.cells.validate(&books.cells, len, waiting as usize);
     }
 }

@@ -1,0 +1,240 @@
+//! Removed entries whose cells readers may still name: the way from the index to a free cell.
+//!
+//! ```text
+//! retire ──> open ── seal ──> sealed, with a ticket ── ticket passed ──┬─ no hazard names it ──> unnamed ──> Spent ──> free
+//!                                                                      └─ named ──> named (looked at again) ──┘
+//! ```
+//!
+//! # The bound
+//!
+//! What waits is bounded, whatever the scheduler does. `B` is the length of a [batch](Limits::batch_now).
+//!
+//! 1. An operation that finds `B` slots open seals them. One that then finds `2 B` waiting reclaims them before it returns.
+//! 2. While it does so others may go on. Should the scheduler have stopped it, then from `3 B` on each operation that adds a
+//!    slot reclaims before it returns: it lets the tickets pass by a barrier of its own, and waits for nobody.
+//! 3. A slot that was scanned stays only if a hazard names it: one for each entry that a reader looks at in this very moment.
+//! 4. A thread that drops entries has at most [`Limits::chunk`] of them out of the lock's reach.
+//!
+//! So `3 B` and, for each thread, a few. Weight is bounded likewise: one batch may weigh as much as the caller says.
+
+use super::cells::{CellBooks, Cells, Chain};
+use super::hazard::{self, Ticket};
+use std::collections::VecDeque;
+
+/// The bounds on what waits.
+#[derive(Clone, Copy)]
+pub(super) struct Limits {
+    /// Slots in a batch.
+    batch: u32,
+    /// The same where a scan of the hazards takes long.
+    longest: u32,
+}
+
+impl Limits {
+    /// For a table of so many entries in the end, 0 if that is not known: a small part of it, so that what waits hardly
+    /// counts beside what lives, but enough to share the price of a barrier and a scan among many.
+    pub(super) fn new(expected: usize) -> Self {
+        let waiting =
+            if expected == 0 { 128 } else { (expected / 4).min((expected / 32).clamp(64, 512)).max(4) };
+        let batch = waiting as u32 / 2;
+        let longest = if expected == 0 { 1024 } else { u32::try_from(expected / 16).unwrap_or(u32::MAX / 4) };
+        Self { batch, longest: longest.max(batch) }
+    }
+
+    /// Slots that one thread takes to drop their entries.
+    fn chunk(self) -> u32 {
+        (self.batch / 8).clamp(1, 16)
+    }
+
+    /// Slots that wait most often, at most.
+    pub(super) fn usual(self) -> usize {
+        self.batch as usize * 4
+    }
+
+    /// The length of a batch now: that of the list of threads whose hazards a scan has to look at, within limits.
+    fn batch_now(self) -> u32 {
+        (hazard::threads() as u32).clamp(self.batch, self.longest)
+    }
+}
+
+/// Slots that have left the index, and what their entries weigh together.
+pub(super) struct Retired {
+    pub(super) chain: Chain,
+    pub(super) weight: u64,
+}
+
+impl Retired {
+    pub(super) const fn none() -> Self {
+        Self { chain: Chain::new(), weight: 0 }
+    }
+
+    pub(super) fn take(&mut self) -> Self {
+        std::mem::replace(self, Self::none())
+    }
+}
+
+struct Batch {
+    ticket: Ticket,
+    slots: Retired,
+}
+
+/// The hazards that name cells of a table, as seen after some tickets had passed.
+pub(crate) struct Scan {
+    /// The last of the tickets that had passed.
+    ticket: Ticket,
+    named: Vec<u32>,
+}
+
+impl Scan {
+    /// Lets `ticket` and those before it pass, and looks at the hazards.
+    pub(super) fn after(ticket: Ticket, cells: &Cells) -> Self {
+        ticket.pass();
+        Self { ticket, named: hazard::named(|address| cells.slot_at(address)) }
+    }
+}
+
+/// The slots on their way. Kept under the table's lock.
+pub(super) struct Limbo {
+    limits: Limits,
+    /// The batch that is being filled.
+    open: Retired,
+    /// The length of `open` at which something is due.
+    due_at: u32,
+    sealed: VecDeque<Batch>,
+    /// The ticket of the batch that was sealed last.
+    latest: Option<Ticket>,
+    /// Slots and weight in the sealed batches.
+    sealed_len: u32,
+    sealed_weight: u64,
+    /// Slots that wait at which they are reclaimed.
+    reclaim_at: u32,
+    /// Slots that a hazard named at a scan after their tickets had passed.
+    named: Chain,
+    /// The last of their tickets. An older scan of another thread says nothing about them.
+    named_ticket: Option<Ticket>,
+    /// Slots that no reader can look at: their entries are to be dropped.
+    unnamed: Chain,
+}
+
+impl Limbo {
+    pub(super) fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            open: Retired::none(),
+            due_at: limits.batch,
+            sealed: VecDeque::new(),
+            latest: None,
+            sealed_len: 0,
+            sealed_weight: 0,
+            reclaim_at: 2 * limits.batch,
+            named: Chain::new(),
+            named_ticket: None,
+            unnamed: Chain::new(),
+        }
+    }
+
+    /// The number of slots that wait.
+    pub(super) fn len(&self) -> u32 {
+        self.open.chain.len + self.reclaimable() + self.named.len
+    }
+
+    /// The number of slots for which a reclaiming operation can do something.
+    fn reclaimable(&self) -> u32 {
+        self.sealed_len + self.unnamed.len
+    }
+
+    /// The batch that takes what leaves now.
+    #[inline]
+    pub(super) fn open(&mut self) -> &mut Retired {
+        &mut self.open
+    }
+
+    pub(super) fn retire(&mut self, cells: &Cells, slots: Retired) {
+        cells.append(&mut self.open.chain, slots.chain);
+        self.open.weight = self.open.weight.saturating_add(slots.weight);
+    }
+
+    /// Reports whether [`due`](Self::due) has something to say. More than the weight `heavy` does not wait.
+    #[inline]
+    pub(super) fn is_due(&self, heavy: u64) -> bool {
+        self.open.chain.len >= self.due_at || self.open.weight > heavy
+    }
+
+    /// Seals the open batch if it is full, and returns the ticket up to which the operation has to reclaim, if it has to.
+    pub(super) fn due(&mut self, heavy: u64) -> Option<Ticket> {
+        if !self.is_due(heavy) {
+            return None;
+        }
+        let ticket = self.seal()?;
+        if self.reclaimable() >= self.reclaim_at || self.sealed_weight > heavy {
+            // Others help only when there is one batch more.
+            self.reclaim_at = 3 * self.limits.batch_now();
+            self.set_due();
+            return Some(ticket);
+        }
+        // Another segment's barrier may have helped this one, too.
+        let passed = self.sealed.iter().rev().find(|batch| batch.ticket.has_passed());
+        passed.map(|batch| batch.ticket)
+    }
+
+    fn set_due(&mut self) {
+        let until_reclaim = self.reclaim_at.saturating_sub(self.reclaimable()).max(1);
+        self.due_at = until_reclaim.min(self.limits.batch_now());
+    }
+
+    /// Gives the open batch a ticket. Returns the ticket up to which to reclaim so that nothing waits that need not; `None`
+    /// if nothing waits.
+    pub(super) fn seal(&mut self) -> Option<Ticket> {
+        if self.open.chain.len > 0 {
+            let (ticket, slots) = (Ticket::draw(), self.open.take());
+            self.sealed_len += slots.chain.len;
+            self.sealed_weight = self.sealed_weight.saturating_add(slots.weight);
+            self.sealed.push_back(Batch { ticket, slots });
+            self.latest = Some(ticket);
+            self.set_due();
+        }
+        self.latest.filter(|_| self.len() > 0)
+    }
+
+    /// Sorts out the slots whose tickets had passed before the scan: those that it shows named stay.
+    fn sort_out(&mut self, cells: &Cells, scan: &Scan) {
+        let mut scanned = Chain::new();
+        if self.named_ticket <= Some(scan.ticket) {
+            scanned = self.named.take();
+        }
+        while self.sealed.front().is_some_and(|batch| batch.ticket <= scan.ticket) {
+            let Some(Batch { slots, .. }) = self.sealed.pop_front() else { break };
+            self.sealed_len -= slots.chain.len;
+            self.sealed_weight = self.sealed_weight.saturating_sub(slots.weight);
+            cells.append(&mut scanned, slots.chain);
+        }
+        if !scan.named.is_empty() {
+            cells.divide(&mut scanned, &mut self.named, |slot| scan.named.contains(&slot));
+            self.named_ticket = self.named_ticket.max(Some(scan.ticket));
+        }
+        cells.append(&mut self.unnamed, scanned);
+    }
+
+    /// Lets the next operation reclaim in due time, if this one is done.
+    fn end_reclaim(&mut self) {
+        if self.unnamed.len == 0 {
+            self.reclaim_at = 2 * self.limits.batch_now();
+        }
+        self.set_due();
+    }
+
+    /// Takes some of the slots that no reader can look at; none if there is none left.
+    pub(super) fn take_unnamed(&mut self, cells: &Cells, scan: &Scan) -> Chain {
+        self.sort_out(cells, scan);
+        let chunk = cells.split_front(&mut self.unnamed, self.limits.chunk());
+        self.end_reclaim();
+        chunk
+    }
+
+    /// Makes all slots free that no reader can look at, whose entries need no dropping.
+    pub(super) fn release_unnamed(&mut self, cells: &Cells, books: &mut CellBooks, scan: &Scan) {
+        self.sort_out(cells, scan);
+        cells.release(books, self.unnamed.take());
+        self.end_reclaim();
+    }
+}
