@@ -297,23 +297,26 @@ impl<K, V, S> Inner<K, V, S> {
         let index = self.segment_index(arrival.hash);
         let segment = &self.segments[index];
         let mut left = Vec::new();
-        let _moving = self.bank.moving.lock();
+        let _moving = self.bank.move_budget();
         let mut carried = self.bank.carry();
         loop {
-            self.gather(index, arrival.missing, &mut carried, &mut left);
-            let (outcome, leaving) = if carried.amount == 0 {
-                segment.refuse(&self.bank, *arrival, offer)
-            } else {
-                segment.insert_with_more(&self.bank, arrival, offer, &mut carried)
-            };
+            // First without more: while this waited for the right to move budget, others may have moved some here.
+            let (outcome, leaving) = segment.insert_with_more(&self.bank, arrival, offer, &mut carried);
             left.push(leaving);
             if outcome != Outcome::NoRoom {
+                return (outcome, left);
+            }
+            self.gather(index, arrival.missing, &mut carried, &mut left);
+            if carried.amount == 0 {
+                let (outcome, leaving) = segment.refuse(&self.bank, *arrival, offer);
+                left.push(leaving);
                 return (outcome, left);
             }
         }
     }
 
-    /// Takes up to `wanted` of budget from the spare and from all segments but one: first evenly, then what is left.
+    /// Takes up to `wanted` of budget from the spare and from all segments but one: first evenly, then the rest. The caller
+    /// holds the right to move it, so if this takes nothing there is none to be had.
     fn gather<'a>(
         &'a self,
         but: usize,
@@ -330,12 +333,14 @@ impl<K, V, S> Inner<K, V, S> {
                 }
             }
         }
+        // Segments whose entries have left meanwhile have given back what they had more than their shares.
+        carried.fill(wanted);
     }
 
     pub(crate) fn set_capacity(&self, capacity: u64) {
         let mut left = Vec::new();
         {
-            let _moving = self.bank.moving.lock();
+            let _moving = self.bank.move_budget();
             let before = self.bank.capacity();
             let shares = (0..).map(|index| share(capacity, index, self.segments.len()));
             if capacity >= before {

@@ -10,29 +10,64 @@
 //! A segment with more than its share gives the surplus back as entries leave it, and one with less takes from the
 //! spare before it evicts.
 
-use parking_lot::Mutex;
-use std::sync::atomic::AtomicU64;
+use parking_lot::{Mutex, MutexGuard};
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 
 /// The capacity, and the part of it that no segment has. Amounts only: nothing else is ordered by them, so relaxed.
 pub(crate) struct Bank {
     capacity: AtomicU64,
     spare: AtomicU64,
-    /// Held while budget moves between segments, so that two heavy entries do not take it from each other for ever. Taken
+    /// Held while budget moves between segments, so that two heavy entries do not take it from each other endlessly. Taken
     /// before segments' locks, so what user code runs under those, `Eq` of keys and policies, runs under it, too.
-    pub(crate) moving: Mutex<()>,
+    moving: Mutex<()>,
+    /// Whether somebody holds `moving`.
+    is_moving: AtomicBool,
+}
+
+/// The right to move budget between segments.
+///
+/// While it is held no segment takes from the spare by itself. So budget goes only towards its holder: what a segment does
+/// not have when its lock has been taken once it will not get, and what it gives up is in the spare.
+pub(crate) struct Moving<'a> {
+    bank: &'a Bank,
+    _lock: MutexGuard<'a, ()>,
+}
+
+impl Drop for Moving<'_> {
+    fn drop(&mut self) {
+        self.bank.is_moving.store(false, Relaxed);
+    }
 }
 
 impl Bank {
     pub(crate) fn new(capacity: u64) -> Self {
-        Self { capacity: AtomicU64::new(capacity), spare: AtomicU64::new(0), moving: Mutex::new(()) }
+        Self {
+            capacity: AtomicU64::new(capacity),
+            spare: AtomicU64::new(0),
+            moving: Mutex::new(()),
+            is_moving: AtomicBool::new(false),
+        }
+    }
+
+    /// Waits for the right to move budget.
+    pub(crate) fn move_budget(&self) -> Moving<'_> {
+        let lock = self.moving.lock();
+        // Relaxed: a segment that does not see this yet sees it after its lock has been taken by the holder.
+        self.is_moving.store(true, Relaxed);
+        Moving { bank: self, _lock: lock }
+    }
+
+    /// Reports whether budget is being moved, so that segments take none by themselves.
+    pub(crate) fn is_moving(&self) -> bool {
+        self.is_moving.load(Relaxed)
     }
 
     pub(crate) fn capacity(&self) -> u64 {
         self.capacity.load(Relaxed)
     }
 
-    /// Sets the capacity. Whoever does so holds `moving` and sees to the budgets.
+    /// Sets the capacity. The caller holds the right to move budget, and sees to the budgets.
     pub(crate) fn set_capacity(&self, capacity: u64) {
         self.capacity.store(capacity, Relaxed);
     }

@@ -369,7 +369,7 @@ impl<'a> Write<'a> {
     #[inline]
     fn find_budget(&mut self, bank: &Bank, weight: u64, arrival: &mut Arrival<'_>) -> bool {
         let room = &self.writer.room;
-        if room.budget < room.share {
+        if room.budget < room.share && !bank.is_moving() {
             self.top_up(bank);
         }
         arrival.missing = self.writer.room.lacking(weight);
