@@ -205,8 +205,8 @@ where
 
     /// What `read` makes of the value of `key`, without a clone of it.
     ///
-    /// Otherwise as [`get`](Self::get). While `read` runs no memory of removed entries is freed, so it should not take
-    /// long; it may use the cache.
+    /// Otherwise as [`get`](Self::get). While `read` runs the entry stays in memory, also if it is removed meanwhile; no other
+    /// entry does. `read` may use the cache.
     #[inline]
     pub fn with<Q, R>(&self, key: &Q, read: impl FnOnce(&V) -> R) -> Option<R>
     where

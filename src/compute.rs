@@ -1,8 +1,8 @@
 //! Read, decide and write as one step for a key: `compute` and `entry`.
 //!
 //! Optimistic: the user's code runs on what was read, without a lock, and its decision is carried out only if the key
-//! is still as it was read; otherwise it runs again on what is there now. While the guard lives a slot is not used for
-//! another entry, so "as it was read" means that the key's slot is the same.
+//! is still as it was read; otherwise it runs again on the current value. As long as the entry found is held its slot is not
+//! used for another one, so "as it was read" means that the key's slot is the same.
 
 use crate::cache::{Cache, Stored};
 use crate::hash::RandomState;

@@ -236,13 +236,17 @@
 //!
 //! - Keys and values stand inline, in cells that never move; an insert allocates nothing for itself once the cache is
 //!   full. Large values are better boxed: a cell is as large as the largest value.
-//! - The memory of a removed entry is used for another one, and its key and value are dropped, when no reader can see
-//!   it any more. What waits for that is bounded by a small part of the cache, in number and in weight: an operation
-//!   that finds more than this asks at once which readers are left. Only a reader that stays, for instance in a closure
-//!   given to [`with`](Cache::with), `compute`, `for_each` or `retain`, keeps more waiting, in all caches of the
-//!   process. So keep such closures short. Iterators hold nothing back between two steps.
+//! - A removed entry waits until no reader looks at it. Then its key and value are dropped, and its memory is used for another
+//!   one. A reader keeps the entry that it looks at, for instance in a closure given to [`with`](Cache::with), and no
+//!   other one; `for_each`, `retain` and the steps of an iterator keep the ten or so that they have taken from the index.
+//! - What waits is bounded whatever the scheduler does, also with many more threads than cores: 3 batches for each segment,
+//!   and for each thread an entry that it looks at and up to 16 that it is dropping. A batch is a 64th of the entries that the
+//!   segment is made for, at least 32 and at most 256; an eighth of them, and at least 2, where they are less than 256; and 64 where
+//!   their number is not bounded. Where more threads than that use caches a batch has one for each, up to a 16th of the entries.
+//!   No more than a 16th of the segment's share of the capacity by weight waits in a batch, but for a single heavier entry.
 //! - On Linux the kernel helps to find out which readers are left (`membarrier`). If a sandbox forbids that call after a
 //!   cache has been used, the memory of removed entries is never used again; if it does so before, reads cost more.
+//! - A thread that is killed in the middle of a read, as by `exit` in a closure given to `with`, or a `fork` in one, keeps one entry.
 //! - This is work of the threads that use the cache; there are no others, but for
 //!   [`housekeeping`](Builder::housekeeping), and one that wakes tasks at a [`load_timeout`](Builder::load_timeout). A
 //!   cache that nobody writes to keeps what it removed last until [`run_pending_tasks`](Cache::run_pending_tasks) is
@@ -252,7 +256,8 @@
 //!   builder's, a number of reads, when it was written, how long it took to load, who refreshes it.
 //! - Where the number of entries is bounded, cells and index for all of them, up to 16 MiB each for a segment, are
 //!   asked of the allocator as zeroed blocks when the cache is built. For such blocks operating systems reserve addresses,
-//!   and give memory when it is written to. All else grows with the number of entries. Nothing shrinks before the cache is
+//!   and give memory when it is written to. All else grows with the number of entries. What a segment needed beyond these
+//!   blocks for a while is given back by `run_pending_tasks` as far as it is free. Nothing else shrinks before the cache is
 //!   dropped, not even by `set_capacity` or `invalidate_all`.
 //! - Each thread that uses caches has a small record. It is never freed, but goes on to the next thread when its own
 //!   ends.
@@ -357,7 +362,7 @@ pub use tag::Tag;
 #[doc = include_str!("../README.md")]
 struct ReadmeDoctests;
 
-/// What must not compile: values that cannot be shared among threads, and references that outlive their guard.
+/// Code that must not compile: values that cannot be shared among threads, and references that outlive their look-up.
 ///
 /// ```compile_fail,E0277
 /// larder::Cache::<u64, std::rc::Rc<u8>>::new(1);

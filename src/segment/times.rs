@@ -6,8 +6,8 @@
 //! deadline = min(written + time to live, last read + time to idle, what an `Expiry` said last)
 //! ```
 //!
-//! Deadlines stand in a column beside the cells, from before the entry can be found until its slot is used again. So
-//! whoever finds an entry under a guard finds its deadline, and an entry that is over is passed over by all, swept or not.
+//! Deadlines are in a column beside the cells, from before the entry can be found until its slot is used again. So
+//! a reader that finds an entry finds its deadline, and all readers pass over an expired entry, swept or not.
 //! What is kept beyond the deadline has columns of its own, which are there only where some entry needs them.
 //!
 //! That an entry is over is for good: who finds it so writes that down before acting on it, by taking from the deadline the

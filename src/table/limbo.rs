@@ -238,3 +238,116 @@ impl Limbo {
         self.end_reclaim();
     }
 }
+
+#[cfg(all(test, not(larder_loom)))]
+mod tests {
+    use super::*;
+    use crate::removal::RemovalCause;
+    use crate::table::cells::Header;
+    use crate::table::hazard::Hazard;
+    use std::alloc::Layout;
+
+    struct Fixture {
+        cells: Cells,
+        books: CellBooks,
+        limbo: Limbo,
+    }
+
+    impl Fixture {
+        fn new(expected: usize) -> Self {
+            let (cells, books) = Cells::new(Layout::new::<Header>(), 2 * expected);
+            Self { cells, books, limbo: Limbo::new(Limits::new(expected)) }
+        }
+
+        /// Retires a new slot.
+        fn retire(&mut self) -> u32 {
+            let slot = self.cells.take(&mut self.books);
+            let header = self.cells.header(slot);
+            header.end(RemovalCause::Size);
+            self.cells.push_front(&mut self.limbo.open().chain, slot, header);
+            slot
+        }
+
+        fn scan(&self, ticket: Ticket) -> Scan {
+            Scan::after(ticket, &self.cells)
+        }
+
+        /// Frees what a scan shows to be free.
+        fn reclaim(&mut self, scan: &Scan) -> u32 {
+            let before = self.limbo.len();
+            self.limbo.release_unnamed(&self.cells, &mut self.books, scan);
+            before - self.limbo.len()
+        }
+    }
+
+    #[test]
+    fn an_older_scan_does_not_free_a_slot_that_a_newer_one_found_named() {
+        let mut fixture = Fixture::new(1_000);
+        let older = fixture.scan(Ticket::draw());
+        let slot = fixture.retire();
+        let hazard = Hazard::claim();
+        hazard.protect(fixture.cells.address(slot).unwrap());
+        let ticket = fixture.limbo.seal().unwrap();
+        let newer = fixture.scan(ticket);
+        assert_eq!(fixture.reclaim(&newer), 0, "it is named");
+        assert_eq!(fixture.reclaim(&older), 0, "it was not removed yet when the older scan looked");
+        drop(hazard);
+        let newest = fixture.scan(ticket);
+        assert_eq!(fixture.reclaim(&newest), 1);
+    }
+
+    /// The operation that has to reclaim is stopped: others go on for a batch, and then each has to.
+    #[test]
+    fn others_reclaim_where_the_first_is_stopped() {
+        let mut fixture = Fixture::new(100_000);
+        let batch = fixture.limbo.limits.batch_now();
+        let mut due = Vec::new();
+        for retired in 1..=3 * batch + 2 {
+            fixture.retire();
+            if let Some(ticket) = fixture.limbo.due(u64::MAX) {
+                // Tickets may pass by barriers of other tests.
+                if retired >= 2 * batch {
+                    due.push((retired, ticket));
+                }
+            }
+        }
+        let when: Vec<_> =
+            due.iter().map(|(retired, _)| *retired).filter(|at| at % batch == 0 || *at > 3 * batch).collect();
+        assert_eq!(when, [2 * batch, 3 * batch, 3 * batch + 1, 3 * batch + 2]);
+        let scan = fixture.scan(due[0].1);
+        assert_eq!(fixture.reclaim(&scan), 2 * batch, "those that were sealed when it was due");
+    }
+
+    #[test]
+    fn heavy_entries_do_not_wait_for_a_batch() {
+        let mut fixture = Fixture::new(1_000);
+        fixture.retire();
+        fixture.limbo.open().weight = 10;
+        assert!(fixture.limbo.due(10).is_none());
+        fixture.limbo.open().weight = 11;
+        let ticket = fixture.limbo.due(10).unwrap();
+        let scan = fixture.scan(ticket);
+        assert_eq!(fixture.reclaim(&scan), 1);
+    }
+
+    /// Three far blocks, of which the last two become free.
+    #[test]
+    fn near_cells_are_used_first_and_far_blocks_are_given_back() {
+        let (cells, mut books) = Cells::new(Layout::new::<Header>(), 100);
+        let slots: Vec<_> = (0..400).map(|_| cells.take(&mut books)).collect();
+        assert!(cells.trim(&mut books).is_empty(), "all are in use");
+        let mut chain = Chain::new();
+        slots.iter().filter(|&&slot| slot != 120).for_each(|&slot| cells.push_back(&mut chain, slot));
+        cells.release(&mut books, chain);
+        let again: Vec<_> = (0..100).map(|_| cells.take(&mut books)).collect();
+        assert!(again.iter().all(|&slot| slot < 100), "near ones first");
+        let trimmed = cells.trim(&mut books);
+        assert_eq!(trimmed.len(), 2);
+        assert!(cells.address(120).is_some() && cells.address(399).is_none());
+        drop(trimmed);
+        let far: Vec<_> = (0..300).map(|_| cells.take(&mut books)).collect();
+        let mut all: Vec<_> = far.iter().chain(&again).copied().chain([120]).collect();
+        all.sort_unstable();
+        assert_eq!(all, (0..401).collect::<Vec<_>>(), "each once");
+    }
+}
