@@ -209,10 +209,10 @@ where
 
     /// How long an entry lives after it was written: by an insert or update, or by a load. By default without end.
     ///
-    /// An entry whose time is over is not seen by any method but those that count what there is: [`Cache::len`],
-    /// [`Cache::weighted_size`] and [`Cache::invalidate_tag`] have it until it is removed, with the cause
-    /// [`Expired`](RemovalCause::Expired). Each write to a segment removes some of the segment's entries that are over;
-    /// [`Cache::run_pending_tasks`] removes all of them. Pinned entries end, too. With zero, entries are over at once.
+    /// An expired entry is not seen by any method but those that count entries without looking at them: [`Cache::len`] and
+    /// [`Cache::weighted_size`] count it until it is removed, with the cause [`Expired`](RemovalCause::Expired). Each write to
+    /// a segment removes some of its expired entries; [`Cache::run_pending_tasks`] removes all of them. Pinned entries end,
+    /// too. With zero, entries expire at once.
     ///
     /// Where there is a [`time_to_idle`](Self::time_to_idle), too, the earlier of both ends counts; the same goes for
     /// [`expire_after`](Self::expire_after). [`InsertOptions::ttl`](crate::InsertOptions::ttl) is for single entries.

@@ -419,7 +419,12 @@ where
         Q: Hash + Equivalent<K> + ?Sized,
         V: Clone,
     {
-        self.remove_if(key, |_, _| true)
+        let mut value = None;
+        let removed = self.take_out(self.inner.locate(key), key, |found| {
+            value = Some(found.entry().1.clone());
+            Verdict::Goes
+        });
+        value.filter(|_| removed)
     }
 
     /// Removes the entry of `key` and says whether there was one.
@@ -427,24 +432,31 @@ where
     where
         Q: Hash + Equivalent<K> + ?Sized,
     {
-        self.take_out(key, |_, _| true)
+        self.take_out(self.inner.locate(key), key, |_| Verdict::Goes)
     }
 
     /// Removes the entry of `key` if `predicate` says so, and gives its value, cloned.
     ///
-    /// The entry removed is the one that the predicate last saw. The predicate runs without a lock, and again when
-    /// another thread has replaced the entry meanwhile. Whatever it says, what is being loaded for the key is not kept,
-    /// since the predicate has not seen it.
+    /// The entry removed is the one that the predicate last saw. The predicate runs without a lock, and again if it says yes
+    /// and another thread has replaced the entry since. Whatever it says, a value that is being loaded for the key when the
+    /// predicate is called is not kept, since the predicate has not seen it.
     pub fn remove_if<Q>(&self, key: &Q, mut predicate: impl FnMut(&K, &V) -> bool) -> Option<V>
     where
         Q: Hash + Equivalent<K> + ?Sized,
         V: Clone,
     {
         let mut value = None;
-        let removed = self.take_out(key, |key, current| {
+        let (hash, segment) = self.inner.locate(key);
+        let removed = self.take_out((hash, segment), key, |found| {
+            // Before the predicate, which may say no: this is when the key has this entry and no load. Asked after the entry
+            // was found.
+            if self.inner.voids() && !segment.invalidate_beside(found.slot(), hash) {
+                return Verdict::Changed;
+            }
+            let (key, current) = found.entry();
             let goes = predicate(key, current);
             value = goes.then(|| current.clone());
-            goes
+            if goes { Verdict::Goes } else { Verdict::Stays }
         });
         value.filter(|_| removed)
     }
@@ -480,16 +492,17 @@ where
         false
     }
 
-    /// Removes all entries that were there when it was called. Those inserted meanwhile may stay or go.
+    /// Removes all entries that were there when it was called. Entries inserted meanwhile may stay or go.
+    ///
+    /// Goes from key to key, a few at a time. A value that is being loaded for a key when its turn comes is not kept.
     pub fn invalidate_all(&self) {
         let mut panics = Panics::default();
-        self.inner.void_all_loads();
         self.inner.remove_all(RemovalCause::Explicit, &mut panics);
         panics.resume();
     }
 
-    /// Removes all entries that carry a tag, and says how many they were. What was being loaded and would carry it is given
-    /// to those who wait for it, but not kept.
+    /// Removes all entries that carry a tag, and returns how many there were. A value that was being loaded and carries it is
+    /// given to its callers, but not kept. An expired entry goes, too, without being counted.
     ///
     /// Entries get their tags from [`Builder::tags`] or [`InsertOptions::tags`]. Takes each segment's lock in turn, and a
     /// time proportional to the number of those entries, however many others there are.
@@ -611,18 +624,27 @@ where
         stored
     }
 
-    /// Removes the entry of `key` that `goes` says yes to; asks again when it has changed meanwhile.
-    fn take_out<Q>(&self, key: &Q, mut goes: impl FnMut(&K, &V) -> bool) -> bool
+    /// Removes the entry of `key` if that is the `verdict` on it. Makes an absent key invalid.
+    fn take_out<Q>(
+        &self,
+        (hash, segment): (u64, &Segment<K, V>),
+        key: &Q,
+        mut verdict: impl FnMut(&Found<'_, K, V>) -> Verdict,
+    ) -> bool
     where
-        Q: Hash + Equivalent<K> + ?Sized,
+        Q: Equivalent<K> + ?Sized,
     {
-        // Before the entry is looked for: what a load has brought until now is found, and nothing comes of it any more.
-        let (hash, segment) = self.inner.locate(key);
-        self.inner.void_loads(hash);
-        while let Some(found) = segment.find(hash, |other| key.equivalent(other)) {
-            let (current, value) = found.entry();
-            if !goes(current, value) {
-                return false;
+        loop {
+            let Some(found) = segment.find(hash, |other| key.equivalent(other)) else {
+                if self.confirm_absent((hash, segment), key) {
+                    return false;
+                }
+                continue;
+            };
+            match verdict(&found) {
+                Verdict::Goes => {}
+                Verdict::Stays => return false,
+                Verdict::Changed => continue,
             }
             let removed = segment.remove(&self.inner.bank, found.slot(), RemovalCause::Explicit);
             if let Some(leaving) = removed {
@@ -631,26 +653,30 @@ where
                 return true;
             }
         }
-        self.take_out_over(key);
-        false
     }
 
-    /// Removes the entry of `key` if it is over, so that nobody gets it any more who brings a loader.
-    pub(crate) fn take_out_over<Q>(&self, key: &Q)
+    /// Makes `key`, which was found absent, invalid: what is being loaded for it is not kept, and no loader is given its expired
+    /// value. Returns whether it was absent then.
+    pub(crate) fn confirm_absent<Q>(&self, (hash, segment): (u64, &Segment<K, V>), key: &Q) -> bool
     where
-        Q: Hash + Equivalent<K> + ?Sized,
+        Q: Equivalent<K> + ?Sized,
     {
-        if !self.inner.is_soft {
-            return;
+        // Asked after the key was found absent.
+        if !self.inner.is_soft && !self.inner.voids() {
+            return true;
         }
-        let (hash, segment) = self.inner.locate(key);
-        let found = segment.find_in_any_state(hash, |other| key.equivalent(other));
-        if let Some(found) = found.filter(|found| segment.is_over(found.slot())) {
-            let removed = segment.remove(&self.inner.bank, found.slot(), RemovalCause::Expired);
-            drop(found);
-            removed.into_iter().for_each(Leaving::settle);
-        }
+        let leaving = segment.invalidate_absent(&self.inner.bank, hash, |other| key.equivalent(other));
+        leaving.map(Leaving::settle).is_some()
     }
+}
+
+/// A decision on an entry that was found.
+enum Verdict {
+    /// It is removed, unless it has changed since.
+    Goes,
+    Stays,
+    /// The key has another entry by now, or none: it is looked up again.
+    Changed,
 }
 
 /// Another handle on the same cache.

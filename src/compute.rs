@@ -89,9 +89,7 @@ where
                 (Op::Keep, None) => return Computed::Absent,
                 (Op::Remove, None) => {
                     // What is being loaded goes, and so does what has just landed.
-                    self.inner.void_loads(self.inner.hash(&key));
-                    if self.find(&key).is_none() {
-                        self.take_out_over(&key);
+                    if self.confirm_absent(self.inner.locate(&key), &key) {
                         return Computed::Absent;
                     }
                     continue;

@@ -10,7 +10,8 @@ use crate::policy::{End, EvictionPolicy};
 use crate::refresh::Refresh;
 use crate::removal::RemovalCause;
 use crate::segment::{
-    Arrival, Bank, Carried, Leaving, Life, Offer, Outcome, Panics, Rules, Segment, Spent, share, span,
+    Arrival, Bank, Carried, Leaving, Life, Offer, Outcome, Panics, Rules, Segment, Spent, Takes, Visited,
+    share, span,
 };
 use crate::stats::Reads;
 use crate::table::Found;
@@ -247,30 +248,17 @@ impl<K, V, S> Inner<K, V, S> {
         // Acquire: who finds it in use comes after the fence below.
         if self.loading.state.load(Acquire) != IN_USE {
             self.loading.state.store(BEGUN, Relaxed);
-            // Pairs with that of `voids`: who did not see that there are loads did before ours what it did.
+            // Pairs with the fence in `voids`: a caller that still reads `UNUSED` has read before this fence what it has read
+            // until then, so no load had begun.
             fence(SeqCst);
             self.loading.state.store(IN_USE, Release);
         }
     }
 
-    /// Whether there may be loads to be voided.
-    fn voids(&self) -> bool {
+    /// Returns whether there may be loads to make void. If not, none had begun when the caller read what it has read so far.
+    pub(crate) fn voids(&self) -> bool {
         fence(SeqCst);
         self.loading.state.load(Relaxed) != UNUSED
-    }
-
-    /// The key of this hash is out of date, whether it is there or not.
-    pub(crate) fn void_loads(&self, hash: u64) {
-        if self.voids() {
-            self.segment(hash).void_loads(hash);
-        }
-    }
-
-    /// Any key may be out of date.
-    pub(crate) fn void_all_loads(&self) {
-        if self.voids() {
-            self.segments.iter().for_each(Segment::void_all_loads);
-        }
     }
 
     /// The segment is chosen by the hash's lowest bits, which the segment does not use.
@@ -372,29 +360,15 @@ impl<K, V, S> Inner<K, V, S> {
 
     /// Takes out all entries that are there when it is called.
     pub(crate) fn remove_all(&self, cause: RemovalCause, panics: &mut Panics) {
-        self.remove_those(cause, |_, _| true, panics);
+        self.remove_rest(&mut Place::default(), cause, panics);
     }
 
-    /// Takes out all entries that are over.
-    pub(crate) fn remove_over(&self, panics: &mut Panics) {
-        if self.rules.soft.as_ref().is_some_and(|soft| soft.grace() > 0) {
-            self.remove_those(RemovalCause::Expired, Segment::is_over, panics);
-        }
-    }
-
-    fn remove_those(
-        &self,
-        cause: RemovalCause,
-        which: impl Fn(&Segment<K, V>, u32) -> bool,
-        panics: &mut Panics,
-    ) {
-        for segment in &self.segments {
-            let mut cursor = Some(0);
-            while let Some(at) = cursor {
-                let (next, leaving) = segment.remove_from(&self.bank, at, cause, |slot| which(segment, slot));
-                cursor = next;
-                leaving.settle_but(panics);
-            }
+    /// Takes out all entries that a scan at `place` has not visited yet.
+    pub(crate) fn remove_rest(&self, place: &mut Place, cause: RemovalCause, panics: &mut Panics) {
+        while let Some(segment) = self.segments.get(place.segment) {
+            let (next, leaving) = segment.remove_from(&self.bank, place.cursor, cause);
+            place.move_to(next);
+            leaving.settle_but(panics);
         }
     }
 
@@ -445,20 +419,41 @@ impl<K, V, S> Inner<K, V, S> {
     pub(crate) fn scan(&self, place: &mut Place) -> Option<Batch<'_, K, V>> {
         let segment = self.segments.get(place.segment)?;
         let mut found = Vec::new();
-        match segment.entries_from(place.cursor, &mut found) {
-            Some(next) => place.cursor = next,
-            None => *place = Place { segment: place.segment + 1, cursor: 0 },
-        }
+        place.move_to(segment.entries_from(place.cursor, &mut found));
+        Some((segment, found))
+    }
+
+    /// Makes the keys at `place` invalid, but for those of their entries that `takes` leaves; otherwise like [`scan`](Self::scan).
+    pub(crate) fn invalidate(
+        &self,
+        place: &mut Place,
+        takes: Takes,
+        panics: &mut Panics,
+    ) -> Option<Batch<'_, K, V>> {
+        let segment = self.segments.get(place.segment)?;
+        let Visited { next, found, leaving } = segment.invalidate_from(&self.bank, place.cursor, takes);
+        place.move_to(next);
+        leaving.settle_but(panics);
         Some((segment, found))
     }
 }
 
 /// A few entries, and the segment they are in.
-type Batch<'s, K, V> = (&'s Segment<K, V>, Vec<Found<'s, K, V>>);
+pub(crate) type Batch<'s, K, V> = (&'s Segment<K, V>, Vec<Found<'s, K, V>>);
 
 /// How far a scan has come.
 #[derive(Default)]
 pub(crate) struct Place {
     segment: usize,
     cursor: u64,
+}
+
+impl Place {
+    /// Goes on at `next`, or in the next segment.
+    fn move_to(&mut self, next: Option<u64>) {
+        *self = match next {
+            Some(cursor) => Self { cursor, ..*self },
+            None => Self { segment: self.segment + 1, cursor: 0 },
+        };
+    }
 }

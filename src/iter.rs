@@ -5,9 +5,10 @@
 
 use crate::cache::Cache;
 use crate::hash::RandomState;
-use crate::inner::{Inner, Place};
+use crate::inner::{Batch, Inner, Place};
 use crate::removal::RemovalCause;
-use crate::segment::{Bank, Panics, Segment};
+use crate::segment::{Panics, Takes};
+use crate::table::Found;
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
 use std::sync::Arc;
@@ -55,35 +56,40 @@ where
 
     /// Removes the entries for which `keep` says no. See [`iter`](Self::iter) for which entries it meets.
     ///
-    /// What is removed is what `keep` has seen: an entry replaced since then stays. Runs without a lock.
-    /// What is being loaded when it begins is not kept, since `keep` does not see it.
+    /// An entry is removed only if it is the one that `keep` has seen: one that has replaced it since stays. Runs without a
+    /// lock. A value that is being loaded for a key when its turn comes is not kept, since `keep` does not see it.
     pub fn retain(&self, mut keep: impl FnMut(&K, &V) -> bool) {
         let mut place = Place::default();
         let mut panics = Panics::default();
-        self.inner.void_all_loads();
         loop {
-            let Some((segment, batch)) = self.inner.scan(&mut place) else { break };
+            let batch = self.inner.invalidate(&mut place, Takes::Expired, &mut panics);
+            let Some((segment, batch)) = batch else { break };
             for found in batch {
                 let (key, value) = found.entry();
-                if !keep(key, value) {
-                    remove(segment, &self.inner.bank, found.slot(), &mut panics);
+                if keep(key, value) {
+                    continue;
+                }
+                match segment.remove(&self.inner.bank, found.slot(), RemovalCause::Explicit) {
+                    Some(leaving) => leaving.settle_but(&mut panics),
+                    // It has left by itself, and a load may have begun before.
+                    None => segment.void_loads(self.inner.hash(key), &mut panics),
                 }
             }
         }
-        self.inner.remove_over(&mut panics);
         panics.resume();
     }
 
     /// Removes all entries and gives them, cloned. See [`iter`](Self::iter) for which entries it meets.
     ///
-    /// Entries are removed as the iterator goes on; when it is dropped the rest of them are.
+    /// Entries are removed as the iterator goes on, a few at a time; when it is dropped the rest of them are. A value that is
+    /// being loaded for a key when its turn comes is not kept.
     pub fn drain(&self) -> Drain<K, V, S>
     where
         K: Clone,
         V: Clone,
     {
-        self.inner.void_all_loads();
-        Drain(Scan::new(self, |key, value| (key.clone(), value.clone())))
+        let pick = |key: &K, value: &V| (key.clone(), value.clone());
+        Drain(Scan { visit: take, ..Scan::new(self, pick) })
     }
 }
 
@@ -101,39 +107,52 @@ struct Scan<K, V, S, T> {
     inner: Arc<Inner<K, V, S>>,
     place: Place,
     batch: std::vec::IntoIter<T>,
+    visit: Visit<K, V, S>,
     pick: fn(&K, &V) -> T,
+}
+
+/// A step of a scan.
+type Visit<K, V, S> = for<'s> fn(&'s Inner<K, V, S>, &mut Place, &mut Panics) -> Option<Batch<'s, K, V>>;
+
+/// Reads the next entries.
+fn read<'s, K, V, S>(
+    inner: &'s Inner<K, V, S>,
+    place: &mut Place,
+    _: &mut Panics,
+) -> Option<Batch<'s, K, V>> {
+    inner.scan(place)
+}
+
+/// Takes the next entries out.
+fn take<'s, K, V, S>(
+    inner: &'s Inner<K, V, S>,
+    place: &mut Place,
+    panics: &mut Panics,
+) -> Option<Batch<'s, K, V>> {
+    inner.invalidate(place, Takes::All, panics)
 }
 
 impl<K, V, S, T> Scan<K, V, S, T> {
     fn new(cache: &Cache<K, V, S>, pick: fn(&K, &V) -> T) -> Self {
-        Self { inner: Arc::clone(&cache.inner), place: Place::default(), batch: Vec::new().into_iter(), pick }
+        let inner = Arc::clone(&cache.inner);
+        Self { inner, place: Place::default(), batch: Vec::new().into_iter(), visit: read, pick }
     }
 
-    /// The next one, picked from entries that `take` says yes to.
-    fn next(&mut self, take: impl Fn(&Segment<K, V>, &Bank, u32, &mut Panics) -> bool) -> Option<T> {
+    fn next(&mut self) -> Option<T> {
         loop {
             if let Some(next) = self.batch.next() {
                 return Some(next);
             }
-            let (segment, found) = self.inner.scan(&mut self.place)?;
             let mut panics = Panics::default();
-            let mut batch = Vec::with_capacity(found.len());
-            for found in found {
+            let (_, found) = (self.visit)(&self.inner, &mut self.place, &mut panics)?;
+            let pick = |found: Found<'_, K, V>| {
                 let (key, value) = found.entry();
-                let picked = (self.pick)(key, value);
-                if take(segment, &self.inner.bank, found.slot(), &mut panics) {
-                    batch.push(picked);
-                }
-            }
-            self.batch = batch.into_iter();
+                (self.pick)(key, value)
+            };
+            self.batch = found.into_iter().map(pick).collect::<Vec<_>>().into_iter();
             panics.resume();
         }
     }
-}
-
-/// Takes the entry of `slot` out, if it is still there.
-fn remove<K, V>(segment: &Segment<K, V>, bank: &Bank, slot: u32, panics: &mut Panics) -> bool {
-    segment.remove(bank, slot, RemovalCause::Explicit).map(|leaving| leaving.settle_but(panics)).is_some()
 }
 
 /// As [`Cache::iter`].
@@ -163,7 +182,7 @@ impl<K, V, S> Iterator for Iter<K, V, S> {
     type Item = (K, V);
 
     fn next(&mut self) -> Option<(K, V)> {
-        self.0.next(|_, _, _, _| true)
+        self.0.next()
     }
 }
 
@@ -171,7 +190,7 @@ impl<K, V, S> Iterator for Keys<K, V, S> {
     type Item = K;
 
     fn next(&mut self) -> Option<K> {
-        self.0.next(|_, _, _, _| true)
+        self.0.next()
     }
 }
 
@@ -179,7 +198,7 @@ impl<K, V, S> Iterator for Drain<K, V, S> {
     type Item = (K, V);
 
     fn next(&mut self) -> Option<(K, V)> {
-        self.0.next(remove)
+        self.0.next()
     }
 }
 
@@ -187,13 +206,7 @@ impl<K, V, S> Drop for Drain<K, V, S> {
     fn drop(&mut self) {
         let Scan { inner, place, .. } = &mut self.0;
         let mut panics = Panics::default();
-        loop {
-            let Some((segment, found)) = inner.scan(place) else { break };
-            found.iter().for_each(|found| {
-                remove(segment, &inner.bank, found.slot(), &mut panics);
-            });
-        }
-        inner.remove_over(&mut panics);
+        inner.remove_rest(place, RemovalCause::Explicit, &mut panics);
         panics.resume();
     }
 }

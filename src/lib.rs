@@ -97,16 +97,16 @@
 //! [`max_reads`](Builder::max_reads) ends an entry by number instead. [`ttl_jitter`](Builder::ttl_jitter) keeps entries that
 //! were written together from ending together.
 //!
-//! No read sees an entry that is over, whether it was removed yet or not; only what counts entries without looking at them
-//! does: `len`, `is_empty`, `weighted_size`, and what `invalidate_tag` returns. It is removed, as
-//! [`Expired`](RemovalCause::Expired), by whoever writes its key, or by one of the next writes to its segment, each of which
-//! looks at a few such entries; reads remove nothing, but for the [two kinds](#guarantees) that take a lock.
+//! No read sees an expired entry, whether it was removed yet or not; only the methods that count entries without looking at
+//! them do: `len`, `is_empty` and `weighted_size`. It is removed, as [`Expired`](RemovalCause::Expired), by the next write or
+//! invalidation of its key, or by one of the next writes to its segment, each of which looks at a few such entries; reads remove nothing, but for the [two kinds](#guarantees) that take a lock.
 //! [`run_pending_tasks`](Cache::run_pending_tasks) removes all that have been over for a millisecond or more, and
 //! [`housekeeping`](Builder::housekeeping) calls that every now and then. What is still good for something, as in the table
 //! below, stays until it is not, or is written, removed or evicted.
 //!
-//! To an entry that is over, what comes next is as if it were not there: `compute` is given `None`, `remove` finds nothing,
-//! and `get_or_load` loads. An end is no invalidation: a load that is under way for the key goes on.
+//! To every operation an expired entry is as if it were not there: `compute` is given `None`, `remove` finds nothing,
+//! `invalidate_tag` does not count it, and `get_or_load` loads. An end is no invalidation: a load that is under way for the
+//! key goes on.
 //!
 //! Who brings a loader can be served better than that: the value is loaded before it is needed, by one caller or elsewhere,
 //! while all others get the one that is there.
@@ -169,10 +169,13 @@
 //!    nothing comes that was removed before the iterator was made, and iterators end, whatever others insert. They
 //!    block writers of a segment for a few entries at a time.
 //! 8. **Destruction is deferred but bounded.** See [Memory](#memory).
-//! 9. **A load cannot undo an invalidation.** Once an `insert`, `remove`, `invalidate`, `remove_if`, `compute`,
-//!    `invalidate_all`, `retain`, `drain` or [`invalidate_tag`](Cache::invalidate_tag) has returned, no read of a key in
-//!    its reach gives a value whose load began before. (`remove_if`, `retain` and `drain` have all in reach that they
-//!    were asked to look at.) An eviction is no invalidation, nor is a `compute` that ends with [`Op::Keep`].
+//! 9. **A load cannot undo an invalidation.** `insert`, `remove`, `invalidate`, `remove_if`, `compute`, `invalidate_all`,
+//!    `retain`, `drain` and [`invalidate_tag`](Cache::invalidate_tag) take effect on a key at one moment between call and
+//!    return. From then on no read of it gives a value whose load began before, also if there was no entry to remove. What
+//!    walks over all entries takes effect on a few keys at a time, and what `drain` has not come to yet is not invalid.
+//!    `remove_if` and `retain` make all loads void that began before they call their closure, whatever that says. To
+//!    `invalidate_tag` a load matters whose value carries the tag, or whose key has an entry that does. An eviction is no
+//!    invalidation, nor is an end, nor a `compute` that ends with [`Op::Keep`].
 //! 10. **One loader a key.** Of several callers who miss a key one runs its loader, and who comes after its value is
 //!     there runs none. More than one runs only where the key was written or made invalid during the first, where the
 //!     flight came to nothing for those who waited, as in the table of [Loading](#loading), or where the cache did not

@@ -48,7 +48,7 @@ fn beside_readers(readers: usize, work: impl FnOnce()) {
 
 #[test]
 fn readers_of_another_cache_keep_nothing() {
-    let (inserts, readers) = (size(300_000, 300), size(17, 2));
+    let (inserts, readers) = (size(60_000, 300), size(17, 2));
     let (cache, census) = (Values::new(1_000), Census::default());
     let mut peak = 0;
     beside_readers(readers, || {

@@ -113,20 +113,9 @@ impl<K: 'static, V: 'static> Segment<K, V> {
 }
 
 impl<K, V> Segment<K, V> {
-    /// The key of this hash, which is not there, is out of date.
-    pub(crate) fn void_loads(&self, hash: u64) {
-        let mut write = self.write();
-        write.void_loads(hash);
-        self.close(write).settle();
-    }
-
     /// Lets nobody join a load any more, and nothing stay that it brings.
     pub(crate) fn void_load(&self, hash: u64, number: u64) {
         self.void_somehow(|loads| loads.void_one(hash, number));
-    }
-
-    pub(crate) fn void_all_loads(&self) {
-        self.void_somehow(|loads| loads.void_all());
     }
 
     pub(crate) fn close_load(&self, id: u64) {

@@ -6,27 +6,29 @@
 //!
 //! Registrations are by hash. A change of another key with the same hash makes them void, too, which costs a load.
 //!
-//! Most loads have nobody who waits for them: the first who does makes the place to wait at.
+//! A scan that invalidates what it visits ([`AnyLoads::void_range`]) makes void the loads of a range of hashes, in the hold of
+//! the lock in which it finds the entries of that range. It does not look for those loads: it leaves an event, and a load
+//! whose range was visited after it began is as good as void. So a step of a scan costs the same however many loads are
+//! under way.
+//!
+//! Most loads have no waiters: the first one makes the place to wait at.
 
 use super::flight::Flight;
+use super::load_log::{Event, Log, Span};
 use crate::policy::policy_hash;
 use crate::tag::Tag;
 use std::any::Any;
+use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
-
-/// Events that are remembered for the loads that are under way. When there are more, the older half is forgotten, and loads
-/// from before that bring nothing that would have to be compared with it.
-const MOST_EVENTS: usize = 1024;
 
 pub(super) struct Loads<K, V> {
     /// One of the loads: most often there is no other, and no need for a map.
     lone: Option<Load<K, V>>,
     /// Further loads by hash.
     by_hash: HashMap<u64, Bunch<K, V>, BuildHasherDefault<AsIs>>,
-    /// How many of them are not void.
+    /// The number of those with [`Load::is_void`] unset.
     good: usize,
     log: Log,
 }
@@ -39,7 +41,7 @@ struct Load<K, V> {
     number: u64,
     /// Events before this do not concern it.
     since: u64,
-    /// Nobody joins it any more, and what comes of it is not kept.
+    /// Set if no caller may join it and its value is not kept. Events may say so, too: see [`Loads::is_good`].
     is_void: bool,
     /// For those who wait, if anybody does.
     flight: Option<Arc<Flight<V>>>,
@@ -56,31 +58,6 @@ pub(crate) struct Ended<K, V> {
     _key: K,
     /// Where others wait for it, if any do.
     pub(crate) flight: Option<Arc<Flight<V>>>,
-}
-
-/// What happens while something is being loaded, as far as it cannot be told at once whom it concerns.
-#[derive(Default)]
-struct Log {
-    /// Loads of many keys, of which nobody knows what other keys they will bring.
-    open: Vec<OpenLoad>,
-    /// What has happened since the oldest load began, or some time later.
-    events: VecDeque<Event>,
-    /// How many events came before those.
-    forgotten: u64,
-    /// How many came up to the last invalidation of a tag that is forgotten.
-    tags_forgotten: u64,
-}
-
-struct OpenLoad {
-    id: u64,
-    since: u64,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Event {
-    /// The key of this hash has changed.
-    Changed(u64),
-    Invalidated(Tag),
 }
 
 /// Which load an entry comes from.
@@ -107,8 +84,8 @@ pub(super) trait AnyLoads: Any + Send {
     /// The same for one load.
     fn void_one(&mut self, hash: u64, number: u64);
 
-    /// All keys may have changed.
-    fn void_all(&mut self);
+    /// Makes void the loads of the keys that a scan visits: those whose hashes have the positions from `from` to before `to`.
+    fn void_range(&mut self, from: u64, to: u64);
 
     /// What carries this tag is out of date.
     fn void_tag(&mut self, tag: Tag);
@@ -124,7 +101,7 @@ impl<K: Send + 'static, V: Send + Sync + 'static> AnyLoads for Loads<K, V> {
     fn may_land(&self, hash: u64, tags: &[Tag], id: LoadId) -> bool {
         match id {
             LoadId::Of(number) => {
-                let load = self.load_of(hash, |load| load.number == number && !load.is_void);
+                let load = self.load_of(hash, |load| load.number == number && self.is_good(load));
                 load.is_some_and(|load| tags.is_empty() || self.log.is_clear(load.since, tags))
             }
             LoadId::Open(id) => self.log.may_land(policy_hash(hash), tags, id),
@@ -133,7 +110,7 @@ impl<K: Send + 'static, V: Send + Sync + 'static> AnyLoads for Loads<K, V> {
 
     #[cfg(feature = "serde")]
     fn is_loading(&self, hash: u64) -> bool {
-        self.load_of(hash, |load| !load.is_void).is_some()
+        self.load_of(hash, |load| self.is_good(load)).is_some()
     }
 
     #[inline]
@@ -142,7 +119,7 @@ impl<K: Send + 'static, V: Send + Sync + 'static> AnyLoads for Loads<K, V> {
         if let Some(load) = self.lone.as_mut().filter(|load| load.hash == hash) {
             self.good -= load.void();
         }
-        if !(self.by_hash.is_empty() && self.log.open.is_empty()) {
+        if !self.by_hash.is_empty() || self.log.has_open() {
             self.void_further(hash);
         }
         self.forget_all_if_empty();
@@ -156,23 +133,20 @@ impl<K: Send + 'static, V: Send + Sync + 'static> AnyLoads for Loads<K, V> {
         self.forget_all_if_empty();
     }
 
-    fn void_all(&mut self) {
-        let further = self.by_hash.values_mut().flat_map(Bunch::iter_mut);
-        self.lone.iter_mut().chain(further).for_each(|load| _ = load.void());
-        self.good = 0;
-        // As if so much had happened that nobody remembers.
-        self.log.forget_all();
-        self.log.forgotten += 1;
+    fn void_range(&mut self, from: u64, to: u64) {
+        if !self.is_idle() {
+            self.log.note_visit(Span { from, to });
+        }
     }
 
     fn void_tag(&mut self, tag: Tag) {
         if !self.is_idle() {
-            self.log.note(Event::Invalidated(tag));
+            self.log.note_tag(tag);
         }
     }
 
     fn close(&mut self, id: u64) {
-        self.log.open.retain(|load| load.id != id);
+        self.log.close(id);
         self.forget_all_if_empty();
     }
 
@@ -183,6 +157,7 @@ impl<K: Send + 'static, V: Send + Sync + 'static> AnyLoads for Loads<K, V> {
         let good = self.lone.iter().chain(further).filter(|load| !load.is_void).count();
         assert_eq!(self.good, good, "loads that are not void");
         assert!(!self.is_idle() || self.log.events.is_empty(), "events that concern nobody");
+        self.log.validate();
     }
 }
 
@@ -209,7 +184,13 @@ impl<K, V> Loads<K, V> {
     }
 
     fn is_idle(&self) -> bool {
-        self.good == 0 && self.log.open.is_empty()
+        self.good == 0 && !self.log.has_open()
+    }
+
+    /// Returns whether callers may join a load and its value may be kept.
+    #[inline]
+    fn is_good(&self, load: &Load<K, V>) -> bool {
+        !load.is_void && !self.log.is_visited(load.since, load.hash)
     }
 
     #[inline]
@@ -236,21 +217,22 @@ impl<K, V> Loads<K, V> {
         self.by_hash.get_mut(&hash)?.iter_mut().find(|load| is_it(load))
     }
 
-    /// The flight that brings a key, and the tags that were invalidated since it began: what carries one of them is too old
-    /// for who comes now. None if those are not known.
+    /// Returns the flight that brings a key, and the tags that were invalidated since it began: a value that carries one of them
+    /// is too old for a caller that joins now. `None` if those are not known.
     #[inline]
     pub(super) fn join(&mut self, hash: u64, key: &K) -> Option<(Arc<Flight<V>>, Vec<Tag>)>
     where
         K: Eq,
     {
         let known = self.log.tags_forgotten;
-        let is_it = |load: &Load<K, V>| !load.is_void && load.since >= known && load.key == *key;
-        let load = self.load_mut(hash, is_it)?;
-        let flight = load.flight.get_or_insert_with(|| Arc::new(Flight::new(load.number)));
+        let is_it = |load: &Load<K, V>| self.is_good(load) && load.since >= known && load.key == *key;
+        let number = self.load_of(hash, is_it)?.number;
+        let load = self.load_mut(hash, |load| load.number == number)?;
+        let flight = load.flight.get_or_insert_with(|| Arc::new(Flight::new(number)));
         let (flight, since) = (Arc::clone(flight), load.since);
         let tags = self.log.since(since).filter_map(|event| match event {
             Event::Invalidated(tag) => Some(tag),
-            Event::Changed(_) => None,
+            Event::Changed(_) | Event::Visited(_) => None,
         });
         Some((flight, tags.collect()))
     }
@@ -258,7 +240,7 @@ impl<K, V> Loads<K, V> {
     #[inline]
     pub(super) fn register(&mut self, hash: u64, key: K, number: u64) {
         let hash = policy_hash(hash);
-        let load = Load { hash, key, number, since: self.log.now(), is_void: false, flight: None };
+        let load = Load { hash, key, number, since: self.log.begin(), is_void: false, flight: None };
         self.good += 1;
         if self.lone.is_none() {
             self.lone = Some(load);
@@ -302,14 +284,14 @@ impl<K, V> Loads<K, V> {
         if let Some(bunch) = self.by_hash.get_mut(&hash) {
             self.good -= bunch.iter_mut().map(Load::void).sum::<usize>();
         }
-        if !self.log.open.is_empty() {
+        if self.log.has_open() {
             self.log.note(Event::Changed(hash));
         }
     }
 
     /// Begins to watch which keys change, for [`LoadId::Open`].
     pub(super) fn open(&mut self, id: u64) {
-        self.log.open.push(OpenLoad { id, since: self.log.now() });
+        self.log.open(id);
     }
 
     #[inline]
@@ -318,55 +300,6 @@ impl<K, V> Loads<K, V> {
             self.log.forget_all();
         }
     }
-}
-
-impl Log {
-    /// The events since some moment, as far as they are remembered.
-    fn since(&self, moment: u64) -> impl Iterator<Item = Event> {
-        self.events.iter().copied().skip(moment.saturating_sub(self.forgotten) as usize)
-    }
-
-    fn now(&self) -> u64 {
-        self.forgotten + self.events.len() as u64
-    }
-
-    fn note(&mut self, event: Event) {
-        if self.events.len() >= MOST_EVENTS {
-            self.forget(MOST_EVENTS / 2);
-        }
-        self.events.push_back(event);
-    }
-
-    fn forget(&mut self, events: usize) {
-        let is_tag = |event: &Event| matches!(event, Event::Invalidated(_));
-        if let Some(last) = self.events.iter().take(events).rposition(is_tag) {
-            self.tags_forgotten = self.forgotten + last as u64 + 1;
-        }
-        self.events.drain(..events);
-        self.forgotten += events as u64;
-    }
-
-    #[cold]
-    fn forget_all(&mut self) {
-        self.forget(self.events.len());
-    }
-
-    /// Whether no event since some moment concerns these tags.
-    fn is_clear(&self, since: u64, tags: &[Tag]) -> bool {
-        since >= self.tags_forgotten && !self.since(since).any(|event| is_one_of(event, tags))
-    }
-
-    fn may_land(&self, hash: u64, tags: &[Tag], id: u64) -> bool {
-        self.open.iter().find(|load| load.id == id).is_some_and(|load| {
-            let changed = Event::Changed(hash);
-            let mut since = self.since(load.since);
-            load.since >= self.forgotten && !since.any(|event| event == changed || is_one_of(event, tags))
-        })
-    }
-}
-
-fn is_one_of(event: Event, tags: &[Tag]) -> bool {
-    matches!(event, Event::Invalidated(tag) if tags.contains(&tag))
 }
 
 /// Hashes need no hashing.
@@ -385,5 +318,194 @@ impl Hasher for AsIs {
     fn write_u64(&mut self, hash: u64) {
         // The highest bits, which a map wants to differ, too, are 0.
         self.0 = hash.rotate_left(32) ^ hash;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::load_log::MOST_EVENTS;
+    use super::*;
+    use proptest::prelude::*;
+
+    const POSITIONS: u64 = 12;
+    const SCANS: usize = 3;
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Register(u64),
+        Open,
+        /// Ends one of the loads under way.
+        End(usize),
+        Void(u64),
+        VoidOne(usize),
+        VoidTag(u64),
+        /// One of several scans visits so many positions; from the last one it goes back to the first.
+        Scan(usize, u64),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            4 => (0..POSITIONS).prop_map(Step::Register),
+            1 => Just(Step::Open),
+            5 => (0..100_usize).prop_map(Step::End),
+            2 => (0..POSITIONS).prop_map(Step::Void),
+            1 => (0..100_usize).prop_map(Step::VoidOne),
+            2 => (0..3_u64).prop_map(Step::VoidTag),
+            6 => (0..SCANS, 1..4_u64).prop_map(|(scan, visited)| Step::Scan(scan, visited)),
+        ]
+    }
+
+    /// A load, and all that has become invalid since it began.
+    struct Naive {
+        id: LoadId,
+        hash: u64,
+        is_void: bool,
+        /// Positions and tags, a bit each.
+        hashes: u64,
+        tags: u64,
+    }
+
+    impl Naive {
+        fn is_good(&self, position: u64) -> bool {
+            !self.is_void && self.hashes & 1 << position == 0
+        }
+    }
+
+    struct Both {
+        loads: Loads<u64, u64>,
+        naive: Vec<Naive>,
+        scans: [u64; SCANS],
+        next: u64,
+    }
+
+    fn hash_at(position: u64) -> u64 {
+        position << 32
+    }
+
+    impl Both {
+        fn begin(&mut self, id: LoadId, hash: u64) {
+            self.naive.push(Naive { id, hash, is_void: false, hashes: 0, tags: 0 });
+            self.next += 1;
+        }
+
+        fn take(&mut self, step: &Step) {
+            match *step {
+                Step::Register(position) => {
+                    let (hash, number) = (hash_at(position), self.next);
+                    self.loads.register(hash, position, number);
+                    self.begin(LoadId::Of(number), hash);
+                }
+                Step::Open => {
+                    self.loads.open(self.next);
+                    self.begin(LoadId::Open(self.next), 0);
+                }
+                Step::End(_) if self.naive.is_empty() => {}
+                Step::End(which) => {
+                    let load = self.naive.swap_remove(which % self.naive.len());
+                    match load.id {
+                        LoadId::Of(number) => assert!(self.loads.end(load.hash, number).is_some()),
+                        LoadId::Open(id) => self.loads.close(id),
+                    }
+                }
+                Step::Void(position) => {
+                    self.loads.void(hash_at(position));
+                    self.naive.iter_mut().for_each(|load| load.hashes |= 1 << position);
+                }
+                Step::VoidOne(which) => {
+                    let count = self.naive.len().max(1);
+                    let one = self.naive.get_mut(which % count);
+                    if let Some(Naive { id: LoadId::Of(number), hash, is_void, .. }) = one {
+                        self.loads.void_one(*hash, *number);
+                        *is_void = true;
+                    }
+                }
+                Step::VoidTag(tag) => {
+                    self.loads.void_tag(Tag::from(tag));
+                    self.naive.iter_mut().for_each(|load| load.tags |= 1 << tag);
+                }
+                Step::Scan(scan, visited) => {
+                    let (from, to) = (self.scans[scan], self.scans[scan] + visited);
+                    self.loads.void_range(from, if to < POSITIONS { to } else { u64::MAX });
+                    let visited = (from..to).fold(0, |visited, position| visited | 1 << position);
+                    self.naive.iter_mut().for_each(|load| load.hashes |= visited);
+                    self.scans[scan] = if to < POSITIONS { to } else { 0 };
+                }
+            }
+            self.loads.validate();
+        }
+
+        /// Compares what may land and be joined.
+        fn check(&mut self) {
+            for load in &self.naive {
+                let positions = match load.id {
+                    LoadId::Of(_) => load.hash >> 32..(load.hash >> 32) + 1,
+                    LoadId::Open(_) => 0..POSITIONS,
+                };
+                for position in positions {
+                    for (tags, bits) in
+                        [(&[][..], 0), (&[Tag::from(0)], 1), (&[Tag::from(1), Tag::from(2)], 6)]
+                    {
+                        let expected = load.is_good(position) && load.tags & bits == 0;
+                        let may_land = self.loads.may_land(hash_at(position), tags, load.id);
+                        assert_eq!(may_land, expected, "{:?} at {position}", load.id);
+                    }
+                }
+            }
+            for position in 0..POSITIONS {
+                let hash = hash_at(position);
+                let good = |load: &Naive| {
+                    matches!(load.id, LoadId::Of(_)) && load.hash == hash && load.is_good(position)
+                };
+                let joined = self.loads.join(hash, &position).map(|(flight, _)| LoadId::Of(flight.number));
+                let is_any = self.naive.iter().any(good);
+                assert_eq!(joined.is_some(), is_any, "to join");
+                let led = joined.and_then(|id| self.naive.iter().find(|load| load.id == id));
+                assert!(led.is_none_or(good), "a void load was joined");
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// Against a list of all that has become invalid since each load began.
+        #[test]
+        #[cfg_attr(miri, ignore = "too long for Miri")]
+        fn agrees_with_lists(steps in prop::collection::vec(step(), 1..200)) {
+            let mut both = Both { loads: Loads::new(), naive: Vec::new(), scans: [0; SCANS], next: 0 };
+            for step in &steps {
+                both.take(step);
+                both.check();
+            }
+        }
+    }
+
+    /// However many steps a scan takes, it is remembered as a whole.
+    #[test]
+    fn the_steps_of_a_scan_are_one_event() {
+        let mut loads: Loads<u64, u64> = Loads::new();
+        loads.register(hash_at(5), 5, 0);
+        loads.open(1);
+        let steps = 10 * MOST_EVENTS as u64;
+        for step in 0..steps {
+            loads.void_range(10 + step, 11 + step);
+            loads.void_tag(Tag::from(1));
+        }
+        assert_eq!(loads.log.events.len(), 2);
+    }
+
+    /// Loads from before are taken for visited.
+    #[test]
+    fn a_visit_that_is_forgotten_counts() {
+        let mut loads: Loads<u64, u64> = Loads::new();
+        loads.register(hash_at(5), 5, 0);
+        loads.open(1);
+        loads.void_range(5, 6);
+        loads.register(hash_at(7), 7, 2);
+        (0..2 * MOST_EVENTS as u64).for_each(|tag| loads.void_tag(Tag::from(tag)));
+        assert!(loads.log.forgotten > 0);
+        assert!(!loads.may_land(hash_at(5), &[], LoadId::Of(0)) && loads.join(hash_at(5), &5).is_none());
+        assert!(!loads.may_land(hash_at(5), &[], LoadId::Open(1)));
+        assert!(loads.may_land(hash_at(7), &[], LoadId::Of(2)), "it began later");
     }
 }

@@ -19,7 +19,9 @@
 //! compiled once with this crate. Here is the rest: to find a key, to fill a cell, to call the listener, to drop.
 
 mod flight;
+mod invalidation;
 mod leaving;
+mod load_log;
 mod loads;
 mod room;
 #[cfg_attr(not(feature = "serde"), allow(dead_code, reason = "only snapshots need it"))]
@@ -30,6 +32,7 @@ mod times;
 mod write;
 
 pub(crate) use flight::{Boarding, Flight, Landing, Reason};
+pub(crate) use invalidation::{Takes, Visited};
 pub(crate) use leaving::{Leaving, Panics};
 pub(crate) use loads::{Ended, LoadId};
 pub(crate) use room::{Bank, Carried, share};
@@ -54,9 +57,6 @@ use std::sync::{Arc, OnceLock};
 use tags::TagIndex;
 use times::{Clockwork, Times};
 use write::{Way, Write};
-
-/// Entries that are removed by one hold of the lock, where all of a group are.
-const MOST_AT_ONCE: usize = 64;
 
 pub(crate) type Listener<K, V> = Arc<dyn Fn(&K, &V, RemovalCause) + Send + Sync>;
 
@@ -297,15 +297,6 @@ impl<K, V> Segment<K, V> {
         }
     }
 
-    /// Returns the entry whose key `matches`, expired or not.
-    pub(crate) fn find_in_any_state(
-        &self,
-        hash: u64,
-        matches: impl Fn(&K) -> bool,
-    ) -> Option<Found<'_, K, V>> {
-        self.table.find(hash, matches)
-    }
-
     /// As [`find`](Self::find) for a read: the entry's time to idle begins again.
     #[inline]
     pub(crate) fn find_to_read(&self, hash: u64, matches: impl Fn(&K) -> bool) -> Option<Found<'_, K, V>> {
@@ -518,44 +509,6 @@ impl<K, V> Segment<K, V> {
         }
         leaving.settle();
         None
-    }
-
-    /// Removes those of the entries of some hashes from `cursor` on that `go`, and says where to go on.
-    pub(crate) fn remove_from(
-        &self,
-        bank: &Bank,
-        cursor: u64,
-        cause: RemovalCause,
-        go: impl Fn(u32) -> bool,
-    ) -> (Option<u64>, Leaving<'_, K, V>) {
-        let mut slots = Vec::new();
-        let mut write = self.write();
-        let next = write.writer.entries_from(cursor, &mut slots);
-        for slot in slots.into_iter().filter(|&slot| go(slot)) {
-            write.take_out_slot(slot, cause);
-        }
-        write.return_surplus(bank);
-        (next, self.close(write))
-    }
-
-    /// Removes the entries that carry a tag, and lets nothing get in that is being loaded and would. Says how many it were.
-    pub(crate) fn invalidate_tag(&self, bank: &Bank, tag: Tag, panics: &mut Panics) -> usize {
-        let mut write = self.write();
-        write.void_tag(tag);
-        // Those that come from now on are not meant: without a count this could go on for ever.
-        let all = write.tagged(tag);
-        let mut removed = 0;
-        loop {
-            let batch = MOST_AT_ONCE.min(all - removed);
-            let took = (0..batch).take_while(|_| write.take_out_tagged(tag)).count();
-            write.return_surplus(bank);
-            self.close(write).settle_but(panics);
-            removed += took;
-            if took < batch || removed == all {
-                return removed;
-            }
-            write = self.write();
-        }
     }
 
     /// Returns what is known of an entry that was found, as long as the [`Found`] lives; `None` if it has left.

@@ -43,6 +43,15 @@ impl<'a> Write<'a> {
         }
     }
 
+    /// Finds the slots of some hashes from `cursor` on, makes the loads of those hashes void, and says where to go on.
+    pub(super) fn invalidate_from(&mut self, cursor: u64, slots: &mut Vec<u32>) -> Option<u64> {
+        let next = self.writer.entries_from(cursor, slots);
+        if let Some(loads) = self.writer.extras.as_mut().and_then(|extras| extras.loads.as_mut()) {
+            loads.void_range(cursor, next.unwrap_or(u64::MAX));
+        }
+        next
+    }
+
     #[inline]
     fn loads(&self) -> Option<&dyn AnyLoads> {
         self.writer.extras.as_ref()?.loads.as_deref()
@@ -338,13 +347,18 @@ impl<'a> Write<'a> {
         self.writer.extras.as_ref().map_or(0, |extras| extras.tags.count(tag))
     }
 
-    /// Takes out the entry that has carried a tag for longest. Says whether there was one.
-    pub(super) fn take_out_tagged(&mut self, tag: Tag) -> bool {
-        let slot = self.writer.extras.as_ref().and_then(|extras| extras.tags.oldest(tag));
-        if let Some(slot) = slot {
-            self.take_out_slot(slot, RemovalCause::Explicit);
-        }
-        slot.is_some()
+    /// Takes out the entry that has carried a tag for longest. Says what was done; `None` if no entry carries the tag.
+    pub(super) fn take_out_tagged(&mut self, tag: Tag) -> Option<RemovalCause> {
+        let slot = self.writer.extras.as_ref()?.tags.oldest(tag)?;
+        let cause = self.cause_of_invalidation(slot);
+        self.take_out_slot(slot, cause);
+        Some(cause)
+    }
+
+    /// Returns why the entry in `slot` leaves if its user removes it. An expired one is absent: it goes by itself, and loads of
+    /// its key go on.
+    pub(super) fn cause_of_invalidation(&self, slot: u32) -> RemovalCause {
+        if self.is_over(slot) { RemovalCause::Expired } else { RemovalCause::Explicit }
     }
 
     fn pin_weight(&mut self, more: u64, less: u64) {
