@@ -1,5 +1,4 @@
-//! What it costs that a reader keeps what it looks at from being freed, and what that lets lie about: larder beside a map
-//! under crossbeam-epoch.
+//! The cost of keeping what is read from being freed, to a read and to memory: larder beside a map under crossbeam-epoch.
 //!
 //! ```text
 //! cargo bench --bench reclamation -- [--quick] [--only PART] [--threads 1,2,4] [--rounds N]

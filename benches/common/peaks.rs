@@ -18,7 +18,7 @@ const HELD: u64 = u64::MAX;
 /// Keys of the cache that is only read from.
 const READ: u32 = 1_000;
 
-/// What else the process does.
+/// Company of the threads that insert: other work of the process.
 #[derive(Clone, Copy)]
 pub(crate) enum Beside {
     Nothing,
