@@ -1,7 +1,8 @@
-//! Heap bytes for an entry, and how much evicted values hold on to while they wait to be dropped.
+//! Heap bytes for an entry, and how much evicted values hold on to while they wait to be dropped: on a quiet machine, and on
+//! one with more threads than processors.
 //!
 //! ```text
-//! cargo bench --bench memory -- [--quick]
+//! cargo bench --bench memory -- [--quick] [--only PART] [--threads 1,2,8,32]
 //! ```
 //!
 //! What is counted is what the caches ask the allocator for; what the allocator adds (some 8 bytes for each
@@ -11,50 +12,40 @@
 
 mod common;
 
-use common::heap::{Filled, Gauge, Heap, let_go};
+use common::heap::{Filled, Heap, let_go};
+use common::holders::{Kind, Live, VALUES};
+use common::peaks::{Beside, Setting};
+use common::plan::Plan;
 use common::rounds::round;
 use common::subjects::{Cache, Frozen, Larder, Moka, QuickCache};
-use common::{POLICIES, grouped};
+use common::{POLICIES, grouped, listed};
 use larder::EvictionPolicy;
 
 #[global_allocator]
 static HEAP: Heap = Heap;
-/// Values that live, of the kind that counts itself.
-static VALUES: Gauge = Gauge::new();
 
 /// A value of 1 KiB that counts itself.
-struct Counted(Vec<u8>);
+type Counted = Live<Vec<u8>>;
 
-impl Counted {
-    fn new() -> Self {
-        VALUES.add(1);
-        Self(vec![0; 1024])
-    }
-}
-
-impl Clone for Counted {
-    fn clone(&self) -> Self {
-        VALUES.add(1);
-        Self(self.0.clone())
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        VALUES.subtract(1);
-    }
-}
+const USAGE: &str = "memory [--quick] [--only PART] [--threads 1,2,8,32]
+PART is a part of: entries, waiting, peaks";
 
 fn main() {
     Heap::count();
-    // Without `--bench` it is `cargo test --all-targets` that runs this.
-    let quick = std::env::args().any(|word| word == "--quick" || word == "--test")
-        || !std::env::args().any(|word| word == "--bench");
+    let plan = Plan::from_arguments(&[1, 2, 8, 32], USAGE);
     let (most, sizes): (_, &[u64]) =
-        if quick { (20_000, &[20_000]) } else { (1_000_000, &[10_000, 100_000, 1_000_000]) };
-    entries(sizes, most);
-    println!();
-    waiting(if quick { 20_000 } else { 500_000 });
+        if plan.quick { (20_000, &[20_000]) } else { (1_000_000, &[10_000, 100_000, 1_000_000]) };
+    if plan.wants("entries") {
+        entries(sizes, most);
+        println!();
+    }
+    if plan.wants("waiting") {
+        waiting(if plan.quick { 20_000 } else { 500_000 });
+        println!();
+    }
+    if plan.wants("peaks") {
+        peaks(&plan);
+    }
 }
 
 type Small = Box<dyn Cache<Value = u64>>;
@@ -128,8 +119,9 @@ fn waiting(inserts: u64) {
     for (name, make) in large() {
         let [(one, _), (two, left)] = [1, 2].map(|threads| {
             let cache = make(capacity as usize);
-            let insert =
-                |first: u64, count| (first..first + count).for_each(|key| cache.insert(key, Counted::new()));
+            let insert = |first: u64, count| {
+                (first..first + count).for_each(|key| cache.insert(key, Live::new(vec![0; 1024])))
+            };
             insert(0, 2 * capacity);
             cache.settle();
             let_go();
@@ -143,5 +135,58 @@ fn waiting(inserts: u64) {
         });
         let_go();
         println!("| {name} | {one} | {two} | {left} |");
+    }
+}
+
+fn kinds<V: Clone + Send + Sync + 'static>() -> [Kind<V>; 4] {
+    [Kind::larder(), Kind::quick_cache(), Kind::moka(), Kind::epoch_map()]
+}
+
+/// Inserts beside threads that keep others waiting, and counts the values that live at most.
+fn peaks(plan: &Plan) {
+    // A smoke run takes a tenth of the inserts, and of what takes long to fill.
+    let scaled = |number| if plan.quick { number / 10 } else { number };
+    let runs = if plan.quick { 1 } else { 2 };
+    let besides =
+        [Beside::Nothing, Beside::Readers(2), Beside::Readers(8), Beside::Closure, Beside::Iterator];
+    println!(
+        "Values that live at most, times the capacity, while threads insert fresh keys, which they share, beside"
+    );
+    println!(
+        "something else that runs all the while: with {} threads; the largest of {runs} runs{}:\n",
+        listed(&plan.threads),
+        plan.caveat()
+    );
+    println!("| entries | values of | inserts | beside | larder | quick_cache | moka | crossbeam-epoch |");
+    println!("| --- | --- | --- | --- | --- | --- | --- | --- |");
+    let small = |capacity, inserts| Setting {
+        capacity,
+        value: || Live::new(0_u64),
+        threads: plan.threads.clone(),
+        inserts: scaled(inserts),
+        runs,
+        besides: besides.to_vec(),
+    };
+    print_peaks("8 bytes", &small(1_000, 50_000));
+    let crowd = vec![Beside::Readers(17)];
+    let crowded = Setting { threads: vec![1], runs: 1, besides: crowd, ..small(1_000, 300_000) };
+    print_peaks("8 bytes", &crowded);
+    print_peaks("8 bytes", &small(scaled(100_000), 50_000));
+    let large = Setting {
+        capacity: 1_000,
+        value: || Live::new(vec![1; 64 << 10]),
+        threads: plan.threads.clone(),
+        inserts: scaled(5_000),
+        runs,
+        besides: besides.to_vec(),
+    };
+    print_peaks("64 KiB", &large);
+}
+
+/// Prints a setting's rows.
+fn print_peaks<V: Clone + Send + Sync + 'static>(size: &str, setting: &Setting<V>) {
+    for cells in setting.rows(&kinds()) {
+        let (capacity, inserts) = (grouped(setting.capacity), grouped(setting.inserts));
+        println!("| {capacity} | {size} | {inserts} | {} |", cells.join(" | "));
     }
 }

@@ -98,7 +98,7 @@ impl<K, V, S> Inner<K, V, S> {
         S: BuildHasher + 'static,
     {
         let hash = self.hasher.hash_one(key);
-        // A strong one already. (Settled when the crate is compiled.)
+        // All of its bits are good already: see the tests there. (Settled when the crate is compiled.)
         if TypeId::of::<S>() == TypeId::of::<RandomState>() {
             return hash;
         }

@@ -268,11 +268,11 @@
 //! # Hashing
 //!
 //! The default hasher is [`RandomState`], with a seed of its own for each cache, so that who chooses the keys does not
-//! know which of them collide, unless they learn it from how long operations take: where that is to be feared, take
-//! [`std::hash::RandomState`]. Any `BuildHasher` can take its place: [`Builder::build_with_hasher`]. It need not spread
-//! its bits well, since larder mixes what it gives, but keys with the same 64 bits stand in each other's way: lookups
-//! among them take O(their number). With a hasher that is not seeded, or weak on purpose, somebody from outside may bring
-//! this about.
+//! know which of them collide, unless they learn it from how long operations take. AES makes that harder, where a program is
+//! compiled for processors that have it ([`RandomState`] says how); [`std::hash::RandomState`] is for where it is to be
+//! feared. Any `BuildHasher` can take its place: [`Builder::build_with_hasher`]. It need not spread its bits well, since
+//! larder mixes what it gives, but keys with the same 64 bits stand in each other's way: lookups among them take O(their
+//! number). With a hasher that is not seeded, or weak on purpose, somebody from outside may bring this about.
 //!
 //! A key is looked up by any type that is [`Equivalent`] to it and hashes alike: a `String` by `&str`. `Hash` and `Eq`
 //! that contradict each other, or change while the key is in the cache, lose entries but harm nothing else.

@@ -4,9 +4,12 @@
 #![allow(dead_code)]
 
 pub(crate) mod bars;
+pub(crate) mod epoch_map;
 pub(crate) mod heap;
+pub(crate) mod holders;
 pub(crate) mod keys;
 pub(crate) mod loaders;
+pub(crate) mod peaks;
 pub(crate) mod plan;
 pub(crate) mod plot;
 pub(crate) mod rounds;
@@ -25,4 +28,13 @@ pub(crate) fn grouped(number: u64) -> String {
 
 pub(crate) fn threads_of(number: usize) -> String {
     format!("{number} thread{}", if number == 1 { "" } else { "s" })
+}
+
+/// Numbers one after another, as in "1, 2 and 8".
+pub(crate) fn listed(numbers: &[usize]) -> String {
+    let words: Vec<_> = numbers.iter().map(usize::to_string).collect();
+    match words.split_last() {
+        Some((last, others)) if !others.is_empty() => format!("{} and {last}", others.join(", ")),
+        _ => words.concat(),
+    }
 }
