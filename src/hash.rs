@@ -4,7 +4,7 @@ use ahash::AHasher;
 use std::fmt;
 use std::hash::{BuildHasher, Hasher};
 
-/// How keys are hashed where nothing else is said: by [ahash](https://docs.rs/ahash), with a random seed.
+/// The hashing of keys where nothing else is said: by [ahash](https://docs.rs/ahash), with a random seed.
 ///
 /// The operating system gives 512 random bits once in a process, from which each `new` makes a seed of its own. So the hash
 /// of a key cannot be known from outside, and it is not the same in two processes or versions.
