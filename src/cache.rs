@@ -437,9 +437,9 @@ where
 
     /// Removes the entry of `key` if `predicate` says so, and gives its value, cloned.
     ///
-    /// The entry removed is the one that the predicate last saw. The predicate runs without a lock, and again if it says yes
-    /// and another thread has replaced the entry since. Whatever it says, a value that is being loaded for the key when the
-    /// predicate is called is not kept, since the predicate has not seen it.
+    /// The entry removed is the one that the predicate last saw. The predicate runs without a lock, and again if the entry was
+    /// replaced meanwhile: so it must not replace the entry itself whenever it is called. Whatever it says, a value that is
+    /// being loaded for the key at that moment is not kept, since the predicate has not seen it.
     pub fn remove_if<Q>(&self, key: &Q, mut predicate: impl FnMut(&K, &V) -> bool) -> Option<V>
     where
         Q: Hash + Equivalent<K> + ?Sized,
@@ -448,15 +448,17 @@ where
         let mut value = None;
         let (hash, segment) = self.inner.locate(key);
         let removed = self.take_out((hash, segment), key, |found| {
-            // Before the predicate, which may say no: this is when the key has this entry and no load. Asked after the entry
-            // was found.
-            if self.inner.voids() && !segment.invalidate_beside(found.slot(), hash) {
-                return Verdict::Changed;
-            }
             let (key, current) = found.entry();
             let goes = predicate(key, current);
             value = goes.then(|| current.clone());
-            if goes { Verdict::Goes } else { Verdict::Stays }
+            if goes {
+                Verdict::Goes
+            } else if self.inner.voids() && !segment.invalidate_beside(found.slot(), hash) {
+                // Asked after the entry was found.
+                Verdict::Changed
+            } else {
+                Verdict::Stays
+            }
         });
         value.filter(|_| removed)
     }

@@ -173,7 +173,8 @@
 //!    `retain`, `drain` and [`invalidate_tag`](Cache::invalidate_tag) take effect on a key at one moment between call and
 //!    return. From then on no read of it gives a value whose load began before, also if there was no entry to remove. What
 //!    walks over all entries takes effect on a few keys at a time, and what `drain` has not come to yet is not invalid.
-//!    `remove_if` and `retain` make all loads void that began before they call their closure, whatever that says. To
+//!    `remove_if` and `retain` do so whatever their closure says. `retain` makes the loads of a key void before it calls its
+//!    closure, and removes the entry after that, so on a key whose entry it removes it takes effect at two moments. To
 //!    `invalidate_tag` a load matters whose value carries the tag, or whose key has an entry that does. An eviction is no
 //!    invalidation, nor is an end, nor a `compute` that ends with [`Op::Keep`].
 //! 10. **One loader a key.** Of several callers who miss a key one runs its loader, and who comes after its value is
@@ -191,7 +192,8 @@
 //!     small multiple of [what was read](#snapshots). This goes for the codec that comes along, as far as your types' own
 //!     `Deserialize` does likewise. Checksums do not tell who has written a snapshot: one that is forged with care loads.
 //!     (With `serde`.)
-//! 15. **Clocks do not run backwards.** The time of day plays no part, so that to change it ends nothing early or late;
+//! 15. **Clocks do not run backwards.** A write goes by the time at which it got its segment's lock: to others an entry may end
+//!    before a write has replaced it that has still found it good. The time of day plays no part, so that to change it ends nothing early or late;
 //!     but for how long a snapshot has lain, unless `Snapshot::downtime` tells. What a machine's suspension does says
 //!     [`Clock`].
 //!

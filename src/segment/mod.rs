@@ -492,7 +492,8 @@ impl<K, V> Segment<K, V> {
         (outcome, self.close(write))
     }
 
-    /// Removes an entry that was found, as long as the [`Found`] lives; `None` if it has left or come to its end since.
+    /// Removes an entry that was found, as long as the [`Found`] lives; `None` if it has left or expired since. Then loads of its
+    /// key go on: to the caller the key is absent, which has a step of its own.
     pub(crate) fn remove(&self, bank: &Bank, slot: u32, cause: RemovalCause) -> Option<Leaving<'_, K, V>> {
         let mut write = self.write();
         let live = write.writer.live(slot);

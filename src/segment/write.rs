@@ -245,29 +245,28 @@ impl<'a> Write<'a> {
         }
     }
 
-    /// The one way out, whatever the cause.
+    /// Removes an entry, whatever the cause. No other function does.
     #[inline(always)]
     fn let_go(&mut self, live: Live<'a>, cause: RemovalCause) {
         match self.times {
-            None => self.let_go_as(live, cause, cause),
+            None => self.let_go_as(live, cause),
             Some(_) => self.let_go_in_time(live, cause),
         }
     }
 
-    /// Whoever comes for an entry that is over finds that it went by itself.
+    /// Removes an entry; as `Expired` instead of because of `cause` if it had already expired.
     #[inline(never)]
     fn let_go_in_time(&mut self, live: Live<'a>, cause: RemovalCause) {
         if cause == RemovalCause::Expired || self.is_over(live.slot()) {
             self.writer.clockwork().expired += 1;
-            self.let_go_as(live, cause, RemovalCause::Expired);
+            self.let_go_as(live, RemovalCause::Expired);
         } else {
-            self.let_go_as(live, cause, cause);
+            self.let_go_as(live, cause);
         }
     }
 
-    /// Lets an entry go because of `cause`, but tells the listener another.
     #[inline(always)]
-    fn let_go_as(&mut self, live: Live<'a>, cause: RemovalCause, told: RemovalCause) {
+    fn let_go_as(&mut self, live: Live<'a>, cause: RemovalCause) {
         let pinned = live.header().is_pinned();
         let weight = self.writer.weights.get(live.slot());
         if let Some(extras) = &mut self.writer.extras {
@@ -276,11 +275,11 @@ impl<'a> Write<'a> {
                 extras.void_loads(live.header().hash());
             }
         }
-        self.writer.take_out(live, weight, told);
+        self.writer.take_out(live, weight, cause);
         let Core { room, counts, .. } = &mut *self.writer;
         room.len -= 1;
         room.weight -= weight;
-        if told == RemovalCause::Size {
+        if cause == RemovalCause::Size {
             counts.evicted += 1;
             counts.evicted_weight = counts.evicted_weight.saturating_add(weight);
         }

@@ -141,7 +141,7 @@ impl Actor<'_> {
                     goes
                 });
                 let what = match (last, goes) {
-                    (Some(id), false) => What::Passes(id),
+                    (Some(id), false) => What::Declines(id),
                     _ => What::Removes(removed.map(|value| value.id)),
                 };
                 self.note(key, what);

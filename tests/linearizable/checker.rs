@@ -3,8 +3,8 @@
 
 use crate::model::{Ids, State, is_read};
 use crate::track::{NEVER, Track};
-use foldhash::HashSet;
-use foldhash::HashSetExt;
+use ahash::HashSet;
+use ahash::HashSetExt;
 
 /// Searches the orders of a history.
 pub struct Search<'a> {

@@ -38,6 +38,8 @@ pub enum What {
     Clears,
     /// The key has this value and keeps it, but its loads are void.
     Passes(Id),
+    /// The same, or the key, which had this value a moment ago, has none now.
+    Declines(Id),
     /// The key has this value, and loses it, unless another operation is faster.
     Sweeps(Id),
     /// The key has no value now if that carries the tag; `false` if no entry did.

@@ -20,7 +20,7 @@ pub fn bit(id: Id) -> Ids {
 pub enum Entry {
     Absent,
     Present(Id),
-    /// Ended, but served while a caller loads.
+    /// Ended, but served while a caller loads, in caches that do so; and not yet swept.
     Stale(Id),
 }
 
@@ -77,7 +77,10 @@ pub fn is_read(what: What) -> bool {
 /// Says whether a step makes loads void, but for those that do so by a write.
 pub fn is_invalidation(what: What) -> bool {
     use What::*;
-    matches!(what, Removes(_) | RemovesAny(_) | Passes(_) | Sweeps(_) | Misses | Empties | Clears)
+    matches!(
+        what,
+        Removes(_) | RemovesAny(_) | Passes(_) | Declines(_) | Sweeps(_) | Misses | Empties | Clears
+    )
 }
 
 fn only(state: State) -> Next {
@@ -99,11 +102,14 @@ impl Track {
             }
             What::Writes(id) => only(state.voided().with(Entry::Present(id))),
             What::Replaces(seen, id) => {
-                let sees_end = matches!(state.entry, Entry::Stale(ended) if seen == Some(ended));
-                let sees = self.sees(step, state, seen) || self.leniency.ends && sees_end;
-                only_if(sees, state.voided().with(Entry::Present(id)))
+                // By its documentation: a write goes by the time at which it got the lock.
+                let ends = |id| seen == Some(id) && step.from < self.life(id).gone_by;
+                let sees_end = matches!(state.entry, Entry::Stale(id) if ends(id));
+                only_if(self.sees(step, state, seen) || sees_end, state.voided().with(Entry::Present(id)))
             }
             What::Passes(id) => only_if(self.sees(step, state, Some(id)), self.after_sight(state)),
+            What::Declines(id) if self.sees(step, state, Some(id)) => only(self.after_sight(state)),
+            What::Declines(_) => self.removed_if(!state.is_present(), state),
             What::Sweeps(id) if self.sees(step, state, Some(id)) => {
                 [Some(self.removed(state)), Some(self.after_sight(state))]
             }
@@ -147,8 +153,7 @@ impl Track {
 
     /// Gives the state after an invalidation.
     fn removed(&self, state: State) -> State {
-        let may_linger = self.leniency.ends || self.leniency.tags;
-        let lingers = may_linger && matches!(state.entry, Entry::Stale(_));
+        let lingers = self.leniency.tags && matches!(state.entry, Entry::Stale(_));
         state.voided().with(if lingers { state.entry } else { Entry::Absent })
     }
 
@@ -219,8 +224,7 @@ impl Track {
             Entry::Absent => IMPOSSIBLE,
             Entry::Present(id) => {
                 let has_ended = self.life(id).ends_from < horizon;
-                let is_kept = has_ended && (self.is_soft || self.leniency.ends || self.leniency.tags);
-                let stale = is_kept.then(|| state.with(Entry::Stale(id)));
+                let stale = has_ended.then(|| state.with(Entry::Stale(id)));
                 [gone(self.evicts || has_ended && !self.is_soft), stale]
             }
             Entry::Stale(id) => [gone(self.evicts || self.life(id).leaves_from < horizon), None],

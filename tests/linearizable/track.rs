@@ -61,15 +61,13 @@ pub struct Leniency {
     pub survival: bool,
     /// Whether a drain may pass over an entry that it has met but another operation has replaced since.
     pub drains: bool,
-    /// Whether a `compute` may replace an entry that ended after it was seen, and was found so by others.
-    pub ends: bool,
     /// Whether an `invalidate_tag` may void the loads of a key whose entry had the tag but has ended.
     pub tags: bool,
 }
 
 impl Leniency {
-    pub const NONE: Self = Self { early: false, survival: false, drains: false, ends: false, tags: false };
-    pub const ALL: Self = Self { early: true, survival: true, drains: true, ends: true, tags: true };
+    pub const NONE: Self = Self { early: false, survival: false, drains: false, tags: false };
+    pub const ALL: Self = Self { early: true, survival: true, drains: true, tags: true };
 }
 
 impl Track {
@@ -90,9 +88,7 @@ impl Track {
             records.iter().for_each(|record| track.note_lives(program, &time, record, key));
         }
         track.note_ids(program);
-        if leniency.early {
-            track.loosen();
-        }
+        track.loosen(|what| leniency.early && is_invalidation(what) || matches!(what, What::Sweeps(_)));
         track.steps.sort_by_key(|step| step.from);
         track
     }
@@ -144,10 +140,11 @@ impl Track {
         }
     }
 
-    /// Lets invalidations void loads at any moment between their invocation and their response.
-    fn loosen(&mut self) {
-        let invalidations = self.steps.iter().filter(|step| is_invalidation(step.what));
-        let voids: Vec<_> = invalidations.map(|step| Step { what: What::Voids, ..*step }).collect();
+    /// Lets some steps void loads at another moment of their call, too. A `retain` does so by its documentation: before it asks
+    /// about an entry, which it removes later.
+    fn loosen(&mut self, which: impl Fn(What) -> bool) {
+        let early = self.steps.iter().filter(|step| which(step.what));
+        let voids: Vec<_> = early.map(|step| Step { what: What::Voids, ..*step }).collect();
         self.steps.extend(voids);
     }
 }
