@@ -467,7 +467,7 @@ fn an_entry_that_leaves_while_retain_looks_at_it_leaves_no_load_behind() {
     });
 }
 
-/// What `keep` has not seen is not removed by it.
+/// `retain` does not remove an entry that its closure has not seen.
 #[test]
 fn an_entry_that_is_replaced_while_retain_looks_at_it_stays() {
     for_cases(|case| {

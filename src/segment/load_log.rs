@@ -16,7 +16,7 @@ pub(super) const MOST_EVENTS: usize = 1024;
 pub(super) struct Log {
     /// Loads of many keys, of which nobody knows what other keys they will bring.
     open: Vec<OpenLoad>,
-    /// What has happened since the oldest load began, or some time later.
+    /// The events since the oldest load began, or since some time later.
     pub(super) events: VecDeque<Event>,
     /// How many events came before those.
     pub(super) forgotten: u64,

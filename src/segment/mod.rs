@@ -207,7 +207,7 @@ impl<K, V> Offer<'_, K, V> {
 #[derive(Clone, Copy)]
 pub(crate) struct Location {
     slot: u32,
-    /// As the header has it: a new value is in another slot, and is found by this.
+    /// The part of the hash that the header has: a new value is in another slot, and is found by this.
     hash: u64,
 }
 
@@ -297,7 +297,7 @@ impl<K, V> Segment<K, V> {
         }
     }
 
-    /// As [`find`](Self::find) for a read: the entry's time to idle begins again.
+    /// Returns the entry whose key `matches`, if it has not expired, for a read: its time to idle begins again.
     #[inline]
     pub(crate) fn find_to_read(&self, hash: u64, matches: impl Fn(&K) -> bool) -> Option<Found<'_, K, V>> {
         let good = |found: &Found<'_, K, V>| {

@@ -142,7 +142,7 @@ pub(super) struct Spot<'a> {
     pub(super) slot: u32,
 }
 
-/// What a search does after a [`Spot`].
+/// The next step of a search, after a [`Spot`].
 pub(super) enum Look<R> {
     /// It ends with this.
     Found(R),
@@ -469,8 +469,8 @@ impl Index {
         (index, books)
     }
 
-    /// As [`find`](Self::find), if there are quick looks and the first place with the hash's tag tells: nearly always, unless
-    /// there is an old table. `take` validates the slot and its key, or gives up.
+    /// Returns what [`find`](Self::find) does, if there are quick looks and the first place with the hash's tag tells: nearly
+    /// always, unless there is an old table. `take` validates the slot and its key, or gives up.
     #[inline(always)]
     pub(super) fn glance<R>(
         &self,

@@ -7,7 +7,7 @@
 //!
 //! # The bound
 //!
-//! What waits is bounded, whatever the scheduler does. `B` is the length of a [batch](Limits::batch_now).
+//! The number of slots that wait is bounded, whatever the scheduler does. `B` is the length of a [batch](Limits::batch_now).
 //!
 //! 1. An operation that finds `B` slots open seals them. One that then finds `2 B` waiting reclaims them before it returns.
 //! 2. While it does so others may go on. Should the scheduler have stopped it, then from `3 B` on each operation that adds a
@@ -26,7 +26,7 @@ use std::collections::VecDeque;
 pub(super) struct Limits {
     /// Slots in a batch.
     batch: u32,
-    /// The same where a scan of the hazards takes long.
+    /// Slots in a batch where a scan of the hazards takes long.
     longest: u32,
 }
 
