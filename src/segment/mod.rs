@@ -21,6 +21,8 @@
 mod flight;
 mod leaving;
 mod loads;
+#[cfg(all(test, larder_loom))]
+mod model;
 mod room;
 #[cfg_attr(not(feature = "serde"), allow(dead_code, reason = "only snapshots need it"))]
 mod saving;

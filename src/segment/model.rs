@@ -1,0 +1,90 @@
+//! Loads that race with each other and with writes, under loom. How to run it: see the models of `table`.
+
+use super::*;
+use crate::clock::Clock;
+use crate::policy::EvictionPolicy;
+use crate::sync::model::check;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::Relaxed;
+
+const HASH: u64 = 1 << 24;
+
+type Numbers = Segment<u32, u32>;
+
+fn segment() -> Arc<Numbers> {
+    let rules = Rules {
+        clock: Clock::default(),
+        life: Life::ENDLESS,
+        jitter: 0,
+        max_reads: None,
+        is_asked: false,
+        has_ages: false,
+        soft: None,
+    };
+    let plan = Plan { share: 8, max_len: 8, sizing: Sizing { initial: 1, expected: 0 } };
+    Arc::new(Segment::new(&plan, EvictionPolicy::fifo().make(8), &Arc::new(rules), None))
+}
+
+/// Stores a value for key 1, and returns the load that ends with it.
+fn store(segment: &Numbers, value: u32, seen: Seen) -> (Outcome, Option<Ended<u32, u32>>) {
+    let mut arrival =
+        Arrival { hash: HASH, weight: 1, pin: None, missing: 0, life: None, tags: &[], back: None };
+    let mut ended = None;
+    let mut offer = Offer::new(1, value, seen);
+    offer.ended = Some(&mut ended);
+    let mut panics = Panics::default();
+    let outcome = segment.insert(&Bank::new(8), &mut arrival, &mut offer, &mut panics);
+    panics.resume();
+    (outcome, ended)
+}
+
+/// Loads key 1 as a cache does: who leads loads, who joins sleeps until it lands.
+fn load(segment: &Numbers, value: u32, loads: &AtomicUsize) -> Option<u32> {
+    match segment.board(HASH, 1, Reason::Missing) {
+        Boarding::There => None,
+        Boarding::Joins(flight, _) => match flight.wait.block(None) {
+            Some(Landing::Loaded(value)) => Some(*value),
+            _ => unreachable!("its leader lands a value"),
+        },
+        Boarding::Leads(number) => {
+            loads.fetch_add(1, Relaxed);
+            let (_, ended) = store(segment, value, Seen::Loading(LoadId::Of(number)));
+            let ended = ended.expect("the load ends with its value");
+            if let Some(flight) = &ended.flight {
+                flight.wait.land(Landing::Loaded(value));
+            }
+            Some(value)
+        }
+    }
+}
+
+/// Threads that miss a key at once load it once, and all get the value.
+#[test]
+fn a_key_is_loaded_once() {
+    check("single flight", 3, || {
+        let segment = segment();
+        let loads = Arc::new(AtomicUsize::new(0));
+        let threads = [0, 1].map(|_| {
+            let (segment, loads) = (Arc::clone(&segment), Arc::clone(&loads));
+            loom::thread::spawn(move || load(&segment, 7, &loads))
+        });
+        let values = threads.map(|thread| thread.join().unwrap());
+        assert_eq!(loads.load(Relaxed), 1, "loads");
+        assert!(values.iter().all(|value| value.is_none_or(|value| value == 7)));
+    });
+}
+
+/// What a load brings that began before a write does not take its place.
+#[test]
+fn a_load_does_not_undo_a_write() {
+    check("load and write", 3, || {
+        let segment = segment();
+        let shared = Arc::clone(&segment);
+        let loader = loom::thread::spawn(move || load(&shared, 1, &AtomicUsize::new(0)));
+        assert!(store(&segment, 2, Seen::Whatever).0 == Outcome::Stored);
+        loader.join().unwrap();
+        let read = move || segment.find(HASH, |key| *key == 1).map(|found| found.entry().1);
+        let value = loom::thread::spawn(read).join().unwrap();
+        assert_eq!(value, Some(2), "a load's older value");
+    });
+}
