@@ -169,9 +169,9 @@ mod model {
         });
     }
 
-    /// Who gives up takes its waker out, which may land meanwhile; another gets its place.
+    /// A waiter that gives up takes its waker out, while it may land or another may come.
     #[test]
-    fn who_gives_up_is_forgotten() {
+    fn a_waiter_that_gives_up_is_forgotten() {
         check("wait, given up", 3, || {
             let wait = Arc::new(Wait::new());
             let (gives_up, stays) = (Arc::clone(&wait), Arc::clone(&wait));

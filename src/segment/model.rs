@@ -3,6 +3,7 @@
 use super::*;
 use crate::clock::Clock;
 use crate::policy::EvictionPolicy;
+use crate::sync::AtomicU32;
 use crate::sync::model::check;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
@@ -38,7 +39,16 @@ fn store(segment: &Numbers, value: u32, seen: Seen) -> (Outcome, Option<Ended<u3
     (outcome, ended)
 }
 
-/// Loads key 1 as a cache does: who leads loads, who joins sleeps until it lands.
+/// Invalidates key 1 as a cache does: what is being loaded, and then what has been.
+fn invalidate(segment: &Numbers) {
+    segment.void_loads(HASH);
+    let Some(found) = segment.find(HASH, |key| *key == 1) else { return };
+    if let Some(leaving) = segment.remove(&Bank::new(8), found.slot(), RemovalCause::Explicit) {
+        leaving.settle();
+    }
+}
+
+/// Loads key 1 as a cache does, or sleeps until the load lands that is under way.
 fn load(segment: &Numbers, value: u32, loads: &AtomicUsize) -> Option<u32> {
     match segment.board(HASH, 1, Reason::Missing) {
         Boarding::There => None,
@@ -58,6 +68,12 @@ fn load(segment: &Numbers, value: u32, loads: &AtomicUsize) -> Option<u32> {
     }
 }
 
+/// Returns the value of key 1. In a thread: the main one is not to have thread locals, see the models of `table`.
+fn value(segment: Arc<Numbers>) -> Option<u32> {
+    let read = move || segment.find(HASH, |key| *key == 1).map(|found| found.entry().1);
+    loom::thread::spawn(read).join().unwrap()
+}
+
 /// Threads that miss a key at once load it once, and all get the value.
 #[test]
 fn a_key_is_loaded_once() {
@@ -74,7 +90,7 @@ fn a_key_is_loaded_once() {
     });
 }
 
-/// What a load brings that began before a write does not take its place.
+/// A load that began before a write does not take its place.
 #[test]
 fn a_load_does_not_undo_a_write() {
     check("load and write", 3, || {
@@ -83,8 +99,30 @@ fn a_load_does_not_undo_a_write() {
         let loader = loom::thread::spawn(move || load(&shared, 1, &AtomicUsize::new(0)));
         assert!(store(&segment, 2, Seen::Whatever).0 == Outcome::Stored);
         loader.join().unwrap();
-        let read = move || segment.find(HASH, |key| *key == 1).map(|found| found.entry().1);
-        let value = loom::thread::spawn(read).join().unwrap();
-        assert_eq!(value, Some(2), "a load's older value");
+        assert_eq!(value(segment), Some(2), "a load's older value");
+    });
+}
+
+/// A load that began before an invalidation leaves nothing behind. This one reads what the invalidation is for.
+#[test]
+fn a_load_does_not_outlive_an_invalidation() {
+    check("load and invalidation", 3, || {
+        let (segment, source) = (segment(), Arc::new(AtomicU32::new(1)));
+        let (shared, read) = (Arc::clone(&segment), Arc::clone(&source));
+        let loader = loom::thread::spawn(move || {
+            let Boarding::Leads(number) = shared.board(HASH, 1, Reason::Missing) else {
+                unreachable!("nobody else loads it")
+            };
+            let seen = Seen::Loading(LoadId::Of(number));
+            _ = store(&shared, read.load(Relaxed), seen);
+        });
+        let invalidated = Arc::clone(&segment);
+        let invalidation = loom::thread::spawn(move || {
+            source.store(2, Relaxed);
+            invalidate(&invalidated);
+        });
+        loader.join().unwrap();
+        invalidation.join().unwrap();
+        assert_ne!(value(segment), Some(1), "an older value");
     });
 }
