@@ -211,6 +211,21 @@ fn what_was_seen_is_seen_again() {
     });
 }
 
+/// The place held the number of a cell that is free now.
+#[test]
+fn a_place_that_is_filled_again_shows_its_new_slot() {
+    check("place filled again", 3, || {
+        let cache = cache();
+        let slots = [1, 2].map(|key| insert(&cache, key, 10 * key));
+        for key in [1, 2] {
+            remove(&cache, key);
+            reclaim(&cache);
+        }
+        let look = |cache: &Cache| assert!([None, Some(30)].contains(&get(cache, 3)));
+        read_beside(&cache, look, |cache| assert_eq!(insert(cache, 3, 30), slots[1]));
+    });
+}
+
 #[test]
 fn what_one_saw_another_sees() {
     check("seen by another", 3, || {
@@ -245,7 +260,7 @@ fn a_key_is_found_while_the_index_grows() {
     });
 }
 
-/// One that has scanned stops, and comes back with what it knows after another has found an entry named.
+/// A thread has scanned, and uses what it knows after another has found an entry named.
 #[test]
 fn a_stale_scan_frees_nothing() {
     check("stale scan", 3, || {
@@ -253,8 +268,9 @@ fn a_stale_scan_frees_nothing() {
         insert(&cache, 1, 10);
         insert(&cache, 2, 20);
         remove(&cache, 2);
-        let shared = Arc::clone(&cache);
-        let stale = loom::thread::spawn(move || reclaim(&shared));
+        let ticket = cache.lock().seal().unwrap();
+        let (scan, shared) = (cache.scan(ticket), Arc::clone(&cache));
+        let stale = loom::thread::spawn(move || drop_spent(&shared, &scan));
         let look = |cache: &Cache| {
             if let Some(found) = cache.look(hash(1), |key| key.read() == 1) {
                 assert_eq!(value(&found, 1), 10);
