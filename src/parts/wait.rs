@@ -3,12 +3,12 @@
 //! A thread waits as a task does: it polls, with a waker that unparks it. So there is one way to wait, and one to wake.
 
 use super::timer;
-use parking_lot::Mutex;
+use crate::sync::thread::{self, Thread};
+use crate::sync::{Mutex, OnceLock};
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
-use std::thread::{self, Thread};
 use std::time::Instant;
 
 /// Room for a `T` to come.
@@ -148,11 +148,51 @@ impl Wake for Unpark {
     }
 }
 
+#[cfg(all(test, larder_loom))]
+mod model {
+    use super::*;
+    use crate::sync::model::check;
+    use std::future::Future;
+    use std::pin::pin;
+
+    /// Threads sleep until it lands, and are woken: loom says so if one sleeps in the end.
+    #[test]
+    fn all_who_wait_are_woken() {
+        check("wait", 3, || {
+            let wait = Arc::new(Wait::new());
+            let threads = [0, 1].map(|_| {
+                let wait = Arc::clone(&wait);
+                loom::thread::spawn(move || assert_eq!(wait.block(None), Some(&7)))
+            });
+            wait.land(7);
+            threads.into_iter().for_each(|thread| thread.join().unwrap());
+        });
+    }
+
+    /// A waiter that gives up takes its waker out, while it may land or another may come.
+    #[test]
+    fn a_waiter_that_gives_up_is_forgotten() {
+        check("wait, given up", 3, || {
+            let wait = Arc::new(Wait::new());
+            let (gives_up, stays) = (Arc::clone(&wait), Arc::clone(&wait));
+            let first = loom::thread::spawn(move || {
+                let mut task = pin!(gives_up.wait(None));
+                _ = task.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+            });
+            let second = loom::thread::spawn(move || assert_eq!(stays.block(None), Some(&7)));
+            wait.land(7);
+            first.join().unwrap();
+            second.join().unwrap();
+        });
+    }
+}
+
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
     use std::sync::atomic::AtomicUsize;
     use std::sync::atomic::Ordering::SeqCst;
+    use std::thread;
     use std::time::Duration;
 
     /// How often it was woken.
@@ -253,7 +293,7 @@ pub(super) mod tests {
     fn a_task_is_woken_at_its_deadline() {
         let wait = Wait::<()>::new();
         let deadline = Instant::now() + Duration::from_millis(20);
-        let waker = Waker::from(Arc::new(Unpark(thread::current())));
+        let waker = Waker::from(Arc::new(Unpark(super::thread::current())));
         let mut task = Box::pin(wait.wait(Some(deadline)));
         while task.as_mut().poll(&mut Context::from_waker(&waker)).is_pending() {
             thread::park();

@@ -23,6 +23,8 @@ mod invalidation;
 mod leaving;
 mod load_log;
 mod loads;
+#[cfg(all(test, larder_loom))]
+mod model;
 mod room;
 #[cfg_attr(not(feature = "serde"), allow(dead_code, reason = "only snapshots need it"))]
 mod saving;

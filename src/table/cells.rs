@@ -197,13 +197,19 @@ impl Chain {
 }
 
 /// Cells in the first far block, as a power of two.
-const FAR_SHIFT: u32 = 6;
+const FAR_SHIFT: u32 = if cfg!(larder_loom) { 2 } else { 6 };
 /// Enough blocks for all slots.
 pub(super) const FAR_BLOCKS: usize = (MAX_SLOTS >> FAR_SHIFT).ilog2() as usize + 2;
 /// The first block takes at most so many bytes, since it is reserved before it is needed.
 const MOST_FIRST: usize = 16 << 20;
 /// The same where it is not known how many entries there will be.
-const UNKNOWN_FIRST: usize = if cfg!(miri) { 1 << 14 } else { 1 << 20 };
+const UNKNOWN_FIRST: usize = if cfg!(miri) {
+    1 << 14
+} else if cfg!(larder_loom) {
+    1
+} else {
+    1 << 20
+};
 
 /// Where the cells are.
 #[repr(C)]

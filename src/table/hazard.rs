@@ -53,7 +53,7 @@
 
 use super::kernel;
 use crate::parts::Apart;
-use crate::sync::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, fence};
+use crate::sync::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, array, constant, fence, locals, statics};
 use std::cell::Cell;
 use std::marker::PhantomData;
 use std::ptr;
@@ -73,19 +73,14 @@ struct Domain {
     records: AtomicUsize,
 }
 
-impl Domain {
-    #[cfg(not(larder_loom))]
-    const fn new() -> Self {
-        Self {
-            next: AtomicU64::new(1),
-            passed: AtomicU64::new(0),
-            newest: AtomicPtr::new(ptr::null_mut()),
-            records: AtomicUsize::new(0),
-        }
-    }
+statics! {
+    static DOMAIN: Domain = Domain {
+        next: AtomicU64::new(1),
+        passed: AtomicU64::new(0),
+        newest: AtomicPtr::new(ptr::null_mut()),
+        records: AtomicUsize::new(0),
+    };
 }
-
-static DOMAIN: Domain = Domain::new();
 
 /// A moment between two heavy barriers.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -141,7 +136,7 @@ const FREE: usize = 0;
 const CLAIMED: usize = 1;
 
 /// Words of a record: as many as fill it up to 128 bytes. The scan of a line of the index seldom needs more.
-const WORDS: usize = 13;
+const WORDS: usize = if cfg!(larder_loom) { 2 } else { 13 };
 
 /// The words of a thread, or of nobody for a while. Never freed, so there are as many as threads ever used caches at
 /// once, and a few more where threads look at many entries at a time.
@@ -164,13 +159,14 @@ enum Owner {
 }
 
 impl Record {
-    #[cfg(not(larder_loom))]
-    const fn new(words: [Word; WORDS], owner: Owner) -> Self {
-        Self {
-            words,
-            taken: AtomicBool::new(true),
-            is_shared: matches!(owner, Owner::Shared),
-            older: AtomicPtr::new(ptr::null_mut()),
+    constant! {
+        fn new(words: [Word; WORDS], owner: Owner) -> Self {
+            Self {
+                words,
+                taken: AtomicBool::new(true),
+                is_shared: matches!(owner, Owner::Shared),
+                older: AtomicPtr::new(ptr::null_mut()),
+            }
         }
     }
 
@@ -186,7 +182,7 @@ impl Record {
 
     /// Returns a new record that is in the list, and taken.
     fn allocate(owner: Owner) -> &'static Self {
-        let words = [const { Word::new(FREE) }; WORDS];
+        let words = array![Word::new(FREE); WORDS];
         let record: &'static Apart<Self> = Box::leak(Box::new(Apart::new(Self::new(words, owner))));
         if kernel::COULD_HELP && !kernel_helps() {
             // No quick looks: they rely on heavy barriers. The others do as `light_barrier` says.
@@ -223,10 +219,12 @@ pub(super) fn threads() -> usize {
     DOMAIN.records.load(Relaxed)
 }
 
-/// Stands for the record of a thread that has none. Not in the list; no word of it is ever free.
-static NO_RECORD: Record = Record::new([const { Word::new(CLAIMED) }; WORDS], Owner::Shared);
+statics! {
+    /// Stands for the record of a thread that has none. Not in the list; no word of it is ever free.
+    static NO_RECORD: Record = Record::new(array![Word::new(CLAIMED); WORDS], Owner::Shared);
+}
 
-thread_local! {
+locals! {
     /// This thread's record. It has no destructor, so it can be used in those of others; but where the system's own
     /// thread locals are used even such a value is gone at some point of the thread's end, thus `try_with`.
     static RECORD: Cell<&'static Record> = const { Cell::new(&NO_RECORD) };
@@ -248,6 +246,11 @@ impl Drop for Lease {
 #[inline(always)]
 fn own_record() -> &'static Record {
     RECORD.try_with(Cell::get).unwrap_or(&NO_RECORD)
+}
+
+fn has_record() -> bool {
+    let none: &Record = &NO_RECORD;
+    !ptr::eq(own_record(), none)
 }
 
 /// Gives the thread a record, unless it is ending.
@@ -315,9 +318,9 @@ impl Hazard {
     /// Returns a hazard of a thread that has no record yet, has used up its own, or is ending.
     #[cold]
     fn claim_elsewhere() -> Self {
-        if ptr::eq(own_record(), &NO_RECORD) {
+        if !has_record() {
             join();
-            if !ptr::eq(own_record(), &NO_RECORD) {
+            if has_record() {
                 return Self::claim();
             }
         }
@@ -451,7 +454,7 @@ mod tests {
         struct Late;
         impl Drop for Late {
             fn drop(&mut self) {
-                assert!(ptr::eq(own_record(), &NO_RECORD), "the lease has ended");
+                assert!(!has_record(), "the lease has ended");
                 let (one, other) = (cell(), cell());
                 let hazards = [Hazard::claim(), Hazard::claim()];
                 hazards[0].protect(at(&one));

@@ -62,7 +62,7 @@
 //! found the number sees the entry that was written into the slot before.
 
 use super::zeroed;
-use crate::sync::{AtomicPtr, AtomicU32, AtomicU64};
+use crate::sync::{AtomicPtr, AtomicU32, AtomicU64, array, constant, statics};
 use std::alloc::Layout;
 use std::ptr::NonNull;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
@@ -71,7 +71,7 @@ use std::{ptr, slice};
 const PLACES: usize = 12;
 const OVERFLOW_SHIFT: u32 = 32;
 /// Entries to a line, of twelve places, at which the table grows.
-const LINE_LOAD: usize = 8;
+const LINE_LOAD: usize = if cfg!(larder_loom) { 1 } else { 8 };
 
 #[repr(C, align(64))]
 struct Line {
@@ -91,8 +91,10 @@ struct Root(*mut Line);
 
 const SHIFT_MASK: usize = 63;
 
-/// A table that knows nothing: whatever is looked for may stand behind its lines. Never written to.
-static NOWHERE: [Line; 2] = [const { Line::nothing() }; 2];
+statics! {
+    /// A table that knows nothing: whatever is looked for may stand behind its lines. Never written to.
+    static NOWHERE: [Line; 2] = array![Line::nothing(); 2];
+}
 
 /// Places of a line, a bit for each; none from [`PLACES`] on.
 #[derive(Clone, Copy)]
@@ -197,9 +199,11 @@ impl Iterator for Places {
 }
 
 impl Line {
-    const fn nothing() -> Self {
-        let words = [AtomicU64::new(0), AtomicU64::new(1 << OVERFLOW_SHIFT)];
-        Self { words, slots: [const { AtomicU32::new(0) }; PLACES] }
+    constant! {
+        fn nothing() -> Self {
+            let words = [AtomicU64::new(0), AtomicU64::new(1 << OVERFLOW_SHIFT)];
+            Self { words, slots: array![AtomicU32::new(0); PLACES] }
+        }
     }
 
     /// A place's tag and slot; the slot first, so that the tag never shows an older one.
@@ -322,6 +326,12 @@ impl Root {
         debug_assert!(lines.is_power_of_two());
         // No pause to clear a large one: see there.
         let memory = zeroed::allocate(Self::layout(lines)).cast::<Line>().as_ptr();
+        #[cfg(larder_loom)]
+        for line in 0..lines {
+            let words = [AtomicU64::new(0), AtomicU64::new(0)];
+            // SAFETY: one of the lines. (loom's atomics are not valid as zeros.)
+            unsafe { memory.add(line).write(Line { words, slots: array![AtomicU32::new(0); PLACES] }) };
+        }
         Self(memory.map_addr(|address| address | (64 - lines.ilog2() as usize)))
     }
 
@@ -339,7 +349,7 @@ impl Root {
 
     /// The root of [`NOWHERE`].
     fn nowhere() -> Self {
-        let first = (&raw const NOWHERE).cast::<Line>().cast_mut();
+        let first = NOWHERE.as_ptr().cast_mut();
         Self(first.map_addr(|address| address | (64 - NOWHERE.len().ilog2() as usize)))
     }
 
@@ -704,8 +714,9 @@ impl Index {
 
 impl Drop for Index {
     fn drop(&mut self) {
-        drop(OldTable(Root(*self.current.get_mut())));
-        let old = *self.old.get_mut();
+        // Relaxed: `&mut self`.
+        drop(OldTable(Root(self.current.load(Relaxed))));
+        let old = self.old.load(Relaxed);
         if !old.is_null() {
             drop(OldTable(Root(old)));
         }
