@@ -8,7 +8,7 @@ use crate::cache::{Cache, Stored};
 use crate::hash::RandomState;
 use crate::options::InsertOptions;
 use crate::removal::RemovalCause;
-use crate::segment::{Leaving, Seen};
+use crate::segment::{Offer, Seen};
 use crate::table::Found;
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
@@ -81,15 +81,16 @@ where
     /// ```
     pub fn compute(&self, key: K, mut decide: impl FnMut(Option<&V>) -> Op<V>) -> Computed<V> {
         let mut key = key;
+        let (hash, segment) = self.inner.locate(&key);
         loop {
-            let found = self.find(&key);
+            let found = segment.find(hash, |other| *other == key);
             let current = found.as_ref().map(|found| &found.entry().1);
             let value = match (decide(current), current) {
                 (Op::Keep, Some(value)) => return Computed::Kept(value.clone()),
                 (Op::Keep, None) => return Computed::Absent,
                 (Op::Remove, None) => {
                     // What is being loaded goes, and so does what has just landed.
-                    if self.confirm_absent(self.inner.locate(&key), &key) {
+                    if self.confirm_absent((hash, segment), &key) {
                         return Computed::Absent;
                     }
                     continue;
@@ -97,10 +98,11 @@ where
                 (Op::Remove, Some(value)) => {
                     let value = value.clone();
                     let slot = found.as_ref().map_or(u32::MAX, Found::slot);
-                    let segment = self.inner.segment(self.inner.hash(&key));
-                    match segment.remove(&self.inner.bank, slot, RemovalCause::Explicit) {
+                    let removed = segment.remove(&self.inner.bank, slot, RemovalCause::Explicit);
+                    drop(found);
+                    match removed {
                         Some(leaving) => {
-                            Leaving::settle(leaving);
+                            leaving.settle();
                             return Computed::Removed(value);
                         }
                         None => continue,
@@ -109,7 +111,9 @@ where
                 (Op::Insert(value), _) => value,
             };
             let seen = found.as_ref().map_or(Seen::Nothing, |found| Seen::At(found.slot()));
-            match self.store(key, value.clone(), InsertOptions::new(), seen) {
+            let mut offer = Offer::new(key, value.clone(), seen);
+            offer.held = found;
+            match self.store_at(hash, offer, InsertOptions::new()) {
                 Stored::Yes if seen == Seen::Nothing => return Computed::Inserted(value),
                 Stored::Yes => return Computed::Replaced(value),
                 Stored::Refused => return Computed::Rejected(value),

@@ -197,11 +197,14 @@ pub(crate) struct Offer<'a, K, V> {
     pub(crate) seen: Seen,
     /// Where the load of one key is put that brings it: that ends with this, whatever becomes of the entry.
     pub(crate) ended: Option<&'a mut Option<Ended<K, V>>>,
+    /// The entry that was [`Seen::At`] a slot: held until that has been looked at under the lock, and no longer, so that it does
+    /// not wait for its own successor's insert.
+    pub(crate) held: Option<Found<'a, K, V>>,
 }
 
 impl<K, V> Offer<'_, K, V> {
     pub(crate) fn new(key: K, value: V, seen: Seen) -> Self {
-        Self { entry: Some((key, value)), seen, ended: None }
+        Self { entry: Some((key, value)), seen, ended: None, held: None }
     }
 }
 
@@ -389,6 +392,9 @@ impl<K, V> Segment<K, V> {
         let mut write = self.lock();
         write.begin();
         let outcome = self.put(&mut write, bank, arrival, offer);
+        if outcome != Outcome::NoRoom {
+            offer.held = None;
+        }
         self.close(write).settle_but(panics);
         outcome
     }

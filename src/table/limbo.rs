@@ -9,17 +9,24 @@
 //!
 //! The number of slots that wait is bounded, whatever the scheduler does. `B` is the length of a [batch](Limits::batch_now).
 //!
-//! 1. An operation that finds `B` slots open seals them. One that then finds `2 B` waiting reclaims them before it returns.
-//! 2. While it does so others may go on. Should the scheduler have stopped it, then from `3 B` on each operation that adds a
-//!    slot reclaims before it returns: it lets the tickets pass by a barrier of its own, and waits for nobody.
+//! 1. An operation that finds `B` slots open seals them. Tickets pass by any barrier in the process, most often one that another
+//!    segment needs. An operation that finds [`WITHOUT_BARRIER`] times `B` slots waiting, and no ticket passed, makes one, and
+//!    reclaims before it returns.
+//! 2. While it does so others may go on. Should the scheduler have stopped it, then from [`AT_MOST`] times `B` on each operation
+//!    that adds a slot reclaims before it returns: it lets the tickets pass by a barrier of its own, and waits for nobody.
 //! 3. A slot that was scanned stays only if a hazard names it: one for each entry that a reader looks at in this very moment.
 //! 4. A thread that drops entries has at most [`Limits::chunk`] of them out of the lock's reach.
 //!
-//! So `3 B` and, for each thread, a few. Weight is bounded likewise: one batch may weigh as much as the caller says.
+//! So `AT_MOST` times `B` and, for each thread, a few. Weight is bounded likewise: one batch may weigh as much as the caller says.
 
 use super::cells::{CellBooks, Cells, Chain};
 use super::hazard::{self, Ticket};
 use std::collections::VecDeque;
+
+/// Batches that may wait for a barrier that somebody else makes.
+const WITHOUT_BARRIER: u32 = 4;
+/// Batches that may wait while an operation reclaims.
+const AT_MOST: u32 = 6;
 
 /// The bounds on what waits.
 #[derive(Clone, Copy)]
@@ -36,24 +43,24 @@ impl Limits {
     pub(super) fn new(expected: usize) -> Self {
         let waiting =
             if expected == 0 { 128 } else { (expected / 4).min((expected / 32).clamp(64, 512)).max(4) };
-        let batch = waiting as u32 / 2;
-        let longest = if expected == 0 { 1024 } else { u32::try_from(expected / 16).unwrap_or(u32::MAX / 4) };
+        let batch = waiting as u32 / WITHOUT_BARRIER;
+        let longest = if expected == 0 { 512 } else { u32::try_from(expected / 32).unwrap_or(u32::MAX / 8) };
         Self { batch, longest: longest.max(batch) }
     }
 
     /// Slots that one thread takes to drop their entries.
     fn chunk(self) -> u32 {
-        (self.batch / 8).clamp(1, 16)
+        (self.batch / 4).clamp(1, 16)
     }
 
-    /// Slots that wait most often, at most.
+    /// Slots that wait at most, as long as there are not too many threads, with some to spare.
     pub(super) fn usual(self) -> usize {
-        self.batch as usize * 4
+        self.batch as usize * (AT_MOST as usize + 2)
     }
 
-    /// The length of a batch now: that of the list of threads whose hazards a scan has to look at, within limits.
+    /// The length of a batch now: within limits, so that a few go with the number of threads whose hazards a scan looks at.
     fn batch_now(self) -> u32 {
-        (hazard::threads() as u32).clamp(self.batch, self.longest)
+        (hazard::threads() as u32 / 2).clamp(self.batch, self.longest)
     }
 }
 
@@ -126,7 +133,7 @@ impl Limbo {
             latest: None,
             sealed_len: 0,
             sealed_weight: 0,
-            reclaim_at: 2 * limits.batch,
+            reclaim_at: WITHOUT_BARRIER * limits.batch,
             named: Chain::new(),
             named_ticket: None,
             unnamed: Chain::new(),
@@ -166,15 +173,19 @@ impl Limbo {
             return None;
         }
         let ticket = self.seal()?;
-        if self.reclaimable() >= self.reclaim_at || self.sealed_weight > heavy {
-            // Others help only when there is one batch more.
-            self.reclaim_at = 3 * self.limits.batch_now();
-            self.set_due();
-            return Some(ticket);
-        }
         // Another segment's barrier may have helped this one, too.
         let passed = self.sealed.iter().rev().find(|batch| batch.ticket.has_passed());
-        passed.map(|batch| batch.ticket)
+        if self.sealed_weight <= heavy
+            && let Some(batch) = passed
+        {
+            return Some(batch.ticket);
+        }
+        if self.reclaimable() < self.reclaim_at && self.sealed_weight <= heavy {
+            return None;
+        }
+        self.reclaim_at = AT_MOST * self.limits.batch_now();
+        self.set_due();
+        Some(ticket)
     }
 
     fn set_due(&mut self) {
@@ -218,7 +229,7 @@ impl Limbo {
     /// Lets the next operation reclaim in due time, if this one is done.
     fn end_reclaim(&mut self) {
         if self.unnamed.len == 0 {
-            self.reclaim_at = 2 * self.limits.batch_now();
+            self.reclaim_at = WITHOUT_BARRIER * self.limits.batch_now();
         }
         self.set_due();
     }
@@ -296,26 +307,27 @@ mod tests {
         assert_eq!(fixture.reclaim(&newest), 1);
     }
 
-    /// The operation that has to reclaim is stopped: others go on for a batch, and then each has to.
+    /// The operation that has to reclaim is stopped: others go on for some batches, and then each has to.
     #[test]
     fn others_reclaim_where_the_first_is_stopped() {
         let mut fixture = Fixture::new(100_000);
         let batch = fixture.limbo.limits.batch_now();
-        let mut due = Vec::new();
-        for retired in 1..=3 * batch + 2 {
+        let (mut due, mut retired) = (Vec::new(), 0);
+        while retired < AT_MOST * batch + 3 {
             fixture.retire();
-            if let Some(ticket) = fixture.limbo.due(u64::MAX) {
-                // Tickets may pass by barriers of other tests.
-                if retired >= 2 * batch {
-                    due.push((retired, ticket));
-                }
+            retired += 1;
+            match fixture.limbo.due(u64::MAX) {
+                // By the barrier of another test.
+                Some(ticket) if ticket.has_passed() => return,
+                Some(ticket) => due.push((retired, ticket)),
+                None => {}
             }
         }
-        let when: Vec<_> =
-            due.iter().map(|(retired, _)| *retired).filter(|at| at % batch == 0 || *at > 3 * batch).collect();
-        assert_eq!(when, [2 * batch, 3 * batch, 3 * batch + 1, 3 * batch + 2]);
+        let when: Vec<_> = due.iter().map(|(retired, _)| *retired).collect();
+        let most = AT_MOST * batch;
+        assert_eq!(when, [WITHOUT_BARRIER * batch, most, most + 1, most + 2, most + 3]);
         let scan = fixture.scan(due[0].1);
-        assert_eq!(fixture.reclaim(&scan), 2 * batch, "those that were sealed when it was due");
+        assert_eq!(fixture.reclaim(&scan), WITHOUT_BARRIER * batch, "those that were sealed when it was due");
     }
 
     #[test]
