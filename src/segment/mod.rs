@@ -280,20 +280,19 @@ impl<K, V> Segment<K, V> {
 
     /// Returns the entry whose key `matches`, if it has not expired, without a trace.
     pub(crate) fn find(&self, hash: u64, matches: impl Fn(&K) -> bool) -> Option<Found<'_, K, V>> {
-        self.find_good(hash, matches, |found| (!self.is_over(found.slot())).then_some(()))
-            .map(|(found, ())| found)
+        let find = || self.table.find(hash, &matches);
+        self.find_good(find, |found| (!self.is_over(found.slot())).then_some(())).map(|(found, ())| found)
     }
 
-    /// Returns the entry whose key `matches`, and what it is `good` for. If that is nothing, but the entry has been replaced
+    /// Returns the entry that `find` finds, and what it is `good` for. If that is nothing, but the entry has been replaced
     /// since it was found, it may have been good until then: then its successor counts.
-    pub(super) fn find_good<T>(
+    pub(super) fn find_good<'s, T>(
         &self,
-        hash: u64,
-        matches: impl Fn(&K) -> bool,
+        find: impl Fn() -> Option<Found<'s, K, V>>,
         good: impl Fn(&Found<'_, K, V>) -> Option<T>,
-    ) -> Option<(Found<'_, K, V>, T)> {
+    ) -> Option<(Found<'s, K, V>, T)> {
         loop {
-            let found = self.table.find(hash, &matches)?;
+            let found = find()?;
             match good(&found) {
                 Some(good) => return Some((found, good)),
                 None if !found.has_ended() => return None,
@@ -302,13 +301,14 @@ impl<K, V> Segment<K, V> {
         }
     }
 
-    /// Returns the entry whose key `matches`, if it has not expired, for a read: its time to idle begins again.
+    /// Returns the entry whose key `matches`, if it has not expired, for a read whose [`glance`](Self::glance) has given up. The
+    /// entry's time to idle begins again.
     #[inline]
     pub(crate) fn find_to_read(&self, hash: u64, matches: impl Fn(&K) -> bool) -> Option<Found<'_, K, V>> {
         let good = |found: &Found<'_, K, V>| {
             self.times().is_none_or(|times| times.note_read(found.slot())).then_some(())
         };
-        self.find_good(hash, matches, good).map(|(found, ())| found)
+        self.find_good(|| self.table.look(hash, &matches), good).map(|(found, ())| found)
     }
 
     /// Leaves behind what the policy wants to know of a read.

@@ -186,18 +186,21 @@ impl<K, V> Segment<K, V> {
         is_read: bool,
     ) -> Option<(Found<'_, K, V>, Stage)> {
         let (times, soft) = (self.times()?, self.rules.soft.as_ref()?);
-        self.find_good(hash, matches, |found| {
-            let slot = found.slot();
-            loop {
-                match times.stage(soft, slot, times.now()) {
-                    // It has come to its end since.
-                    Stage::Fresh | Stage::Due if is_read && !times.note_read(slot) => {}
-                    Stage::Over => return None,
-                    Stage::Fresh => return Some(Stage::Fresh),
-                    stage => return (!found.has_ended()).then_some(stage),
+        self.find_good(
+            || self.table.find(hash, &matches),
+            |found| {
+                let slot = found.slot();
+                loop {
+                    match times.stage(soft, slot, times.now()) {
+                        // It has come to its end since.
+                        Stage::Fresh | Stage::Due if is_read && !times.note_read(slot) => {}
+                        Stage::Over => return None,
+                        Stage::Fresh => return Some(Stage::Fresh),
+                        stage => return (!found.has_ended()).then_some(stage),
+                    }
                 }
-            }
-        })
+            },
+        )
     }
 
     /// As [`find_to_load`](Self::find_to_load) for what a glance has found: whether that is fresh, and nothing more is to be done

@@ -117,8 +117,9 @@ impl<K, V, X> Table<K, V, X> {
         }
     }
 
+    /// Returns what [`find`](Self::find) does, where a [`glance`](Self::glance) has given up.
     #[inline(never)]
-    fn look(&self, hash: u64, matches: impl Fn(&K) -> bool) -> Option<Found<'_, K, V>> {
+    pub(crate) fn look(&self, hash: u64, matches: impl Fn(&K) -> bool) -> Option<Found<'_, K, V>> {
         let cells = &self.store.cells;
         let hazard = Hazard::claim();
         let (slot, cell) = self.store.index.find(hash, |spot| {
