@@ -226,9 +226,9 @@
 //! | `len`, `weighted_size`, `stats` | O(segments); each segment's lock for a moment |
 //! | `run_pending_tasks` | O(segments), and for each entry that is over; a segment's lock for up to 256 of them at a time |
 //! | `iter`, `keys`, `for_each`, `retain`, `drain`, `invalidate_all` | O(entries); a segment's lock for a few entries at a time |
-//! | `hottest(n)`, `coldest(n)` | O(n) under each segment's lock |
+//! | `hottest(n)`, `coldest(n)` | O(n) under each segment's lock, and a lock for a moment for each entry |
 //! | `set_capacity` | O(segments), and for each entry that is evicted |
-//! | to save a snapshot | O(entries); each segment's lock once for the order of all its entries, some nanoseconds for each, then for a hundred or so at a time |
+//! | to save a snapshot | O(entries); each segment's lock once for the order of all its entries, some nanoseconds for each, then for some thirty at a time |
 //!
 //! The capacity is divided among segments, each with a lock for its writers and a policy of its own. A small cache has
 //! one. Where the index of a segment has to grow each insert moves a few entries, so that none has to move them all.
@@ -244,10 +244,11 @@
 //! - A removed entry waits until no reader looks at it. Then its key and value are dropped, and its memory is used for another
 //!   one. A reader keeps the entry that it looks at, for instance in a closure given to [`with`](Cache::with), and no
 //!   other one; `for_each`, `retain` and the steps of an iterator keep the ten or so that they have taken from the index.
-//! - What waits is bounded whatever the scheduler does, also with many more threads than cores: 3 batches for each segment,
-//!   and for each thread an entry that it looks at and up to 16 that it is dropping. A batch is a 64th of the entries that the
-//!   segment is made for, at least 32 and at most 256; an eighth of them, and at least 2, where they are less than 256; and 64 where
-//!   their number is not bounded. Where more threads than that use caches a batch has one for each, up to a 16th of the entries.
+//! - What waits is bounded whatever the scheduler does, also with many more threads than cores: 6 batches for each segment,
+//!   and for each thread an entry that it looks at and up to 16 that it is dropping. A batch is a 128th of the entries that the
+//!   segment is made for, at least 16 and at most 128; a 16th of them, and at least 1, where they are less than 256; and 32 where
+//!   their number is not bounded. Where many threads use caches a batch has one entry for each two of them, up to a 32nd of the
+//!   entries.
 //!   No more than a 16th of the segment's share of the capacity by weight waits in a batch, but for a single heavier entry.
 //! - On Linux the kernel helps to find out which readers are left (`membarrier`). If a sandbox forbids that call after a
 //!   cache has been used, the memory of removed entries is never used again; if it does so before, reads cost more.

@@ -12,11 +12,11 @@ use std::sync::{Barrier, mpsc};
 
 type Values = Cache<u64, Counted<u64>>;
 
-/// The entries that may wait in a segment made for `capacity` entries, without those that threads hold: three batches, each
-/// a 64th of the entries but at least 32, or one for each thread.
+/// Returns how many entries may wait in a segment made for `capacity` entries, without those that threads hold: six batches, each
+/// a 128th of the entries but at least 16, or one for each two threads.
 fn batches(capacity: u64, threads: u64) -> i64 {
-    let batch = (capacity / 64).clamp(32, 256).max(threads.min(capacity / 16));
-    3 * batch as i64
+    let batch = (capacity / 128).clamp(16, 128).max((threads / 2).min(capacity / 32));
+    6 * batch as i64
 }
 
 /// The entries that a thread may hold: one that it looks at, one that it inserts, and those that it is dropping.

@@ -53,7 +53,7 @@ impl<K, V> Segment<K, V> {
 
     /// Drops the entries that left before the ticket was drawn and at which no reader looks, and makes their memory free.
     pub(super) fn reclaim(&self, ticket: Ticket) {
-        let scan = self.table.scan(ticket);
+        let Some(scan) = self.table.scan(ticket) else { return };
         let mut writer = self.table.lock();
         // A few at a time: they are out of the reach of others while they are dropped.
         while let Some(mut spent) = writer.spent(&scan) {

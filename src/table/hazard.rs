@@ -101,10 +101,12 @@ impl Ticket {
     }
 
     /// Lets the ticket pass, with a heavy barrier if no other thread has made one: 0.2 to some microseconds. Any number
-    /// of threads may do so at the same time, and none waits for another.
-    pub(super) fn pass(self) {
-        if !self.has_passed() {
+    /// of threads may do so at the same time, and none waits for another. Reports whether it has passed: not if the kernel
+    /// refuses.
+    pub(super) fn pass(self) -> bool {
+        self.has_passed() || {
             pass_all();
+            self.has_passed()
         }
     }
 }
@@ -407,8 +409,7 @@ mod tests {
         hazard.protect(at(&cell));
         let ticket = Ticket::draw();
         assert!(!ticket.has_passed() || Ticket::draw() > ticket);
-        ticket.pass();
-        assert!(ticket.has_passed() && is_named(&cell));
+        assert!(ticket.pass() && ticket.has_passed() && is_named(&cell));
     }
 
     #[test]

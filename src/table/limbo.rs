@@ -93,10 +93,9 @@ pub(crate) struct Scan {
 }
 
 impl Scan {
-    /// Lets `ticket` and those before it pass, and looks at the hazards.
-    pub(super) fn after(ticket: Ticket, cells: &Cells) -> Self {
-        ticket.pass();
-        Self { ticket, named: hazard::named(|address| cells.slot_at(address)) }
+    /// Lets `ticket` and those before it pass, and looks at the hazards. `None` if they cannot pass.
+    pub(super) fn after(ticket: Ticket, cells: &Cells) -> Option<Self> {
+        ticket.pass().then(|| Self { ticket, named: hazard::named(|address| cells.slot_at(address)) })
     }
 }
 
@@ -280,7 +279,7 @@ mod tests {
         }
 
         fn scan(&self, ticket: Ticket) -> Scan {
-            Scan::after(ticket, &self.cells)
+            Scan::after(ticket, &self.cells).unwrap()
         }
 
         /// Frees what a scan shows to be free.

@@ -265,8 +265,8 @@ impl<K, V, X> Table<K, V, X> {
     }
 
     /// Lets the ticket pass up to which an operation has to reclaim, and looks at which entries readers are looking. Call it
-    /// without the lock.
-    pub(crate) fn scan(&self, ticket: Ticket) -> Scan {
+    /// without the lock. `None` if the ticket cannot pass.
+    pub(crate) fn scan(&self, ticket: Ticket) -> Option<Scan> {
         Scan::after(ticket, &self.store.cells)
     }
 

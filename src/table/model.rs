@@ -83,7 +83,7 @@ fn replace(cache: &Cache, key: u32, value: u32) {
 fn reclaim(cache: &Cache) {
     let ticket = cache.lock().seal();
     if let Some(ticket) = ticket {
-        drop_spent(cache, &cache.scan(ticket));
+        drop_spent(cache, &cache.scan(ticket).unwrap());
     }
 }
 
@@ -269,7 +269,7 @@ fn a_stale_scan_frees_nothing() {
         insert(&cache, 2, 20);
         remove(&cache, 2);
         let ticket = cache.lock().seal().unwrap();
-        let (scan, shared) = (cache.scan(ticket), Arc::clone(&cache));
+        let (scan, shared) = (cache.scan(ticket).unwrap(), Arc::clone(&cache));
         let stale = loom::thread::spawn(move || drop_spent(&shared, &scan));
         let look = |cache: &Cache| {
             if let Some(found) = cache.look(hash(1), |key| key.read() == 1) {
@@ -311,7 +311,7 @@ impl Linked {
     fn free(&self) {
         self.is_linked.store(false, Release);
         let ticket = Ticket::draw();
-        ticket.pass();
+        assert!(ticket.pass());
         assert!(ticket.has_passed());
         if named(|address| (address == self.address().addr()).then_some(())).is_empty() {
             self.canary.with_mut(|_| ());
