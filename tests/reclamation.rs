@@ -5,10 +5,10 @@
 mod common;
 
 use common::{Census, Counted, for_all, size};
-use larder::{Cache, Op};
+use larder::{Cache, EvictionPolicy, Op};
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::SeqCst;
-use std::sync::{Barrier, mpsc};
+use std::sync::{Arc, Barrier, OnceLock, Weak, mpsc};
 
 type Values = Cache<u64, Counted<u64>>;
 
@@ -168,4 +168,45 @@ fn looks_nest() {
         assert_eq!(census.living(), 41);
         cache.validate();
     });
+}
+
+/// A value that removes another entry when it is dropped.
+struct Chained {
+    cache: Weak<OnceLock<Cache<u64, Chained>>>,
+    next: u64,
+}
+
+impl Drop for Chained {
+    fn drop(&mut self) {
+        let Some(cache) = self.cache.upgrade() else { return };
+        cache.get().into_iter().for_each(|cache| _ = cache.invalidate(&self.next));
+    }
+}
+
+/// Half of the entries are evicted at once, and each of them removes one of the others: on a small stack, so none of this may go
+/// deeper with their number.
+#[test]
+fn drops_that_remove_others_do_not_nest() {
+    let entries = size(40_000, 200) as u64;
+    let run = move || {
+        let holder = Arc::new(OnceLock::new());
+        let cache: Cache<u64, Chained> = Cache::builder()
+            .max_capacity(entries)
+            .eviction_policy(EvictionPolicy::fifo())
+            .segments(1)
+            .build()
+            .unwrap();
+        assert!(holder.set(cache.clone()).is_ok());
+        for key in 0..entries {
+            cache
+                .insert(key, Chained { cache: Arc::downgrade(&holder), next: (key + entries / 2) % entries });
+        }
+        cache.set_capacity(entries / 2);
+        while !cache.is_empty() {
+            cache.run_pending_tasks();
+        }
+        cache.validate();
+    };
+    let thread = std::thread::Builder::new().stack_size(128 << 10).spawn(run).unwrap();
+    thread.join().unwrap();
 }

@@ -4,6 +4,7 @@ use super::Segment;
 use crate::removal::RemovalCause;
 use crate::table::{Departures, Ticket};
 use std::any::Any;
+use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 /// What an operation has left behind for the time after the lock: entries to tell the listener of, memory to free.
@@ -52,7 +53,11 @@ impl<K, V> Segment<K, V> {
     }
 
     /// Drops the entries that left before the ticket was drawn and at which no reader looks, and makes their memory free.
+    ///
+    /// Does nothing in a thread that is at it already: a `Drop` may change the cache, and would go on with the entries behind its
+    /// own, and so on, to any depth of the stack. The next operation does what is left then.
     pub(super) fn reclaim(&self, ticket: Ticket) {
+        let Some(_reclaiming) = Reclaiming::begin() else { return };
         let Some(scan) = self.table.scan(ticket) else { return };
         let mut writer = self.table.lock();
         // A few at a time: they are out of the reach of others while they are dropped.
@@ -69,6 +74,27 @@ impl<K, V> Segment<K, V> {
         if let Some(listener) = &self.listener {
             panics.catch(|| listener(key, value, cause));
         }
+    }
+}
+
+thread_local! {
+    static IS_RECLAIMING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// The mark of a thread that drops removed entries.
+struct Reclaiming;
+
+impl Reclaiming {
+    /// Returns `None` if the thread has the mark, or is too near to its end for one.
+    fn begin() -> Option<Self> {
+        let was_reclaiming = IS_RECLAIMING.try_with(|is_reclaiming| is_reclaiming.replace(true));
+        if was_reclaiming == Ok(false) { Some(Self) } else { None }
+    }
+}
+
+impl Drop for Reclaiming {
+    fn drop(&mut self) {
+        let _ = IS_RECLAIMING.try_with(|is_reclaiming| is_reclaiming.set(false));
     }
 }
 

@@ -643,9 +643,8 @@ impl<K, V> Segment<K, V> {
     /// Replays reads, removes expired entries, drops removed ones, and gives back memory that nobody uses.
     pub(crate) fn run_pending_tasks(&self) {
         self.sweep();
-        let mut write = self.write();
-        let ticket = write.writer.seal();
-        self.close(write).settle();
+        self.close(self.write()).settle();
+        let ticket = self.table.lock().seal();
         if let Some(ticket) = ticket {
             self.reclaim(ticket);
         }

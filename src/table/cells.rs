@@ -31,7 +31,7 @@
 use super::zeroed;
 use crate::parts::lists::MAX_SLOTS;
 use crate::removal::RemovalCause;
-use crate::sync::{AtomicPtr, AtomicU8, AtomicU16, AtomicU32};
+use crate::sync::{AtomicPtr, AtomicU8, AtomicU16, AtomicU32, AtomicU64};
 use std::alloc::Layout;
 use std::cell::UnsafeCell;
 use std::mem::MaybeUninit;
@@ -57,8 +57,8 @@ const NONE: u32 = u32::MAX;
 
 /// An entry's hash, mark and state. All zero in fresh memory.
 ///
-/// All but `mark` is written under the table's lock only. Relaxed where nothing else is said: the lock orders writers, and
-/// readers without it decide nothing by the hash. `mark` is a hint, and a lost write of it is harmless.
+/// All but `mark` is written under the table's lock only. The hash is relaxed: the lock orders writers, and readers without it
+/// decide nothing by it. `mark` is a hint, and a lost write of it is harmless.
 #[cfg_attr(larder_loom, derive(Default))]
 #[repr(C, align(8))]
 pub(crate) struct Header {
@@ -119,10 +119,11 @@ impl Header {
         self.state.load(Relaxed) & PINNED != 0
     }
 
-    /// Only for a live entry, under the table's lock.
+    /// Only under the table's lock, for an entry that has not ended.
     pub(crate) fn set_pinned(&self, pinned: bool) {
         let state = self.state.load(Relaxed);
-        self.state.store(if pinned { state | PINNED } else { state & !PINNED }, Relaxed);
+        // Release, as in `publish`: the bit that `is_live` looks at may be in what this stores.
+        self.state.store(if pinned { state | PINNED } else { state & !PINNED }, Release);
     }
 
     fn cause(&self) -> RemovalCause {
@@ -220,6 +221,8 @@ pub(crate) struct Cells {
     layout: Layout,
     /// The far blocks, each twice as long as the one before; null where there is none yet.
     far: Box<[AtomicPtr<u8>; FAR_BLOCKS]>,
+    /// How often far blocks were given back.
+    trims: AtomicU64,
 }
 
 /// The writer's side, kept under the table's lock.
@@ -264,7 +267,7 @@ impl Cells {
         let first = allocate(layout, first_len);
         let far = Box::new(std::array::from_fn(|_| AtomicPtr::new(ptr::null_mut())));
         let books = CellBooks { free: Chain::new(), free_far: Chain::new(), fresh: 0, room: first_len };
-        (Self { first, first_len, layout, far }, books)
+        (Self { first, first_len, layout, far, trims: AtomicU64::new(0) }, books)
     }
 
     /// Where a slot's cell is, given the size of cells.
@@ -324,6 +327,25 @@ impl Cells {
             self.try_far_place(slot)
         };
         (!place.is_null()).then_some(place.cast_const())
+    }
+
+    /// Returns how often far blocks were given back. A reader that finds it, and an address of a far cell, unchanged after it has
+    /// found the slot in the index, has the address of that slot's cell and not of another block at the same place: see
+    /// `Table::look`.
+    pub(super) fn trims(&self) -> u64 {
+        self.trims.load(Acquire)
+    }
+
+    /// Returns the cell at an address.
+    ///
+    /// # Safety
+    ///
+    /// As for [`cell`](Self::cell), and the address came from [`address`](Self::address). For a cell of a far block the caller
+    /// knows that the block is not given back for the lifetime that it gives the reference.
+    #[inline]
+    pub(super) unsafe fn cell_at<K, V>(&self, address: *const u8) -> &Cell<K, V> {
+        // SAFETY: by the caller's promise. A cell of zeros is valid: its entry may be uninitialised.
+        unsafe { &*address.cast::<Cell<K, V>>() }
     }
 
     /// Returns the slot whose cell has this address, if it is a cell of this table.
@@ -537,7 +559,9 @@ impl Cells {
         books.fresh = books.fresh.min(books.room);
         let mut gone = Chain::new();
         self.divide(&mut books.free_far, &mut gone, |slot| slot >= books.room);
-        // Relaxed: no reader reads a cell of these blocks, see `Table::find`.
+        // Before the blocks go. Release pairs with the Acquire in `trims`.
+        self.trims.fetch_add(1, Release);
+        // Relaxed: no reader reads a cell of these blocks, see `Table::look`.
         let starts = (kept..blocks).map(|block| (block, self.far[block].swap(ptr::null_mut(), Relaxed)));
         let block = |(block, start)| {
             let start = ptr::NonNull::new(start)?;

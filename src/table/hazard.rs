@@ -35,7 +35,8 @@
 //! - **P3.** c and 4 are ordered: both are sequentially consistent fences, or the kernel's barrier falls before or after
 //!   the compiler's. A thread that does not run at 4 has been through a full barrier in the kernel since it last ran, and goes
 //!   through one before it runs again.
-//! - **P4.** A hazard's word is written by one thread at a time, and each store to it is a release store.
+//! - **P4.** A hazard's word is written by one thread at a time, and each store to it is a release store or, where a word of a
+//!   shared record is claimed, a compare-and-swap, which continues what the release store before it began.
 //! - **P5.** Each word that a thread may use is in a list before `b`, and never leaves it.
 //!
 //! If 4 comes before c: by P1 the reader's loads at d see 1, or something later, so the reader begins again (`Table` says

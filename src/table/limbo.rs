@@ -18,6 +18,10 @@
 //! 4. A thread that drops entries has at most [`Limits::chunk`] of them out of the lock's reach.
 //!
 //! So `AT_MOST` times `B` and, for each thread, a few. Weight is bounded likewise: one batch may weigh as much as the caller says.
+//!
+//! On top of that comes what a single operation takes out at once, for an entry that needs the room of many or a smaller capacity,
+//! until that operation has dropped it; what the listener has not heard of yet; and what a `Drop` removes while its thread
+//! reclaims. Nothing is freed any longer once the kernel refuses barriers that it has promised (`hazard`).
 
 use super::cells::{CellBooks, Cells, Chain};
 use super::hazard::{self, Ticket};

@@ -29,8 +29,14 @@
 //! 2. So the cell is not used again, nor its entry dropped, until the hazard is gone (`hazard`).
 //! 3. The entry is written before the slot's number is stored in the index, and before the cell is made live, both Release;
 //!    the reader has loaded one of these, Acquire. After that nobody writes to the entry until it is dropped.
-//! 4. The memory is there: cells of the first block stay as long as the table. A far block is freed when all its cells are free; a
-//!    reader reads nothing of a far cell before its slot was in the index after the hazard was stored.
+//! 4. The memory is there. Cells of the first block stay as long as the table. A far block is given back when all its cells are
+//!    free, and another block may come for the same slots, at the same address or not. So the reader of a far cell loads the
+//!    number of [trims](Cells::trims) (a), the cell's address (b), stores the hazard, finds the slot in the index (c), and then
+//!    finds the address (d) and the number of trims (e) as they were. Let `B` be the block of the entry found at c. Its pointer
+//!    was stored before the entry was put in, so d reads that pointer, and the hazard names the entry's cell; or a later one at
+//!    the same address. Then e sees the trim of `B`, which came before that block, and so did a, which read the same number; but
+//!    a reader that has seen the trim of `B` does not find an entry of `B` at c, since all had left before. (Each of the five
+//!    is an Acquire load, in this order.)
 //!
 //! # What a reader sees
 //!
@@ -123,15 +129,17 @@ impl<K, V, X> Table<K, V, X> {
         let cells = &self.store.cells;
         let hazard = Hazard::claim();
         let (slot, cell) = self.store.index.find(hash, |spot| {
-            // The memory of far cells may be given back meanwhile, and other memory be there for the same slots.
+            let trims = cells.trims();
             let Some(address) = cells.address(spot.slot) else { return Look::Changed };
             hazard.protect(address);
-            if !spot.is_unchanged() || cells.address(spot.slot) != Some(address) {
+            // In this order: see 4. at the top of this module.
+            if !spot.is_unchanged() || cells.address(spot.slot) != Some(address) || cells.trims() != trims {
                 return Look::Changed;
             }
-            let cell = self.cell(spot.slot);
+            // SAFETY: as in `cell`; the hazard names the cell, so it is not free, nor is its block given back: 4. at the top.
+            let cell = unsafe { cells.cell_at(address) };
             // SAFETY: held, and not dropped as long as the hazard names it: 1. to 4. at the top of this module.
-            let (key, _) = unsafe { cell.entry() };
+            let (key, _): &(K, V) = unsafe { cell.entry() };
             if matches(key) { Look::Found((spot.slot, cell)) } else { Look::Another }
         })?;
         Some(Found { slot, cell, _hazard: hazard })
