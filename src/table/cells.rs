@@ -340,8 +340,8 @@ impl Cells {
     ///
     /// # Safety
     ///
-    /// As for [`cell`](Self::cell), and the address came from [`address`](Self::address). For a cell of a far block the caller
-    /// knows that the block is not given back for the lifetime that it gives the reference.
+    /// The caller keeps the promise of [`cell`](Self::cell), and has the address from [`address`](Self::address). It knows that a
+    /// far block is not given back for the lifetime that it gives the reference.
     #[inline]
     pub(super) unsafe fn cell_at<K, V>(&self, address: *const u8) -> &Cell<K, V> {
         // SAFETY: by the caller's promise. A cell of zeros is valid: its entry may be uninitialised.
