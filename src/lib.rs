@@ -247,8 +247,8 @@
 //! - What waits is bounded whatever the scheduler does, also with many more threads than cores: 6 batches for each segment,
 //!   and for each thread an entry that it looks at and up to 16 that it is dropping. A batch is a 128th of the entries that the
 //!   segment is made for, at least 16 and at most 128; a 16th of them, and at least 1, where they are less than 256; and 32 where
-//!   their number is not bounded. Where many threads use caches a batch has one entry for each two of them, up to a 32nd of the
-//!   entries.
+//!   their number is not bounded. Where many threads use caches a batch has one entry for each eight of them, up to a 32nd of
+//!   the entries.
 //!   No more than a 16th of the segment's share of the capacity by weight waits in a batch, but for a single heavier entry.
 //! - On Linux the kernel helps to find out which readers are left (`membarrier`). If a sandbox forbids that call after a
 //!   cache has been used, the memory of removed entries is never used again; if it does so before, reads cost more.

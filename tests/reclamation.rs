@@ -13,9 +13,9 @@ use std::sync::{Arc, Barrier, OnceLock, Weak, mpsc};
 type Values = Cache<u64, Counted<u64>>;
 
 /// Returns how many entries may wait in a segment made for `capacity` entries, without those that threads hold: six batches, each
-/// a 128th of the entries but at least 16, or one for each two threads.
+/// a 128th of the entries but at least 16, or one for each eight threads.
 fn batches(capacity: u64, threads: u64) -> i64 {
-    let batch = (capacity / 128).clamp(16, 128).max((threads / 2).min(capacity / 32));
+    let batch = (capacity / 128).clamp(16, 128).max((threads / 8).min(capacity / 32));
     6 * batch as i64
 }
 

@@ -62,9 +62,9 @@ impl Limits {
         self.batch as usize * (AT_MOST as usize + 2)
     }
 
-    /// The length of a batch now: within limits, so that a few go with the number of threads whose hazards a scan looks at.
+    /// The length of a batch now: within limits, so that a scan looks at the hazards of two threads at most for each slot.
     fn batch_now(self) -> u32 {
-        (hazard::threads() as u32 / 2).clamp(self.batch, self.longest)
+        (hazard::threads() as u32 / 8).clamp(self.batch, self.longest)
     }
 }
 
