@@ -419,12 +419,7 @@ where
         Q: Hash + Equivalent<K> + ?Sized,
         V: Clone,
     {
-        let mut value = None;
-        let removed = self.take_out(self.inner.locate(key), key, |found| {
-            value = Some(found.entry().1.clone());
-            Verdict::Goes
-        });
-        value.filter(|_| removed)
+        self.remove_if(key, |_, _| true)
     }
 
     /// Removes the entry of `key` and says whether there was one.

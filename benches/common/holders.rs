@@ -39,16 +39,20 @@ pub(crate) trait Holder: Cache {
     fn pause(&self, meanwhile: &dyn Fn());
 }
 
+/// Calls `meanwhile` with an iterator in hand, and with what its first step gave.
+fn pause_in(mut entries: impl Iterator, meanwhile: &dyn Fn()) {
+    let first = entries.next();
+    meanwhile();
+    drop((first, entries));
+}
+
 impl<V: Clone + Send + Sync + 'static> Holder for Larder<V> {
     fn hold(&self, key: u64, meanwhile: &dyn Fn()) -> bool {
         self.cache.with(&key, |_| meanwhile()).is_some()
     }
 
     fn pause(&self, meanwhile: &dyn Fn()) {
-        let mut entries = self.cache.iter();
-        let first = entries.next();
-        meanwhile();
-        drop((first, entries));
+        pause_in(self.cache.iter(), meanwhile);
     }
 }
 
@@ -58,10 +62,7 @@ impl<V: Clone + Send + Sync + 'static> Holder for QuickCache<V> {
     }
 
     fn pause(&self, meanwhile: &dyn Fn()) {
-        let mut entries = self.0.iter();
-        let first = entries.next();
-        meanwhile();
-        drop((first, entries));
+        pause_in(self.0.iter(), meanwhile);
     }
 }
 
@@ -71,10 +72,7 @@ impl<V: Clone + Send + Sync + 'static> Holder for Moka<V> {
     }
 
     fn pause(&self, meanwhile: &dyn Fn()) {
-        let mut entries = self.0.iter();
-        let first = entries.next();
-        meanwhile();
-        drop((first, entries));
+        pause_in(self.0.iter(), meanwhile);
     }
 }
 

@@ -58,14 +58,8 @@ impl<K, V> Segment<K, V> {
     /// own, and so on, to any depth of the stack. The next operation does what is left then.
     pub(super) fn reclaim(&self, ticket: Ticket) {
         let Some(_reclaiming) = Reclaiming::begin() else { return };
-        let Some(scan) = self.table.scan(ticket) else { return };
-        let mut writer = self.table.lock();
-        // A few at a time: they are out of the reach of others while they are dropped.
-        while let Some(mut spent) = writer.spent(&scan) {
-            drop(writer);
-            self.table.drop_spent(&mut spent);
-            writer = self.table.lock();
-            writer.recycle(spent);
+        if let Some(scan) = self.table.scan(ticket) {
+            self.table.reclaim(&scan);
         }
     }
 

@@ -211,7 +211,7 @@ impl Limbo {
     }
 
     /// Sorts out the slots whose tickets had passed before the scan: those that it shows named stay.
-    fn sort_out(&mut self, cells: &Cells, scan: &Scan) {
+    pub(super) fn sort_out(&mut self, cells: &Cells, scan: &Scan) {
         let mut scanned = Chain::new();
         if self.named_ticket <= Some(scan.ticket) {
             scanned = self.named.take();
@@ -238,16 +238,14 @@ impl Limbo {
     }
 
     /// Takes some of the slots that no reader can look at; none if there is none left.
-    pub(super) fn take_unnamed(&mut self, cells: &Cells, scan: &Scan) -> Chain {
-        self.sort_out(cells, scan);
+    pub(super) fn take_unnamed(&mut self, cells: &Cells) -> Chain {
         let chunk = cells.split_front(&mut self.unnamed, self.limits.chunk());
         self.end_reclaim();
         chunk
     }
 
     /// Makes all slots free that no reader can look at, whose entries need no dropping.
-    pub(super) fn release_unnamed(&mut self, cells: &Cells, books: &mut CellBooks, scan: &Scan) {
-        self.sort_out(cells, scan);
+    pub(super) fn release_unnamed(&mut self, cells: &Cells, books: &mut CellBooks) {
         cells.release(books, self.unnamed.take());
         self.end_reclaim();
     }
@@ -289,7 +287,8 @@ mod tests {
         /// Frees what a scan shows to be free.
         fn reclaim(&mut self, scan: &Scan) -> u32 {
             let before = self.limbo.len();
-            self.limbo.release_unnamed(&self.cells, &mut self.books, scan);
+            self.limbo.sort_out(&self.cells, scan);
+            self.limbo.release_unnamed(&self.cells, &mut self.books);
             before - self.limbo.len()
         }
     }

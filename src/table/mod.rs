@@ -65,7 +65,7 @@ pub(crate) use hazard::Ticket;
 pub(crate) use index::Unsure;
 pub(crate) use kernel::coarse_nanos;
 pub(crate) use limbo::Scan;
-pub(crate) use writer::{Departures, Live, Sizing, Spent, Unlinked, Writer};
+pub(crate) use writer::{Departures, Live, Sizing, Unlinked, Writer};
 
 use crate::removal::RemovalCause;
 use cells::Cell;
@@ -74,7 +74,7 @@ use index::Look;
 use std::alloc::Layout;
 use std::cell::UnsafeCell;
 use std::marker::PhantomData;
-use writer::Store;
+use writer::{Spent, Store};
 
 /// Entries with keys `K` and values `V`; `X` is what else the lock guards.
 pub(crate) struct Table<K, V, X> {
@@ -288,8 +288,21 @@ impl<K, V, X> Table<K, V, X> {
         unsafe { self.store.cells.departed(&departures.slots.chain) }
     }
 
+    /// Drops the entries that a scan shows to be of no reader, and makes their slots free. Call it without the lock.
+    pub(crate) fn reclaim(&self, scan: &Scan) {
+        let mut writer = self.lock();
+        writer.sort_out(scan);
+        // A few at a time: they are out of the reach of others while they are dropped.
+        while let Some(mut spent) = writer.spent() {
+            drop(writer);
+            self.drop_spent(&mut spent);
+            writer = self.lock();
+            writer.recycle(spent);
+        }
+    }
+
     /// Drops keys and values. Panics of their `Drop` are contained.
-    pub(crate) fn drop_spent(&self, spent: &mut Spent) {
+    fn drop_spent(&self, spent: &mut Spent) {
         self.store.check(spent.store);
         // SAFETY: as in `cell`. A `Spent` is made by `Writer::spent` only, of slots whose ticket has passed and that no
         // hazard named after that: 2. at the top of this module.

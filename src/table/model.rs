@@ -83,17 +83,7 @@ fn replace(cache: &Cache, key: u32, value: u32) {
 fn reclaim(cache: &Cache) {
     let ticket = cache.lock().seal();
     if let Some(ticket) = ticket {
-        drop_spent(cache, &cache.scan(ticket).unwrap());
-    }
-}
-
-fn drop_spent(cache: &Cache, scan: &Scan) {
-    let mut writer = cache.lock();
-    while let Some(mut spent) = writer.spent(scan) {
-        drop(writer);
-        cache.drop_spent(&mut spent);
-        writer = cache.lock();
-        writer.recycle(spent);
+        cache.reclaim(&cache.scan(ticket).unwrap());
     }
 }
 
@@ -270,7 +260,7 @@ fn a_stale_scan_frees_nothing() {
         remove(&cache, 2);
         let ticket = cache.lock().seal().unwrap();
         let (scan, shared) = (cache.scan(ticket).unwrap(), Arc::clone(&cache));
-        let stale = loom::thread::spawn(move || drop_spent(&shared, &scan));
+        let stale = loom::thread::spawn(move || shared.reclaim(&scan));
         let look = |cache: &Cache| {
             if let Some(found) = cache.look(hash(1), |key| key.read() == 1) {
                 assert_eq!(value(&found, 1), 10);

@@ -136,7 +136,7 @@ pub(crate) struct Departures {
 
 /// Entries that no reader can look at any longer and whose keys and values wait to be dropped, outside the lock.
 #[must_use]
-pub(crate) struct Spent {
+pub(super) struct Spent {
     pub(super) chain: Chain,
     pub(super) store: *const (),
 }
@@ -276,20 +276,25 @@ impl<'a, X> Writer<'a, X> {
         self.books.limbo.seal()
     }
 
-    /// Takes some entries to be dropped that a scan shows to be of no reader; `None` if there are none left. Where nothing
-    /// needs dropping their slots are free at once.
-    pub(crate) fn spent(&mut self, scan: &Scan) -> Option<Spent> {
+    /// Sorts out the entries that a scan shows to be of no reader.
+    pub(super) fn sort_out(&mut self, scan: &Scan) {
+        self.books.limbo.sort_out(&self.store.cells, scan);
+    }
+
+    /// Takes some entries to be dropped that are of no reader; `None` if there are none left. Where nothing needs dropping their
+    /// slots are free at once.
+    pub(super) fn spent(&mut self) -> Option<Spent> {
         let Books { limbo, cells, .. } = &mut *self.books;
         if !self.store.needs_drop {
-            limbo.release_unnamed(&self.store.cells, cells, scan);
+            limbo.release_unnamed(&self.store.cells, cells);
             return None;
         }
-        let chain = limbo.take_unnamed(&self.store.cells, scan);
+        let chain = limbo.take_unnamed(&self.store.cells);
         (chain.len > 0).then(|| Spent { chain, store: self.store.id() })
     }
 
     /// Makes slots free whose entries have been dropped.
-    pub(crate) fn recycle(&mut self, spent: Spent) {
+    pub(super) fn recycle(&mut self, spent: Spent) {
         self.store.check(spent.store);
         self.store.cells.release(&mut self.books.cells, spent.chain);
     }
