@@ -10,14 +10,12 @@ use crate::policy::{End, EvictionPolicy};
 use crate::removal::RemovalCause;
 use crate::segment::{Arrival, Bank, Leaving, Offer, Outcome, Panics, Rules, Seen, Segment};
 use crate::stats::{Reads, Stats};
-use crate::table::{Found, Unsure};
+use crate::table::{Found, Held, Spread, Unsure};
 use crate::tag::Tag;
 use equivalent::Equivalent;
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
 use std::io;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -74,10 +72,12 @@ impl<K, V, S> Cache<K, V, S> {
         rules: Arc<Rules>,
         segments: Box<[Segment<K, V>]>,
     ) -> Self {
+        if builder.record_stats {
+            segments.iter().for_each(Segment::note_reads);
+        }
         let inner = Inner {
-            segments,
+            segments: Spread::new(segments),
             hasher,
-            is_plain: AtomicBool::new(!builder.record_stats && !rules.is_any()),
             is_eager: !builder.record_stats && !rules.notes_reads(),
             is_soft: rules.soft.is_some(),
             is_early: rules.soft.as_ref().is_some_and(|soft| soft.early > 0.0),
@@ -225,16 +225,18 @@ where
     where
         Q: Hash + Equivalent<K> + ?Sized,
     {
-        if let Ok(found) = self.glance(place, key) {
-            if self.inner.is_plain.load(Relaxed) {
-                return found.map(|found| read(&self.marked(place.1, &found).1));
+        match self.glance(place, key) {
+            Ok(Some(found)) if place.1.is_read(&found) => Some(read(&found.entry().1)),
+            Ok(Some(found)) => {
+                let (slot, held) = found.split();
+                self.with_noted(place.1, slot, held, key, read)
             }
-            if self.inner.is_eager {
-                return self.with_early(place.1, found, key, read);
+            Ok(None) => {
+                self.inner.count_read(false);
+                None
             }
-            return self.with_noted(place.1, found, key, read);
+            Err(Unsure) => self.read_anyhow(key, read),
         }
-        self.read_anyhow(key, read)
     }
 
     /// The values of many keys, in their order.
@@ -245,17 +247,7 @@ where
         Q: Hash + Equivalent<K> + ?Sized + 'q,
         V: Clone,
     {
-        let get = |key| {
-            let place = self.inner.locate(key);
-            match self.glance(place, key) {
-                // Asked after it was found: see `store_at`.
-                Ok(found) if self.inner.is_plain.load(Relaxed) => {
-                    found.map(|found| self.marked(place.1, &found).1.clone())
-                }
-                _ => self.read(place, key, V::clone),
-            }
-        };
-        keys.into_iter().map(get).collect()
+        keys.into_iter().map(|key| self.with_at(self.inner.locate(key), key, V::clone)).collect()
     }
 
     /// An entry that is perhaps over. Gives up where to find it would take longer than usual: short enough to be inlined, it
@@ -272,55 +264,34 @@ where
         segment.glance(hash, |other| key.equivalent(other))
     }
 
-    /// What was found, and the policy is told of it.
-    #[inline(always)]
-    fn marked<'f>(&self, segment: &Segment<K, V>, found: &'f Found<'_, K, V>) -> &'f (K, V) {
-        segment.mark(found);
-        found.entry()
-    }
-
-    /// The rest of a read where entries end, but most often a look at the time is all that it takes. Not inlined, so that it
-    /// costs nothing where it is not taken.
+    /// Does the rest of a read that a glance has not ended. Not inlined, and given the entry in parts, which fit into registers,
+    /// so that it costs nothing where it is not taken.
     #[inline(never)]
-    fn with_early<Q, R>(
-        &self,
-        segment: &Segment<K, V>,
-        found: Option<Found<'_, K, V>>,
+    fn with_noted<'s, Q, R>(
+        &'s self,
+        segment: &'s Segment<K, V>,
+        slot: u32,
+        held: Held<'s, K, V>,
         key: &Q,
         read: impl FnOnce(&V) -> R,
     ) -> Option<R>
     where
         Q: Hash + Equivalent<K> + ?Sized,
     {
-        if found.as_ref().is_none_or(|found| segment.is_early(found)) {
-            return found.map(|found| read(&self.marked(segment, &found).1));
+        let found = Found::join(slot, held);
+        if segment.notes_reads() && !(self.inner.is_eager && segment.is_early(&found)) {
+            match segment.note_glance(&found) {
+                Ok(is_good) => {
+                    self.inner.count_read(is_good);
+                    if !is_good {
+                        return None;
+                    }
+                }
+                Err(Unsure) => return self.read_anyhow(key, read),
+            }
         }
-        self.with_noted(segment, found, key, read)
-    }
-
-    /// The same where reads are counted, or entries looked at for being over.
-    #[inline(never)]
-    fn with_noted<Q, R>(
-        &self,
-        segment: &Segment<K, V>,
-        mut found: Option<Found<'_, K, V>>,
-        key: &Q,
-        read: impl FnOnce(&V) -> R,
-    ) -> Option<R>
-    where
-        Q: Hash + Equivalent<K> + ?Sized,
-    {
-        let has_noted = match &found {
-            None => Ok(true),
-            Some(found) => segment.note_glance(found),
-        };
-        match has_noted {
-            Ok(true) => {}
-            Ok(false) => found = None,
-            Err(Unsure) => return self.read_anyhow(key, read),
-        }
-        self.inner.count_read(found.is_some());
-        found.map(|found| read(&self.marked(segment, &found).1))
+        segment.mark(&found);
+        Some(read(&found.entry().1))
     }
 
     /// A read when a glance did not do. Not inlined, and told nothing that would have to be kept for it, so that it costs
@@ -572,10 +543,6 @@ where
         let weight = options.weight.unwrap_or_else(by_weigher);
         let tags = options.tags.unwrap_or_else(|| self.inner.tags_of(key, value));
         let own = self.inner.own_life(hash, key, value, options.ttl, options.tti, options.took);
-        if own.is_some() && self.inner.is_plain.load(Relaxed) {
-            // Before the entry is there: who finds it sees this.
-            self.inner.is_plain.store(false, Relaxed);
-        }
         let life = own.as_ref().or(self.inner.is_timed.then_some(&self.inner.rules.life));
         let pin = options.pinned;
         let mut arrival = Arrival { hash, weight, pin, missing: 0, life, tags: &tags, back: None };

@@ -14,12 +14,12 @@ use crate::segment::{
     share, span,
 };
 use crate::stats::Reads;
-use crate::table::Found;
+use crate::table::{Found, Spread};
 use crate::tag::Tag;
 use std::any::TypeId;
 use std::hash::{BuildHasher, Hash};
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
-use std::sync::atomic::{AtomicBool, AtomicU8, fence};
+use std::sync::atomic::{AtomicU8, fence};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -29,10 +29,8 @@ pub(crate) type Refresher<K, V> = Arc<dyn Fn(Refresh<K, V>) + Send + Sync>;
 
 /// What the handles of a cache share.
 pub(crate) struct Inner<K, V, S> {
-    pub(crate) segments: Box<[Segment<K, V>]>,
+    pub(crate) segments: Spread<Segment<K, V>>,
     pub(crate) hasher: S,
-    /// Whether reads are not counted, and no entry ends. Once it is not so it never is again.
-    pub(crate) is_plain: AtomicBool,
     /// Whether reads that are not plain most often have no more to do than to look at the time.
     pub(crate) is_eager: bool,
     /// Whether who brings a loader may be asked to load what is there.
@@ -264,12 +262,7 @@ impl<K, V, S> Inner<K, V, S> {
     /// The segment is chosen by the hash's lowest bits, which the segment does not use.
     #[inline]
     pub(crate) fn segment(&self, hash: u64) -> &Segment<K, V> {
-        &self.segments[self.segment_index(hash)]
-    }
-
-    #[inline]
-    fn segment_index(&self, hash: u64) -> usize {
-        hash as usize & (self.segments.len() - 1)
+        self.segments.of(hash)
     }
 
     /// Moves budget to the segment until the entry fits or nothing can be had.
@@ -282,7 +275,7 @@ impl<K, V, S> Inner<K, V, S> {
         K: Eq + 'static,
         V: 'static,
     {
-        let index = self.segment_index(arrival.hash);
+        let index = self.segments.index(arrival.hash);
         let segment = &self.segments[index];
         let mut left = Vec::new();
         let _moving = self.bank.move_budget();
@@ -374,13 +367,13 @@ impl<K, V, S> Inner<K, V, S> {
 
     /// Takes `excess` out of the budgets, wherever it is. Terminates: together they have more than that.
     fn withdraw<'a>(&'a self, excess: u64, carried: &mut Carried<'_>, left: &mut Vec<Leaving<'a, K, V>>) {
-        for segment in &self.segments {
+        for segment in self.segments.iter() {
             carried.fill(excess);
             left.push(segment.give(&self.bank, excess - carried.amount, carried));
         }
         // Pinned entries go only if they alone are too much.
         while carried.amount < excess {
-            for segment in &self.segments {
+            for segment in self.segments.iter() {
                 carried.fill(excess);
                 left.push(segment.unpin_and_give(&self.bank, excess - carried.amount, carried));
             }

@@ -331,6 +331,23 @@ impl<K, V> Segment<K, V> {
         self.table.glance(hash, matches)
     }
 
+    /// Reports whether a read of an entry that a [`glance`](Self::glance) found leaves nothing to do.
+    #[inline(always)]
+    pub(crate) fn is_read(&self, found: &Found<'_, K, V>) -> bool {
+        self.table.is_read(found)
+    }
+
+    /// Reports whether reads do more than to raise marks: look at the time, or count.
+    #[inline(always)]
+    pub(crate) fn notes_reads(&self) -> bool {
+        self.table.notes_reads()
+    }
+
+    /// From now on reads of entries that are put in are noted.
+    pub(crate) fn note_reads(&self) {
+        self.table.note_reads();
+    }
+
     /// [`touch`](Self::touch) after a [`glance`](Self::glance).
     #[inline(always)]
     pub(crate) fn mark(&self, found: &Found<'_, K, V>) {

@@ -505,6 +505,8 @@ impl<K, V> Segment<K, V> {
     #[cold]
     pub(super) fn begin_times(&self) {
         self.times.get_or_init(|| Box::new(Times::new(Arc::clone(&self.rules), self.table.column())));
+        // Before the entry is there: a reader that finds it sees this.
+        self.note_reads();
     }
 
     /// Whether an entry that was found has ended.

@@ -130,10 +130,6 @@ where
             ..Life::ENDLESS
         };
         let is_limited = rest.is_limited() || negative.is_some();
-        if is_limited {
-            // Before the entry is there: who finds it sees this.
-            self.inner.is_plain.store(false, Relaxed);
-        }
         let mut arrival = Arrival {
             hash: self.inner.hash(&key),
             weight: kept.weight,

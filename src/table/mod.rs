@@ -54,6 +54,7 @@ mod kernel;
 mod limbo;
 #[cfg(all(test, larder_loom))]
 mod model;
+mod spread;
 mod writer;
 mod zeroed;
 
@@ -65,6 +66,7 @@ pub(crate) use hazard::Ticket;
 pub(crate) use index::Unsure;
 pub(crate) use kernel::coarse_nanos;
 pub(crate) use limbo::Scan;
+pub(crate) use spread::Spread;
 pub(crate) use writer::{Departures, Live, Sizing, Unlinked, Writer};
 
 use crate::removal::RemovalCause;
@@ -74,7 +76,8 @@ use index::Look;
 use std::alloc::Layout;
 use std::cell::UnsafeCell;
 use std::marker::PhantomData;
-use writer::{Spent, Store};
+use std::sync::atomic::Ordering::Relaxed;
+use writer::{NOTED, Spent, Store};
 
 /// Entries with keys `K` and values `V`; `X` is what else the lock guards.
 pub(crate) struct Table<K, V, X> {
@@ -87,6 +90,11 @@ pub(crate) struct Table<K, V, X> {
 /// An entry that was found. As long as this lives, the slot is not used for another one.
 pub(crate) struct Found<'t, K, V> {
     slot: u32,
+    held: Held<'t, K, V>,
+}
+
+/// The cell of an entry that was found, in two words, so that a function can be given it in registers.
+pub(crate) struct Held<'t, K, V> {
     cell: &'t Cell<K, V>,
     _hazard: Hazard,
 }
@@ -142,7 +150,7 @@ impl<K, V, X> Table<K, V, X> {
             let (key, _): &(K, V) = unsafe { cell.entry() };
             if matches(key) { Look::Found((spot.slot, cell)) } else { Look::Another }
         })?;
-        Some(Found { slot, cell, _hazard: hazard })
+        Some(Found::new(slot, cell, hazard))
     }
 
     /// As [`find`](Self::find), but gives up where that would take longer than usual.
@@ -160,7 +168,7 @@ impl<K, V, X> Table<K, V, X> {
             if !cell.header().is_live() {
                 return Err(Unsure);
             }
-            let found = Found { slot, cell, _hazard: hazard };
+            let found = Found::new(slot, cell, hazard);
             if matches(&found.entry().0) { Ok(found) } else { Err(Unsure) }
         })
     }
@@ -170,10 +178,29 @@ impl<K, V, X> Table<K, V, X> {
         Column::new(self.store.cells.first_room() as u32)
     }
 
+    /// Reports whether a read of the entry leaves nothing to do: its mark is as high as reads raise it, and
+    /// [`note_reads`](Self::note_reads) was not called before the entry was added.
+    #[inline(always)]
+    pub(crate) fn is_read(&self, found: &Found<'_, K, V>) -> bool {
+        found.held.cell.header().mark() >= self.store.read_from.load(Relaxed)
+    }
+
+    /// Reports whether a read of an entry does more than to raise its mark.
+    #[inline(always)]
+    pub(crate) fn notes_reads(&self) -> bool {
+        self.store.read_from.load(Relaxed) == NOTED
+    }
+
+    /// From now on reads of entries that are added do more than to raise marks.
+    pub(crate) fn note_reads(&self) {
+        // Relaxed: a reader that finds an entry sees what was stored before the entry was added.
+        self.store.read_from.store(NOTED, Relaxed);
+    }
+
     /// Marks an entry as read.
     #[inline(always)]
     pub(crate) fn mark(&self, found: &Found<'_, K, V>) {
-        found.cell.header().raise_mark(self.store.mark_limit);
+        found.held.cell.header().raise_mark(self.store.mark_limit);
     }
 
     /// Lets the processor fetch what a search for this hash looks at first.
@@ -269,7 +296,7 @@ impl<K, V, X> Table<K, V, X> {
         writer.live(slot)?;
         let (hazard, cell) = (Hazard::claim(), self.cell(slot));
         hazard.protect(std::ptr::from_ref(cell).cast());
-        Some(Found { slot, cell, _hazard: hazard })
+        Some(Found::new(slot, cell, hazard))
     }
 
     /// Lets the ticket pass up to which an operation has to reclaim, and looks at which entries readers are looking. Call it
@@ -318,7 +345,24 @@ impl<K, V, X> Drop for Table<K, V, X> {
     }
 }
 
-impl<K, V> Found<'_, K, V> {
+impl<'t, K, V> Found<'t, K, V> {
+    #[inline(always)]
+    fn new(slot: u32, cell: &'t Cell<K, V>, hazard: Hazard) -> Self {
+        Self { slot, held: Held { cell, _hazard: hazard } }
+    }
+
+    /// Takes it apart, to be [joined](Self::join) again on the other side of a call.
+    #[inline(always)]
+    pub(crate) fn split(self) -> (u32, Held<'t, K, V>) {
+        (self.slot, self.held)
+    }
+
+    /// Undoes [`split`](Self::split).
+    #[inline(always)]
+    pub(crate) fn join(slot: u32, held: Held<'t, K, V>) -> Self {
+        Self { slot, held }
+    }
+
     #[inline]
     pub(crate) fn slot(&self) -> u32 {
         self.slot
@@ -327,19 +371,19 @@ impl<K, V> Found<'_, K, V> {
     /// Reports whether the entry can be found, as far as what its writers did before is seen.
     #[inline]
     pub(crate) fn is_live(&self) -> bool {
-        self.cell.header().is_live()
+        self.held.cell.header().is_live()
     }
 
     /// Reports whether the entry has left.
     #[inline]
     pub(crate) fn has_ended(&self) -> bool {
-        self.cell.header().has_ended()
+        self.held.cell.header().has_ended()
     }
 
     #[inline]
     pub(crate) fn entry(&self) -> &(K, V) {
         // SAFETY: found, and the hazard lives: 1. to 4. at the top of this module.
-        unsafe { self.cell.entry() }
+        unsafe { self.held.cell.entry() }
     }
 }
 

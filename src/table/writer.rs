@@ -7,7 +7,7 @@ use super::limbo::{Limbo, Limits, Retired, Scan};
 use crate::parts::Apart;
 use crate::parts::lists::MAX_SLOTS;
 use crate::removal::RemovalCause;
-use crate::sync::{Mutex, MutexGuard};
+use crate::sync::{AtomicU8, Mutex, MutexGuard};
 use std::alloc::Layout;
 use std::ops::{Deref, DerefMut};
 
@@ -24,6 +24,9 @@ pub(crate) struct Sizing {
 /// to.
 const MOST_RESERVED: usize = 1 << 21;
 
+/// More than any mark: reads have more to do than to raise it.
+pub(super) const NOTED: u8 = u8::MAX;
+
 /// A table as far as the types of its entries do not matter.
 #[repr(C)]
 pub(super) struct Store<X> {
@@ -31,6 +34,8 @@ pub(super) struct Store<X> {
     pub(super) index: Index,
     /// Up to where a read raises an entry's mark.
     pub(super) mark_limit: u8,
+    /// The mark from which on a read has nothing to do: the limit, or [`NOTED`].
+    pub(super) read_from: AtomicU8,
     pub(super) cells: Cells,
     /// Whether entries that leave are handed out, for a listener, before they wait for their readers.
     is_heard: bool,
@@ -67,6 +72,7 @@ impl<X> Store<X> {
         Self {
             index,
             mark_limit: mark_limit.unwrap_or(0),
+            read_from: AtomicU8::new(mark_limit.unwrap_or(NOTED)),
             cells,
             is_heard,
             needs_drop,
