@@ -131,6 +131,9 @@ where
     ///
     /// Each segment keeps to its part of this number, so with many segments and few entries the last of them may not
     /// all be usable.
+    ///
+    /// With this bound an entry of [weight](Self::weigher) 0 takes a place, so it is evicted like any other: also in vain,
+    /// when its turn comes while weight is short.
     pub fn max_entries(mut self, entries: u64) -> Self {
         self.max_entries = Some(entries);
         self
@@ -201,7 +204,8 @@ where
 
     /// What an entry weighs. Asked once for each insert, before any lock is taken; a panic leaves the cache as it was.
     ///
-    /// A weight may be 0: the entry then counts only for [`max_entries`](Self::max_entries).
+    /// A weight may be 0: the entry then counts only for [`max_entries`](Self::max_entries). Without that bound it is not
+    /// evicted, since that would make no room, and nothing limits how many such entries there are.
     pub fn weigher(mut self, weigher: impl Fn(&K, &V) -> u64 + Send + Sync + 'static) -> Self {
         self.weigher = Some(Arc::new(weigher));
         self
@@ -572,7 +576,8 @@ where
 
     fn plan(&self, index: usize, segments: usize) -> Plan {
         let capacity = self.max_capacity.unwrap_or(u64::MAX);
-        let max_len = share(self.max_entries.unwrap_or(u64::MAX), index, segments);
+        // The most that there is stands for no bound.
+        let max_len = self.max_entries.map_or(u64::MAX, |entries| share(entries, index, segments));
         let expected = self.entries().map(|entries| share(entries, index, segments));
         // Beyond this the number says "no bound" rather than what to prepare for.
         let expected = expected.filter(|&entries| entries <= MAX_SLOTS as u64 / 2).unwrap_or(0) as usize;

@@ -498,8 +498,9 @@ where
 
     /// Up to `n` entries that the policy would keep longest, cloned, the hottest first.
     ///
-    /// Each segment has an order of its own: their entries are given in turns. Pinned entries are not among them. Takes
-    /// O(`n`) for each segment under its lock.
+    /// Each segment has an order of its own: their entries are given in turns. Entries that the policy does not evict are not
+    /// among them: pinned ones and, without [`max_entries`](Builder::max_entries), those of weight 0. Takes O(`n`) for each
+    /// segment under its lock.
     #[must_use]
     pub fn hottest(&self, n: usize) -> Vec<(K, V)>
     where

@@ -632,7 +632,8 @@ impl<K, V> Segment<K, V> {
             if carried.amount == enough {
                 break;
             }
-            if let Some(live) = write.writer.live(slot) {
+            let weighs = write.writer.weights.get(slot) > 0;
+            if let Some(live) = write.writer.live(slot).filter(|_| weighs) {
                 write.take_out(live, RemovalCause::Size);
                 write.give(0, enough - carried.amount, carried);
             }
@@ -691,13 +692,13 @@ impl<K, V> Segment<K, V> {
         let mut write = self.write();
         let len = write.writer.room.len;
         write.writer.validate(len);
-        let (mut weight, mut pinned, mut pins) = (0, 0, 0);
+        let (mut weight, mut pinned, mut ordered) = (0, 0, 0);
         for slot in (0..write.writer.given() as u32).filter(|&slot| write.writer.live(slot).is_some()) {
             weight += write.writer.weights.get(slot);
             if write.writer.header(slot).is_pinned() {
                 pinned += write.writer.weights.get(slot);
-                pins += 1;
             }
+            ordered += usize::from(write.writer.is_ordered(slot));
         }
         let room = &write.writer.room;
         assert_eq!(room.weight, weight, "the weight of the entries");
@@ -716,7 +717,7 @@ impl<K, V> Segment<K, V> {
                 assert!(!times.is_limited(slot) || clockwork.watches(slot), "{slot} is not watched")
             });
         }
-        write.policy(|policy, view| policy.validate(len - pins, view));
+        write.policy(|policy, view| policy.validate(ordered, view));
         self.close(write).settle();
         budget
     }
