@@ -216,7 +216,8 @@ where
     /// An expired entry is not seen by any method but those that count entries without looking at them: [`Cache::len`] and
     /// [`Cache::weighted_size`] count it until it is removed, with the cause [`Expired`](RemovalCause::Expired). Each write to
     /// a segment removes some of its expired entries; [`Cache::run_pending_tasks`] removes all of them. Pinned entries end,
-    /// too. With zero, entries expire at once.
+    /// too. With zero, an entry expires at once: it removes what its key had, takes no room, and the listener gets it as
+    /// `Expired`; but where it could still be served [stale](Self::stale_while_revalidate) it gets in.
     ///
     /// Where there is a [`time_to_idle`](Self::time_to_idle), too, the earlier of both ends counts; the same goes for
     /// [`expire_after`](Self::expire_after). [`InsertOptions::ttl`](crate::InsertOptions::ttl) is for single entries.

@@ -373,8 +373,8 @@ where
     /// Puts an entry in, in place of the one with this key, if there is one. Evicts what does not fit any more.
     ///
     /// An entry that is heavier than the whole capacity is refused: the listener gets it as
-    /// [`Rejected`](RemovalCause::Rejected), and the key is absent afterwards. An entry may be evicted at any time, even
-    /// the one just inserted.
+    /// [`Rejected`](RemovalCause::Rejected), and the key is absent afterwards. The same goes for one whose life is zero, as
+    /// [`Expired`](RemovalCause::Expired). An entry may be evicted at any time, even the one just inserted.
     pub fn insert(&self, key: K, value: V) {
         self.insert_with(key, value, InsertOptions::new());
     }
@@ -578,12 +578,11 @@ where
         }
         let stored = match (outcome, offer.entry) {
             (Outcome::Changed, Some((key, _))) => Stored::Changed(key),
-            (_, Some((key, value))) => {
-                let segment = self.inner.segment(arrival.hash);
-                segment.notify(&key, &value, RemovalCause::Rejected, &mut panics);
+            (Outcome::Refused(cause), Some((key, value))) => {
+                self.inner.segment(arrival.hash).notify(&key, &value, cause, &mut panics);
                 Stored::Refused
             }
-            (_, None) => Stored::Yes,
+            _ => Stored::Yes,
         };
         panics.resume();
         stored

@@ -71,7 +71,7 @@
 //!
 //! | if | its caller gets | those who wait get | the cache keeps |
 //! | --- | --- | --- | --- |
-//! | the loader returns | the value | the value | the value, if it may be admitted |
+//! | the loader returns | the value | the value | the value, if it may be admitted and its life is not zero |
 //! | the key is written or made invalid meanwhile | the value | the value; who comes later starts a new flight | not the value |
 //! | the loader gives an error | the error, or an old value that is [still good](#time) | the same, if they expect an error of its type; else one of them loads | nothing new |
 //! | the loader panics | the panic | one of them loads | nothing new |

@@ -615,7 +615,7 @@ fn an_entry_of_weight_0_is_not_evicted_for_weight() {
     });
 }
 
-/// An update decides anew whether the entry can be evicted, and a pin beside that changes nothing.
+/// An update decides again whether the entry can be evicted. A pin makes no difference to that.
 #[test]
 fn an_update_from_or_to_weight_0_lets_the_policy_know() {
     for_all(|policy, segments| {

@@ -220,8 +220,9 @@ pub(crate) struct Location {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Outcome {
     Stored,
-    /// It is heavier than the whole capacity, the policy does not want it, or nothing may go to make room.
-    Refused,
+    /// `Rejected`: it is heavier than the whole capacity, the policy does not want it, or nothing may go to make room.
+    /// `Expired`: it is over already.
+    Refused(RemovalCause),
     /// More budget is needed than the segment has: see [`Arrival::missing`].
     NoRoom,
     /// The key is not any more as it was seen.
@@ -447,13 +448,17 @@ impl<K, V> Segment<K, V> {
         V: 'static,
     {
         let mut current = self.find_locked(write, arrival.hash, offer);
-        if write.times.is_some() {
+        let mut is_dead = false;
+        if let Some(times) = write.times {
             current = write.unless_over(current, offer.seen, arrival);
+            is_dead = times.is_dead(arrival, write.writer.now());
         }
-        let way = if write.is_as(offer.seen, arrival, current) {
-            write.make_way(bank, current, arrival)
-        } else {
+        let way = if !write.is_as(offer.seen, arrival, current) {
             Way::Barred(Outcome::Changed)
+        } else if is_dead {
+            Way::Barred(write.turn_away(current, arrival.hash, RemovalCause::Expired))
+        } else {
+            write.make_way(bank, current, arrival)
         };
         let times = write.times;
         let begin_life = |writer: &mut Writer<'_, Core>, slot| {
@@ -511,7 +516,11 @@ impl<K, V> Segment<K, V> {
         let mut write = self.write();
         let current = self.find_locked(&write, arrival.hash, offer);
         let is_as_seen = write.is_as(offer.seen, &arrival, current);
-        let outcome = if is_as_seen { write.turn_away(current, arrival.hash) } else { Outcome::Changed };
+        let outcome = if is_as_seen {
+            write.turn_away(current, arrival.hash, RemovalCause::Rejected)
+        } else {
+            Outcome::Changed
+        };
         end_load(&mut write, arrival.hash, offer);
         write.return_surplus(bank);
         (outcome, self.close(write))

@@ -78,7 +78,7 @@ impl<'a> Write<'a> {
     pub(super) fn make_way(&mut self, bank: &Bank, current: Option<u32>, arrival: &mut Arrival<'_>) -> Way {
         let capacity = bank.capacity();
         if arrival.weight > capacity || capacity == 0 {
-            return Way::Barred(self.turn_away(current, arrival.hash));
+            return Way::Barred(self.turn_away(current, arrival.hash, RemovalCause::Rejected));
         }
         match current {
             None => self.way_in(bank, arrival),
@@ -86,14 +86,17 @@ impl<'a> Write<'a> {
         }
     }
 
-    /// Refuses an entry that cannot fit. What stood there before must go all the same: it is out of date.
-    pub(super) fn turn_away(&mut self, current: Option<u32>, hash: u64) -> Outcome {
+    /// Refuses an entry that is over already, or cannot fit. What stood there before must go all the same: it is out of date.
+    pub(super) fn turn_away(&mut self, current: Option<u32>, hash: u64, cause: RemovalCause) -> Outcome {
         self.void_loads(hash);
         if let Some(slot) = current {
             self.take_out_slot(slot, RemovalCause::Replaced);
         }
-        self.writer.counts.rejected += 1;
-        Outcome::Refused
+        match cause {
+            RemovalCause::Expired => self.writer.clockwork().expired += 1,
+            _ => self.writer.counts.rejected += 1,
+        }
+        Outcome::Refused(cause)
     }
 
     #[inline(always)]
@@ -105,7 +108,7 @@ impl<'a> Write<'a> {
         let admit =
             |policy: &mut Chosen, entries: Entries<'_>| policy.admit(policy_hash(hash), weight, entries);
         if !arrival.is_pinned() && arrival.back.is_none() && !self.policy(admit) {
-            return Way::Barred(self.turn_away(None, hash));
+            return Way::Barred(self.turn_away(None, hash, RemovalCause::Rejected));
         }
         if self.writer.room.fits(weight) {
             return Way::In;
@@ -116,7 +119,7 @@ impl<'a> Write<'a> {
         while !self.writer.room.fits(weight) {
             if !self.evict() {
                 // Pinned entries take all the places, or the policy keeps its entries to itself.
-                return Way::Barred(self.turn_away(None, hash));
+                return Way::Barred(self.turn_away(None, hash, RemovalCause::Rejected));
             }
         }
         // A segment that has more than its share, from heavy entries, comes back to it by one entry for each newcomer.
