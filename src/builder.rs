@@ -130,7 +130,7 @@ where
     /// How many entries the cache holds at most, beside the bound on weight.
     ///
     /// Each segment keeps to its part of this number, so with many segments and few entries the last of them may not
-    /// all be usable.
+    /// all be usable. Each has at least one: see [`segments`](Self::segments).
     ///
     /// With this bound an entry of [weight](Self::weigher) 0 takes a place, so it is evicted like any other: also in vain,
     /// when its turn comes while weight is short.
@@ -152,8 +152,10 @@ where
 
     /// Into how many parts the cache is divided, each with a lock for its writers and a policy of its own.
     ///
-    /// Readers need no lock, so this is about writers only. The number is rounded up to a power of two. By default there
-    /// are eight for each core, but with a thousand entries or more in each.
+    /// Readers need no lock, so this is about writers only. The number is rounded up to a power of two, but there are never
+    /// more segments than the bounds allow entries, or weight, so that each has a part of them: with `max_entries(3)` two. By
+    /// default there are eight for each core, but with a thousand entries or more in each. [`Cache::set_capacity`] does not
+    /// change their number.
     pub fn segments(mut self, segments: usize) -> Self {
         self.segments = Some(segments);
         self
@@ -562,17 +564,20 @@ where
         let expected =
             (self.weigher.is_some() && self.initial_capacity > 0).then_some(self.initial_capacity as u64);
         let entries = self.entries().or(expected).unwrap_or(u64::MAX);
-        if let Some(given) = self.segments {
-            return match given {
-                1..=MOST_SEGMENTS => Ok(given.next_power_of_two()),
-                _ => Err(BuildError::Segments { given, most: MOST_SEGMENTS }),
-            };
-        }
-        let cores = std::thread::available_parallelism().map_or(4, usize::from);
         let weight = self.max_capacity.unwrap_or(u64::MAX);
-        let by_size = (entries.min(weight) / LEAST_SHARE).max(1);
-        let most = (8 * cores as u64).min(by_size).min(1024);
-        Ok(1 << most.ilog2())
+        let most = match self.segments {
+            // None without a part of the bounds: it would refuse all that comes.
+            Some(given @ 1..=MOST_SEGMENTS) => {
+                let bound = weight.min(self.max_entries.unwrap_or(u64::MAX));
+                bound.min(given.next_power_of_two() as u64)
+            }
+            Some(given) => return Err(BuildError::Segments { given, most: MOST_SEGMENTS }),
+            None => {
+                let cores = std::thread::available_parallelism().map_or(4, usize::from);
+                (entries.min(weight) / LEAST_SHARE).min(8 * cores as u64).min(1024)
+            }
+        };
+        Ok(1 << most.max(1).ilog2())
     }
 
     fn plan(&self, index: usize, segments: usize) -> Plan {
@@ -641,6 +646,12 @@ mod tests {
         assert_eq!(count(weighed().initial_capacity(1_000)), 1);
         assert_eq!(count(weighed().max_entries(1_000)), 1);
         assert_eq!(count(weighed().initial_capacity(1_000).segments(4)), 4);
+        // Each has a part of the bounds.
+        assert_eq!(count(weighed().max_entries(3).segments(16)), 2);
+        assert_eq!(count(weighed().max_capacity(7).segments(16)), 4);
+        assert_eq!(count(Cache::builder().max_capacity(5).segments(16)), 4);
+        assert_eq!(count(Cache::builder().max_capacity(0).segments(16)), 1);
+        assert_eq!(count(weighed().max_entries(16).segments(16)), 16);
         // Without a weigher the capacity says how many entries there will be.
         assert!(count(Cache::builder().max_capacity(1 << 40).initial_capacity(1_000)) >= 8);
     }

@@ -143,7 +143,7 @@ impl Stats {
     }
 
     /// Entries whose time was over, or whose reads: see [`RemovalCause::Expired`](crate::RemovalCause::Expired). Counted when
-    /// they are removed, or when they come if they are over by then.
+    /// they are removed, or when they come if their life is zero.
     #[must_use]
     pub fn expired_count(&self) -> u64 {
         self.expired

@@ -696,6 +696,31 @@ fn case_29_counters_saturate() {
     }
 }
 
+/// No segment is without a part of the bounds, where it would refuse its keys.
+#[test]
+fn every_key_finds_room_with_more_segments_than_entries() {
+    for policy in policies() {
+        let plain = || Cache::<u64, u64>::builder().segments(16).eviction_policy(policy.clone());
+        let weighed = || plain().weigher(|_, _| 1);
+        for builder in [
+            plain().max_entries(3),
+            plain().max_capacity(3),
+            plain().max_capacity(1),
+            weighed().max_capacity(3),
+            weighed().max_capacity(1_000).max_entries(3),
+        ] {
+            let (builder, log) = logged(builder);
+            let cache = builder.build().unwrap();
+            for key in 0..size(2_000, 100) as u64 {
+                cache.insert(key, key);
+                assert_eq!(cache.get(&key), Some(key));
+            }
+            assert_eq!(causes(&log, RemovalCause::Rejected), 0);
+            cache.validate();
+        }
+    }
+}
+
 /// What cannot be built is named.
 #[test]
 fn builders_refuse_what_makes_no_sense() {

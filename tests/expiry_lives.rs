@@ -61,7 +61,7 @@ fn reads_never_extend_beyond_the_time_to_live() {
     });
 }
 
-/// An entry that is over when it comes evicts none that lives.
+/// An entry that has expired when it comes evicts none that lives.
 #[test]
 fn an_entry_without_a_life_takes_no_room() {
     for_some(|policy, segments| {
@@ -128,7 +128,7 @@ fn an_entry_without_a_life_removes_what_its_key_had() {
     });
 }
 
-/// Those who load or compute it get it all the same, and what is being loaded meanwhile is not kept.
+/// Callers that load or compute it get it all the same, and what is being loaded meanwhile is not kept.
 #[test]
 fn a_value_without_a_life_is_given_but_not_kept() {
     for_some(|policy, segments| {
@@ -151,7 +151,7 @@ fn a_value_without_a_life_is_given_but_not_kept() {
         );
         assert!(cache.is_empty());
         cache.validate();
-        // Good for one who loads while it is stale: there it gets in.
+        // Where it may be served stale it gets in.
         let cache = plain().stale_while_revalidate(secs(5)).build().unwrap();
         cache.insert_with(1, 1, ttl(Duration::ZERO));
         assert_eq!((cache.get(&1), cache.get_or_load(1, |_| 2), cache.len()), (None, 2, 1));

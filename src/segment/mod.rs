@@ -221,7 +221,7 @@ pub(crate) struct Location {
 pub(crate) enum Outcome {
     Stored,
     /// `Rejected`: it is heavier than the whole capacity, the policy does not want it, or nothing may go to make room.
-    /// `Expired`: it is over already.
+    /// `Expired`: its life is zero.
     Refused(RemovalCause),
     /// More budget is needed than the segment has: see [`Arrival::missing`].
     NoRoom,

@@ -344,7 +344,7 @@ impl Times {
         self.note(Extra::Turn, slot, 0);
     }
 
-    /// Whether an entry is over when it comes, and good for nothing after. (Jitter makes no life zero.)
+    /// Returns whether an entry has expired when it comes, and may not be served stale. (Jitter makes no life zero.)
     #[inline]
     pub(super) fn is_dead(&self, arrival: &Arrival<'_>, now: u64) -> bool {
         let is_zero = arrival.life.is_some_and(|life| life.ttl.min(life.tti).min(life.own) == 0);

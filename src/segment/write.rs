@@ -86,7 +86,7 @@ impl<'a> Write<'a> {
         }
     }
 
-    /// Refuses an entry that is over already, or cannot fit. What stood there before must go all the same: it is out of date.
+    /// Refuses an entry that has expired already, or cannot fit. What stood there before must go all the same: it is out of date.
     pub(super) fn turn_away(&mut self, current: Option<u32>, hash: u64, cause: RemovalCause) -> Outcome {
         self.void_loads(hash);
         if let Some(slot) = current {
