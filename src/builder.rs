@@ -25,6 +25,10 @@ const MOST_SEGMENTS: usize = 1 << 14;
 
 /// Builds a [`Cache`]. Made by [`Cache::builder`].
 ///
+/// The cache owns the closures, the [`Expiry`] and the policy that it is given. One of them that used the same cache would keep
+/// it alive if it held a [`Cache`]: see [`eviction_listener`](Self::eviction_listener) for how it holds a
+/// [`WeakCache`](crate::WeakCache).
+///
 /// ```
 /// use larder::{Cache, EvictionPolicy, RemovalCause};
 ///
@@ -373,7 +377,8 @@ where
 
     /// Moves refreshes of entries that are due or stale off the callers who find them so: one of these calls `hook`, and all of
     /// them get the old value at once. The hook sees to it that the value is loaded somewhere and given to the [`Refresh`]; it
-    /// should not do so itself. A miss is still loaded by its caller.
+    /// should not do so itself. A miss is still loaded by its caller. A hook needs no handle on the cache; one that uses it all
+    /// the same should hold a [`WeakCache`](crate::WeakCache).
     ///
     /// ```
     /// use larder::{Cache, Clock, Refresh};
@@ -438,6 +443,33 @@ where
     /// It runs in the thread whose operation made the entry leave, after the entry is out of sight and with no lock
     /// held, so it may use the cache. If it panics, the panic reaches the caller of that operation once everything else
     /// has been done. Dropping the cache does not call it.
+    ///
+    /// The cache owns its listener. So a listener that owned a [`Cache`] that it listens to would keep it alive for as long as
+    /// the process runs. Give it a [`WeakCache`](crate::WeakCache):
+    ///
+    /// ```
+    /// use larder::{Cache, WeakCache};
+    /// use std::sync::{Arc, OnceLock};
+    ///
+    /// let itself = Arc::new(OnceLock::<WeakCache<String, u64>>::new());
+    /// let for_listener = Arc::clone(&itself);
+    /// let sizes: Cache<String, u64> = Cache::builder()
+    ///     .max_capacity(100)
+    ///     // With a page goes its preview.
+    ///     .eviction_listener(move |page: &String, _size, _cause| {
+    ///         if let Some(sizes) = for_listener.get().and_then(WeakCache::upgrade) {
+    ///             sizes.invalidate(&format!("{page}/preview"));
+    ///         }
+    ///     })
+    ///     .build()?;
+    /// itself.set(sizes.downgrade()).unwrap();
+    ///
+    /// sizes.insert("/ada".to_owned(), 700);
+    /// sizes.insert("/ada/preview".to_owned(), 20);
+    /// sizes.invalidate("/ada");
+    /// assert!(sizes.is_empty());
+    /// # Ok::<(), larder::BuildError>(())
+    /// ```
     pub fn eviction_listener(
         mut self,
         listener: impl Fn(&K, &V, RemovalCause) + Send + Sync + 'static,

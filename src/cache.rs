@@ -22,7 +22,7 @@ use std::time::Duration;
 /// A bounded map that many threads share, from which the least useful entries are evicted.
 ///
 /// See the [crate](crate) for what it guarantees. A `Cache` is a handle: clones of it are the same cache, and the last
-/// of them drops the entries. Methods that give a value clone it; store an `Arc` where that is expensive, or use
+/// of them drops the entries; a [`WeakCache`](crate::WeakCache) does not count. Methods that give a value clone it; store an `Arc` where that is expensive, or use
 /// [`with`](Self::with), which does not clone.
 ///
 /// Keys are looked up by anything that is [`Equivalent`] to them: a `Cache<String, V>` by `&str`.
@@ -105,10 +105,10 @@ impl<K, V, S> Cache<K, V, S> {
         V: Send + Sync + 'static,
         S: Send + Sync + 'static,
     {
-        let inner = Arc::downgrade(&self.inner);
+        let cache = self.downgrade();
         let kept = keep(period, move || {
-            if let Some(inner) = inner.upgrade() {
-                Self { inner }.run_pending_tasks();
+            if let Some(cache) = cache.upgrade() {
+                cache.run_pending_tasks();
             }
         })?;
         // Nobody else has the handle yet: it is the first.

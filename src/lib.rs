@@ -329,6 +329,7 @@ mod stats;
 mod sync;
 mod table;
 mod tag;
+mod weak;
 
 /// Pages beside the reference.
 #[cfg(any(doc, doctest))]
@@ -362,6 +363,7 @@ pub use removal::RemovalCause;
 pub use snapshot::{Bincode, Codec, Snapshot, SnapshotReport};
 pub use stats::Stats;
 pub use tag::Tag;
+pub use weak::WeakCache;
 
 /// The example in the README is tested with those of the documentation.
 #[cfg(doctest)]
