@@ -204,6 +204,9 @@
 //! weigher leaves it as it was. A panic of the listener goes on when everything else that belongs to the operation has
 //! been done, other notifications included; of several the first goes on.
 //!
+//! So [`Cache`] is [`UnwindSafe`](std::panic::UnwindSafe), whatever its keys and values are: closures for `catch_unwind` may
+//! use one.
+//!
 //! A panic in the `Drop` of a removed key or value goes no further than the panic hook, since the thread that happens
 //! to drop it has often nothing to do with it. (With `panic = "abort"` every panic ends the process, as always.)
 //!
