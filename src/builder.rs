@@ -60,7 +60,7 @@ pub struct Builder<K, V> {
     pub(crate) weigher: Option<Weigher<K, V>>,
     time_to_live: Option<Duration>,
     time_to_idle: Option<Duration>,
-    ttl_jitter: f64,
+    time_to_live_jitter: f64,
     max_reads: Option<u64>,
     clock: Clock,
     housekeeping: Option<Duration>,
@@ -92,7 +92,7 @@ impl<K, V> Default for Builder<K, V> {
             weigher: None,
             time_to_live: None,
             time_to_idle: None,
-            ttl_jitter: 0.0,
+            time_to_live_jitter: 0.0,
             max_reads: None,
             clock: Clock::default(),
             housekeeping: None,
@@ -248,8 +248,8 @@ where
     ///
     /// This is for [`time_to_live`](Self::time_to_live) and [`InsertOptions::ttl`](crate::InsertOptions::ttl). With 0.1 and a
     /// minute entries live for 54 to 60 seconds.
-    pub fn ttl_jitter(mut self, part: f64) -> Self {
-        self.ttl_jitter = part;
+    pub fn time_to_live_jitter(mut self, part: f64) -> Self {
+        self.time_to_live_jitter = part;
         self
     }
 
@@ -525,8 +525,8 @@ where
         if self.max_reads == Some(0) {
             return Err(BuildError::MaxReads);
         }
-        if !(0.0..=1.0).contains(&self.ttl_jitter) {
-            return Err(BuildError::TtlJitter { given: self.ttl_jitter });
+        if !(0.0..=1.0).contains(&self.time_to_live_jitter) {
+            return Err(BuildError::TimeToLiveJitter { given: self.time_to_live_jitter });
         }
         if !(0.0..f64::INFINITY).contains(&self.refresh_early) {
             return Err(BuildError::RefreshEarly { given: self.refresh_early });
@@ -563,7 +563,7 @@ where
         Rules {
             clock: self.clock.clone(),
             life: Life { ttl: span(self.time_to_live), tti: span(self.time_to_idle), ..Life::ENDLESS },
-            jitter: (self.ttl_jitter * (1_u64 << 32) as f64) as u64,
+            jitter: (self.time_to_live_jitter * (1_u64 << 32) as f64) as u64,
             max_reads: self.max_reads,
             is_asked: self.expiry.is_some(),
             has_ages: self.record_ages || self.refresh_after.is_some(),

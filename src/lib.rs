@@ -94,8 +94,8 @@
 //! | [`expire_after`](Builder::expire_after) | as the [`Expiry`] says | as it says |
 //! | [`negative_time_to_live`](Builder::negative_time_to_live) | its last write, in place of `time_to_live` where the value is `None` | no |
 //!
-//! [`max_reads`](Builder::max_reads) ends an entry by number instead. [`ttl_jitter`](Builder::ttl_jitter) keeps entries that
-//! were written together from ending together.
+//! [`max_reads`](Builder::max_reads) ends an entry by number instead.
+//! [`time_to_live_jitter`](Builder::time_to_live_jitter) keeps entries that were written together from ending together.
 //!
 //! No read sees an expired entry, whether it was removed yet or not; only the methods that count entries without looking at
 //! them do: `len`, `is_empty` and `weighted_size`. It is removed, as [`Expired`](RemovalCause::Expired), by the next write or
@@ -351,9 +351,9 @@ pub use equivalent::Equivalent;
 #[cfg(feature = "serde")]
 #[cfg_attr(docsrs, doc(cfg(feature = "serde")))]
 pub use error::SnapshotError;
-pub use error::{BuildError, LoadError, ParseError};
+pub use error::{BuildError, LoadError, ParsePolicyError};
 pub use expiry::Expiry;
-pub use hash::{DefaultHasher, RandomState};
+pub use hash::{KeyHasher, RandomState};
 pub use iter::{Drain, Iter, Keys};
 pub use load::{WarmError, WarmProgress, WarmUp};
 pub use metadata::Metadata;

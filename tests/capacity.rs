@@ -110,7 +110,7 @@ fn case_20_capacity_zero() {
         }
         assert_eq!(causes(&log, RemovalCause::Rejected), 80);
         assert_eq!(log.lock().unwrap().len(), 80);
-        assert_eq!(cache.stats().rejected_count(), 80);
+        assert_eq!(cache.stats().rejection_count(), 80);
     });
 }
 

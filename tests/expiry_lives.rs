@@ -84,7 +84,7 @@ fn an_entry_without_a_life_takes_no_room() {
             (causes(&log, RemovalCause::Expired), log.lock().unwrap().len()),
             (dead as usize, dead as usize)
         );
-        assert_eq!(cache.stats().expired_count(), dead);
+        assert_eq!(cache.stats().expiration_count(), dead);
         cache.validate();
     });
 }
@@ -103,7 +103,7 @@ fn an_entry_without_a_life_removes_what_its_key_had() {
             (|builder| builder, tti(Duration::ZERO)),
             (|builder| builder.time_to_live(Duration::ZERO), none()),
             (|builder| builder.time_to_idle(Duration::ZERO), none()),
-            (|builder| builder.time_to_live(secs(1)).ttl_jitter(1.0), ttl(Duration::ZERO)),
+            (|builder| builder.time_to_live(secs(1)).time_to_live_jitter(1.0), ttl(Duration::ZERO)),
             (|builder| builder.expire_after(ByValue), none()),
         ];
         for (rule, options) in rules {
@@ -122,7 +122,7 @@ fn an_entry_without_a_life_removes_what_its_key_had() {
             cache.insert_with(1, 0, options);
             assert_eq!(take(), [(1, 7, RemovalCause::Expired), (1, 0, RemovalCause::Expired)]);
             assert_eq!((cache.len(), cache.invalidate_tag("b")), (0, 0));
-            assert_eq!((cache.stats().expired_count(), cache.stats().rejected_count()), (3, 0));
+            assert_eq!((cache.stats().expiration_count(), cache.stats().rejection_count()), (3, 0));
             cache.validate();
         }
     });
@@ -230,7 +230,7 @@ fn an_expiry_is_told_what_remains() {
 fn jitter_only_shortens_and_spreads() {
     for (part, own) in [(0.1, false), (0.1, true), (1.0, false), (0.0, false)] {
         let clock = Clock::manual();
-        let plain = builder(&clock).max_capacity(100_000).ttl_jitter(part);
+        let plain = builder(&clock).max_capacity(100_000).time_to_live_jitter(part);
         let cache = if own { plain } else { plain.time_to_live(secs(1_000)) }.build().unwrap();
         let keys = size(2_000, 60) as u64;
         for key in 0..keys {
@@ -257,7 +257,7 @@ fn jitter_only_shortens_and_spreads() {
 #[test]
 fn jitter_is_not_for_times_to_idle_nor_for_what_never_ends() {
     let clock = Clock::manual();
-    let cache = builder(&clock).time_to_idle(secs(10)).ttl_jitter(1.0).build().unwrap();
+    let cache = builder(&clock).time_to_idle(secs(10)).time_to_live_jitter(1.0).build().unwrap();
     (0..100).for_each(|key| cache.insert(key, key));
     clock.advance(secs(10) - NS);
     assert_eq!(cache.iter().count(), 100);
@@ -409,7 +409,7 @@ fn an_entry_answers_so_many_reads_and_no_more() {
                 }
                 assert_eq!(causes(&log, RemovalCause::Expired) as u64, rounds);
                 assert_eq!(log.lock().unwrap().len() as u64, rounds / 2 * 3);
-                assert_eq!(cache.stats().expired_count(), rounds);
+                assert_eq!(cache.stats().expiration_count(), rounds);
                 assert_eq!(cache.stats().hit_count(), rounds / 2 * (3 * most - 1));
             }
         }
@@ -456,13 +456,17 @@ fn options_that_make_no_sense_are_refused_with_a_reason() {
     assert_eq!(refused, BuildError::MaxReads);
     assert_eq!(refused.to_string(), "`max_reads(0)` would answer no read: give at least 1, or leave it out");
     for given in [-0.1, 1.000_001, f64::INFINITY, -f64::INFINITY] {
-        let refused = error(builder(&clock).ttl_jitter(given));
-        assert_eq!(refused, BuildError::TtlJitter { given });
-        let expected =
-            format!("`ttl_jitter({given})` is out of range: give the part of a time to live, 0 to 1");
+        let refused = error(builder(&clock).time_to_live_jitter(given));
+        assert_eq!(refused, BuildError::TimeToLiveJitter { given });
+        let expected = format!(
+            "`time_to_live_jitter({given})` is out of range: give the part of a time to live, 0 to 1"
+        );
         assert_eq!(refused.to_string(), expected);
     }
-    assert!(matches!(error(builder(&clock).ttl_jitter(f64::NAN)), BuildError::TtlJitter { .. }));
+    assert!(matches!(
+        error(builder(&clock).time_to_live_jitter(f64::NAN)),
+        BuildError::TimeToLiveJitter { .. }
+    ));
     let refused = error(builder(&clock).time_to_idle(secs(1)).expire_after(ByValue));
     assert_eq!(refused, BuildError::IdleAndExpiry);
     assert_eq!(
@@ -470,7 +474,7 @@ fn options_that_make_no_sense_are_refused_with_a_reason() {
         "`time_to_idle` and `expire_after` both say what a read does: let `Expiry::after_read` do it"
     );
     for jitter in [0.0, -0.0, 1.0] {
-        assert!(builder(&clock).ttl_jitter(jitter).build().is_ok());
+        assert!(builder(&clock).time_to_live_jitter(jitter).build().is_ok());
     }
     assert!(builder(&clock).max_reads(u64::MAX).time_to_live(secs(1)).expire_after(ByValue).build().is_ok());
 }

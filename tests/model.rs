@@ -418,7 +418,7 @@ impl Model {
             } else if allowed.replaced == Some(id) {
                 RemovalCause::Replaced
             } else if allowed.arrival.as_ref().is_some_and(|(_, arrival)| arrival.id == id)
-                && stats.rejected_count() > self.rejected
+                && stats.rejection_count() > self.rejected
             {
                 RemovalCause::Rejected
             } else {
@@ -468,7 +468,7 @@ impl Model {
             assert!(walked.iter().all(|(key, _)| ordered.contains(key)), "the policy's order");
         }
         let stats = cache.stats();
-        assert_eq!((stats.eviction_count(), stats.rejected_count()), (self.evicted, self.rejected));
+        assert_eq!((stats.eviction_count(), stats.rejection_count()), (self.evicted, self.rejected));
     }
 
     fn finish(self) {
