@@ -166,7 +166,8 @@ where
     }
 
     /// The tags that an entry carries: what [`Cache::invalidate_tag`] removes together. Asked once for each insert, before
-    /// any lock is taken, with the same promises as a weigher. A new value has its own tags.
+    /// any lock is taken, with the same promises as a weigher. A new value has its own tags. Numbers of several kinds need
+    /// their kinds beside them, or they are one [`Tag`]: `("user", 7)`.
     ///
     /// ```
     /// let results = larder::Cache::builder()
