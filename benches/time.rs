@@ -169,7 +169,7 @@ fn larder(plan: &Plan, way: &str, capacity: usize) -> Subject {
         BOTH => plain.time_to_live(HOUR).time_to_idle(HOUR),
         EXPIRY => plain.expire_after(Fixed(HOUR)),
         PRECISE => plain.time_to_live(HOUR).clock(Clock::precise()),
-        JITTER => plain.time_to_live(HOUR).ttl_jitter(0.1),
+        JITTER => plain.time_to_live(HOUR).time_to_live_jitter(0.1),
         LOADED => return Box::new(Loaded(Larder::built(plain))),
         SOFT => return Box::new(Loaded(Larder::built(plain.refresh_after_write(HOUR)))),
         OWN => return Box::new(OwnLives(Larder::built(plain))),

@@ -25,6 +25,10 @@ const MOST_SEGMENTS: usize = 1 << 14;
 
 /// Builds a [`Cache`]. Made by [`Cache::builder`].
 ///
+/// The cache owns the closures, the [`Expiry`] and the policy that it is given. One of them that used the same cache would keep
+/// it alive if it held a [`Cache`]: see [`eviction_listener`](Self::eviction_listener) for how it holds a
+/// [`WeakCache`](crate::WeakCache).
+///
 /// ```
 /// use larder::{Cache, EvictionPolicy, RemovalCause};
 ///
@@ -56,7 +60,7 @@ pub struct Builder<K, V> {
     pub(crate) weigher: Option<Weigher<K, V>>,
     time_to_live: Option<Duration>,
     time_to_idle: Option<Duration>,
-    ttl_jitter: f64,
+    time_to_live_jitter: f64,
     max_reads: Option<u64>,
     clock: Clock,
     housekeeping: Option<Duration>,
@@ -88,7 +92,7 @@ impl<K, V> Default for Builder<K, V> {
             weigher: None,
             time_to_live: None,
             time_to_idle: None,
-            ttl_jitter: 0.0,
+            time_to_live_jitter: 0.0,
             max_reads: None,
             clock: Clock::default(),
             housekeeping: None,
@@ -130,7 +134,10 @@ where
     /// How many entries the cache holds at most, beside the bound on weight.
     ///
     /// Each segment keeps to its part of this number, so with many segments and few entries the last of them may not
-    /// all be usable.
+    /// all be usable. Each has at least one: see [`segments`](Self::segments).
+    ///
+    /// With this bound an entry of [weight](Self::weigher) 0 takes a place, so it is evicted like any other: also in vain,
+    /// when its turn comes while weight is short.
     pub fn max_entries(mut self, entries: u64) -> Self {
         self.max_entries = Some(entries);
         self
@@ -149,15 +156,18 @@ where
 
     /// Into how many parts the cache is divided, each with a lock for its writers and a policy of its own.
     ///
-    /// Readers need no lock, so this is about writers only. The number is rounded up to a power of two. By default there
-    /// are eight for each core, but with a thousand entries or more in each.
+    /// Readers need no lock, so this is about writers only. The number is rounded up to a power of two, but there are never
+    /// more segments than the bounds allow entries, or weight, so that each has a part of them: with `max_entries(3)` two. By
+    /// default there are eight for each core, but with a thousand entries or more in each. [`Cache::set_capacity`] does not
+    /// change their number.
     pub fn segments(mut self, segments: usize) -> Self {
         self.segments = Some(segments);
         self
     }
 
     /// The tags that an entry carries: what [`Cache::invalidate_tag`] removes together. Asked once for each insert, before
-    /// any lock is taken, with the same promises as a weigher. A new value has its own tags.
+    /// any lock is taken, with the same promises as a weigher. A new value has its own tags. Numbers of several kinds need
+    /// their kinds beside them, or they are one [`Tag`]: `("user", 7)`.
     ///
     /// ```
     /// let results = larder::Cache::builder()
@@ -201,7 +211,8 @@ where
 
     /// What an entry weighs. Asked once for each insert, before any lock is taken; a panic leaves the cache as it was.
     ///
-    /// A weight may be 0: the entry then counts only for [`max_entries`](Self::max_entries).
+    /// A weight may be 0: the entry then counts only for [`max_entries`](Self::max_entries). Without that bound it is not
+    /// evicted, since that would make no room, and nothing limits how many such entries there are.
     pub fn weigher(mut self, weigher: impl Fn(&K, &V) -> u64 + Send + Sync + 'static) -> Self {
         self.weigher = Some(Arc::new(weigher));
         self
@@ -212,7 +223,8 @@ where
     /// An expired entry is not seen by any method but those that count entries without looking at them: [`Cache::len`] and
     /// [`Cache::weighted_size`] count it until it is removed, with the cause [`Expired`](RemovalCause::Expired). Each write to
     /// a segment removes some of its expired entries; [`Cache::run_pending_tasks`] removes all of them. Pinned entries end,
-    /// too. With zero, entries expire at once.
+    /// too. With zero, an entry expires at once: it removes what its key had, takes no room, and the listener gets it as
+    /// `Expired`; but where it could still be served [stale](Self::stale_while_revalidate) it gets in.
     ///
     /// Where there is a [`time_to_idle`](Self::time_to_idle), too, the earlier of both ends counts; the same goes for
     /// [`expire_after`](Self::expire_after). [`InsertOptions::ttl`](crate::InsertOptions::ttl) is for single entries.
@@ -237,8 +249,8 @@ where
     ///
     /// This is for [`time_to_live`](Self::time_to_live) and [`InsertOptions::ttl`](crate::InsertOptions::ttl). With 0.1 and a
     /// minute entries live for 54 to 60 seconds.
-    pub fn ttl_jitter(mut self, part: f64) -> Self {
-        self.ttl_jitter = part;
+    pub fn time_to_live_jitter(mut self, part: f64) -> Self {
+        self.time_to_live_jitter = part;
         self
     }
 
@@ -366,7 +378,8 @@ where
 
     /// Moves refreshes of entries that are due or stale off the callers who find them so: one of these calls `hook`, and all of
     /// them get the old value at once. The hook sees to it that the value is loaded somewhere and given to the [`Refresh`]; it
-    /// should not do so itself. A miss is still loaded by its caller.
+    /// should not do so itself. A miss is still loaded by its caller. A hook needs no handle on the cache; one that uses it all
+    /// the same should hold a [`WeakCache`](crate::WeakCache).
     ///
     /// ```
     /// use larder::{Cache, Clock, Refresh};
@@ -447,6 +460,35 @@ where
     ///
     /// If it panics, the other notifications are delivered, and then the panic reaches the caller of the operation in whose
     /// thread it ran.
+    ///
+    /// # Its own cache
+    ///
+    /// The cache owns its listener. So a listener that owned a [`Cache`] that it listens to would keep it alive for as long as
+    /// the process runs. Give it a [`WeakCache`](crate::WeakCache):
+    ///
+    /// ```
+    /// use larder::{Cache, WeakCache};
+    /// use std::sync::{Arc, OnceLock};
+    ///
+    /// let itself = Arc::new(OnceLock::<WeakCache<String, u64>>::new());
+    /// let for_listener = Arc::clone(&itself);
+    /// let sizes: Cache<String, u64> = Cache::builder()
+    ///     .max_capacity(100)
+    ///     // With a page goes its preview.
+    ///     .eviction_listener(move |page: &String, _size, _cause| {
+    ///         if let Some(sizes) = for_listener.get().and_then(WeakCache::upgrade) {
+    ///             sizes.invalidate(&format!("{page}/preview"));
+    ///         }
+    ///     })
+    ///     .build()?;
+    /// itself.set(sizes.downgrade()).unwrap();
+    ///
+    /// sizes.insert("/ada".to_owned(), 700);
+    /// sizes.insert("/ada/preview".to_owned(), 20);
+    /// sizes.invalidate("/ada");
+    /// assert!(sizes.is_empty());
+    /// # Ok::<(), larder::BuildError>(())
+    /// ```
     pub fn eviction_listener(
         mut self,
         listener: impl Fn(&K, &V, RemovalCause) + Send + Sync + 'static,
@@ -502,8 +544,8 @@ where
         if self.max_reads == Some(0) {
             return Err(BuildError::MaxReads);
         }
-        if !(0.0..=1.0).contains(&self.ttl_jitter) {
-            return Err(BuildError::TtlJitter { given: self.ttl_jitter });
+        if !(0.0..=1.0).contains(&self.time_to_live_jitter) {
+            return Err(BuildError::TimeToLiveJitter { given: self.time_to_live_jitter });
         }
         if !(0.0..f64::INFINITY).contains(&self.refresh_early) {
             return Err(BuildError::RefreshEarly { given: self.refresh_early });
@@ -541,7 +583,7 @@ where
         Rules {
             clock: self.clock.clone(),
             life: Life { ttl: span(self.time_to_live), tti: span(self.time_to_idle), ..Life::ENDLESS },
-            jitter: (self.ttl_jitter * (1_u64 << 32) as f64) as u64,
+            jitter: (self.time_to_live_jitter * (1_u64 << 32) as f64) as u64,
             max_reads: self.max_reads,
             is_asked: self.expiry.is_some(),
             has_ages: self.record_ages || self.refresh_after.is_some(),
@@ -574,22 +616,26 @@ where
         let expected =
             (self.weigher.is_some() && self.initial_capacity > 0).then_some(self.initial_capacity as u64);
         let entries = self.entries().or(expected).unwrap_or(u64::MAX);
-        if let Some(given) = self.segments {
-            return match given {
-                1..=MOST_SEGMENTS => Ok(given.next_power_of_two()),
-                _ => Err(BuildError::Segments { given, most: MOST_SEGMENTS }),
-            };
-        }
-        let cores = std::thread::available_parallelism().map_or(4, usize::from);
         let weight = self.max_capacity.unwrap_or(u64::MAX);
-        let by_size = (entries.min(weight) / LEAST_SHARE).max(1);
-        let most = (8 * cores as u64).min(by_size).min(1024);
-        Ok(1 << most.ilog2())
+        let most = match self.segments {
+            // None without a part of the bounds: it would refuse all that comes.
+            Some(given @ 1..=MOST_SEGMENTS) => {
+                let bound = weight.min(self.max_entries.unwrap_or(u64::MAX));
+                bound.min(given.next_power_of_two() as u64)
+            }
+            Some(given) => return Err(BuildError::Segments { given, most: MOST_SEGMENTS }),
+            None => {
+                let cores = std::thread::available_parallelism().map_or(4, usize::from);
+                (entries.min(weight) / LEAST_SHARE).min(8 * cores as u64).min(1024)
+            }
+        };
+        Ok(1 << most.max(1).ilog2())
     }
 
     fn plan(&self, index: usize, segments: usize) -> Plan {
         let capacity = self.max_capacity.unwrap_or(u64::MAX);
-        let max_len = share(self.max_entries.unwrap_or(u64::MAX), index, segments);
+        // The most that there is stands for no bound.
+        let max_len = self.max_entries.map_or(u64::MAX, |entries| share(entries, index, segments));
         let expected = self.entries().map(|entries| share(entries, index, segments));
         // Beyond this the number says "no bound" rather than what to prepare for.
         let expected = expected.filter(|&entries| entries <= MAX_SLOTS as u64 / 2).unwrap_or(0) as usize;
@@ -652,6 +698,12 @@ mod tests {
         assert_eq!(count(weighed().initial_capacity(1_000)), 1);
         assert_eq!(count(weighed().max_entries(1_000)), 1);
         assert_eq!(count(weighed().initial_capacity(1_000).segments(4)), 4);
+        // Each has a part of the bounds.
+        assert_eq!(count(weighed().max_entries(3).segments(16)), 2);
+        assert_eq!(count(weighed().max_capacity(7).segments(16)), 4);
+        assert_eq!(count(Cache::builder().max_capacity(5).segments(16)), 4);
+        assert_eq!(count(Cache::builder().max_capacity(0).segments(16)), 1);
+        assert_eq!(count(weighed().max_entries(16).segments(16)), 16);
         // Without a weigher the capacity says how many entries there will be.
         assert!(count(Cache::builder().max_capacity(1 << 40).initial_capacity(1_000)) >= 8);
     }

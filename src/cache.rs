@@ -22,7 +22,7 @@ use std::time::Duration;
 /// A bounded map that many threads share, from which the least useful entries are evicted.
 ///
 /// See the [crate](crate) for what it guarantees. A `Cache` is a handle: clones of it are the same cache, and the last
-/// of them drops the entries. Methods that give a value clone it; store an `Arc` where that is expensive, or use
+/// of them drops the entries; a [`WeakCache`](crate::WeakCache) does not count. Methods that give a value clone it; store an `Arc` where that is expensive, or use
 /// [`with`](Self::with), which does not clone.
 ///
 /// Keys are looked up by anything that is [`Equivalent`] to them: a `Cache<String, V>` by `&str`.
@@ -106,10 +106,10 @@ impl<K, V, S> Cache<K, V, S> {
         V: Send + Sync + 'static,
         S: Send + Sync + 'static,
     {
-        let inner = Arc::downgrade(&self.inner);
+        let cache = self.downgrade();
         let kept = keep(period, move || {
-            if let Some(inner) = inner.upgrade() {
-                Self { inner }.run_pending_tasks();
+            if let Some(cache) = cache.upgrade() {
+                cache.run_pending_tasks();
             }
         })?;
         // Nobody else has the handle yet: it is the first.
@@ -375,8 +375,8 @@ where
     /// Puts an entry in, in place of the one with this key, if there is one. Evicts what does not fit any more.
     ///
     /// An entry that is heavier than the whole capacity is refused: the listener gets it as
-    /// [`Rejected`](RemovalCause::Rejected), and the key is absent afterwards. An entry may be evicted at any time, even
-    /// the one just inserted.
+    /// [`Rejected`](RemovalCause::Rejected), and the key is absent afterwards. The same goes for one whose life is zero, as
+    /// [`Expired`](RemovalCause::Expired). An entry may be evicted at any time, even the one just inserted.
     pub fn insert(&self, key: K, value: V) {
         self.insert_with(key, value, InsertOptions::new());
     }
@@ -500,8 +500,9 @@ where
 
     /// Up to `n` entries that the policy would keep longest, cloned, the hottest first.
     ///
-    /// Each segment has an order of its own: their entries are given in turns. Pinned entries are not among them. Takes
-    /// O(`n`) for each segment under its lock.
+    /// Each segment has an order of its own: their entries are given in turns. Entries that the policy does not evict are not
+    /// among them: pinned ones and, without [`max_entries`](Builder::max_entries), those of weight 0. Takes O(`n`) for each
+    /// segment under its lock.
     #[must_use]
     pub fn hottest(&self, n: usize) -> Vec<(K, V)>
     where

@@ -38,7 +38,7 @@ pub enum Computed<V> {
     Kept(V),
     /// The key is absent, as before.
     Absent,
-    /// This value was refused, see [`Cache::insert`], and the key is absent now.
+    /// This value was refused or over at once, see [`Cache::insert`], and the key is absent now.
     Rejected(V),
 }
 
@@ -140,7 +140,7 @@ where
 /// A key of a cache, there or not: [`Cache::entry`].
 ///
 /// Its methods are atomic for the key, and give the value that the key has afterwards; or the one that was to be
-/// inserted, if the cache refused it.
+/// inserted, if the cache did not keep it.
 #[must_use = "an entry does nothing until a method is called"]
 pub struct Entry<'a, K, V, S = RandomState> {
     cache: &'a Cache<K, V, S>,

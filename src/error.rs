@@ -11,18 +11,18 @@ pub(crate) const POLICY_NAMES: [&str; 7] = ["s3_lirs", "tiny_lfu", "s3_fifo", "s
 
 /// A name that stands for no eviction policy.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ParseError {
+pub struct ParsePolicyError {
     pub(crate) name: String,
 }
 
-impl fmt::Display for ParseError {
+impl fmt::Display for ParsePolicyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let known = POLICY_NAMES.join(", ");
         write!(f, "unknown eviction policy {:?}: expected one of {known}", self.name)
     }
 }
 
-impl Error for ParseError {}
+impl Error for ParsePolicyError {}
 
 /// Options with which no cache can be built.
 #[derive(Clone, Debug, PartialEq)]
@@ -41,8 +41,8 @@ pub enum BuildError {
     MaxBatch,
     /// `max_reads` was 0: an entry would answer none.
     MaxReads,
-    /// `ttl_jitter` was no part of a time to live.
-    TtlJitter {
+    /// `time_to_live_jitter` was no part of a time to live.
+    TimeToLiveJitter {
         /// What was asked for.
         given: f64,
     },
@@ -80,8 +80,8 @@ impl fmt::Display for BuildError {
             }
             Self::MaxBatch => f.write_str("`max_batch(0)` would load nothing: give at least 1, or leave it out"),
             Self::MaxReads => f.write_str("`max_reads(0)` would answer no read: give at least 1, or leave it out"),
-            Self::TtlJitter { given } => {
-                write!(f, "`ttl_jitter({given})` is out of range: give the part of a time to live, 0 to 1")
+            Self::TimeToLiveJitter { given } => {
+                write!(f, "`time_to_live_jitter({given})` is out of range: give the part of a time to live, 0 to 1")
             }
             Self::RefreshEarly { given } => {
                 write!(f, "`refresh_early({given})` is out of range: give a finite number from 0 on, such as 1")

@@ -47,21 +47,21 @@ impl fmt::Debug for RandomState {
 }
 
 impl BuildHasher for RandomState {
-    type Hasher = DefaultHasher;
+    type Hasher = KeyHasher;
 
     #[inline]
-    fn build_hasher(&self) -> DefaultHasher {
-        DefaultHasher(self.0.build_hasher())
+    fn build_hasher(&self) -> KeyHasher {
+        KeyHasher(self.0.build_hasher())
     }
 }
 
 /// The [`Hasher`] of a [`RandomState`].
 #[derive(Clone)]
-pub struct DefaultHasher(AHasher);
+pub struct KeyHasher(AHasher);
 
-impl fmt::Debug for DefaultHasher {
+impl fmt::Debug for KeyHasher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("DefaultHasher { .. }")
+        f.write_str("KeyHasher { .. }")
     }
 }
 
@@ -77,7 +77,7 @@ macro_rules! hand_on {
     };
 }
 
-impl Hasher for DefaultHasher {
+impl Hasher for KeyHasher {
     hand_on!(write: &[u8], write_u8: u8, write_u16: u16, write_u32: u32, write_u64: u64, write_u128: u128,
         write_usize: usize);
 

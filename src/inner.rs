@@ -18,6 +18,7 @@ use crate::table::{Found, Spread};
 use crate::tag::Tag;
 use std::any::TypeId;
 use std::hash::{BuildHasher, Hash};
+use std::panic::RefUnwindSafe;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use std::sync::atomic::{AtomicU8, fence};
 use std::sync::{Arc, OnceLock};
@@ -54,6 +55,9 @@ pub(crate) struct Inner<K, V, S> {
     /// There with housekeeping.
     pub(crate) kept: OnceLock<Kept>,
 }
+
+/// Panics of user code leave it whole, of whatever types keys, values and closures are: `catch_unwind` may be given a cache.
+impl<K, V, S> RefUnwindSafe for Inner<K, V, S> {}
 
 /// States of [`Loading`]. That loads are [`BEGUN`] is known to all who ought to know once they are [`IN_USE`].
 const UNUSED: u8 = 0;

@@ -71,7 +71,7 @@
 //!
 //! | if | its caller gets | those who wait get | the cache keeps |
 //! | --- | --- | --- | --- |
-//! | the loader returns | the value | the value | the value, if it may be admitted |
+//! | the loader returns | the value | the value | the value, if it may be admitted and its life is not zero |
 //! | the key is written or made invalid meanwhile | the value | the value; who comes later starts a new flight | not the value |
 //! | the loader gives an error | the error, or an old value that is [still good](#time) | the same, if they expect an error of its type; else one of them loads | nothing new |
 //! | the loader panics | the panic | one of them loads | nothing new |
@@ -94,8 +94,8 @@
 //! | [`expire_after`](Builder::expire_after) | as the [`Expiry`] says | as it says |
 //! | [`negative_time_to_live`](Builder::negative_time_to_live) | its last write, in place of `time_to_live` where the value is `None` | no |
 //!
-//! [`max_reads`](Builder::max_reads) ends an entry by number instead. [`ttl_jitter`](Builder::ttl_jitter) keeps entries that
-//! were written together from ending together.
+//! [`max_reads`](Builder::max_reads) ends an entry by number instead.
+//! [`time_to_live_jitter`](Builder::time_to_live_jitter) keeps entries that were written together from ending together.
 //!
 //! No read sees an expired entry, whether it was removed yet or not; only the methods that count entries without looking at
 //! them do: `len`, `is_empty` and `weighted_size`. It is removed, as [`Expired`](RemovalCause::Expired), by the next write or
@@ -205,6 +205,9 @@
 //! weigher leaves it as it was. A panic of the listener goes on when everything else that belongs to the operation has
 //! been done, other notifications included; of several the first goes on. The operation is the one in whose thread the
 //! listener ran: see [`eviction_listener`](Builder::eviction_listener).
+//!
+//! So [`Cache`] is [`UnwindSafe`](std::panic::UnwindSafe), whatever its keys and values are: closures for `catch_unwind` may
+//! use one.
 //!
 //! A panic in the `Drop` of a removed key or value goes no further than the panic hook, since the thread that happens
 //! to drop it has often nothing to do with it. (With `panic = "abort"` every panic ends the process, as always.)
@@ -331,6 +334,7 @@ mod stats;
 mod sync;
 mod table;
 mod tag;
+mod weak;
 
 /// Pages beside the reference.
 #[cfg(any(doc, doctest))]
@@ -349,9 +353,9 @@ pub use equivalent::Equivalent;
 #[cfg(feature = "serde")]
 #[cfg_attr(docsrs, doc(cfg(feature = "serde")))]
 pub use error::SnapshotError;
-pub use error::{BuildError, LoadError, ParseError};
+pub use error::{BuildError, LoadError, ParsePolicyError};
 pub use expiry::Expiry;
-pub use hash::{DefaultHasher, RandomState};
+pub use hash::{KeyHasher, RandomState};
 pub use iter::{Drain, Iter, Keys};
 pub use load::{WarmError, WarmProgress, WarmUp};
 pub use metadata::Metadata;
@@ -364,6 +368,7 @@ pub use removal::RemovalCause;
 pub use snapshot::{Bincode, Codec, Snapshot, SnapshotReport};
 pub use stats::Stats;
 pub use tag::Tag;
+pub use weak::WeakCache;
 
 /// The example in the README is tested with those of the documentation.
 #[cfg(doctest)]

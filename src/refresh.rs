@@ -1,6 +1,7 @@
 //! Refreshes that are made elsewhere than in the call that found them due.
 
 use std::fmt;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 
 type Finish<V> = Box<dyn FnOnce(Option<V>) + Send + Sync>;
 
@@ -49,6 +50,10 @@ impl<K, V> Drop for Refresh<K, V> {
         }
     }
 }
+
+/// A panic while it is held is a refresh that failed: the cache stays whole.
+impl<K, V> UnwindSafe for Refresh<K, V> {}
+impl<K, V> RefUnwindSafe for Refresh<K, V> {}
 
 impl<K: fmt::Debug, V> fmt::Debug for Refresh<K, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

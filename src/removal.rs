@@ -10,7 +10,7 @@ pub enum RemovalCause {
     Explicit,
     /// A new value took its place.
     Replaced,
-    /// Its time was over.
+    /// It had expired, maybe already when it came: with a life of zero it is never let in.
     Expired,
     /// The cache was over its capacity and the policy chose this entry.
     Size,

@@ -138,14 +138,14 @@ impl Stats {
 
     /// Entries that were never let in: see [`RemovalCause::Rejected`](crate::RemovalCause::Rejected).
     #[must_use]
-    pub fn rejected_count(&self) -> u64 {
+    pub fn rejection_count(&self) -> u64 {
         self.rejected
     }
 
     /// Entries whose time was over, or whose reads: see [`RemovalCause::Expired`](crate::RemovalCause::Expired). Counted when
-    /// they are removed.
+    /// they are removed, or when they come if their life is zero.
     #[must_use]
-    pub fn expired_count(&self) -> u64 {
+    pub fn expiration_count(&self) -> u64 {
         self.expired
     }
 

@@ -110,7 +110,7 @@ fn case_20_capacity_zero() {
         }
         assert_eq!(causes(&log, RemovalCause::Rejected), 80);
         assert_eq!(log.lock().unwrap().len(), 80);
-        assert_eq!(cache.stats().rejected_count(), 80);
+        assert_eq!(cache.stats().rejection_count(), 80);
     });
 }
 
@@ -591,6 +591,92 @@ fn case_28_pinned_with_the_largest_weight() {
     });
 }
 
+/// To evict an entry of weight 0 would make no room: whatever comes, none goes.
+#[test]
+fn an_entry_of_weight_0_is_not_evicted_for_weight() {
+    for_all(|policy, segments| {
+        let (builder, log) = logged(weighed(100, segments, policy));
+        let cache = builder.build().unwrap();
+        let weightless = size(100_000, 400) as u64;
+        (0..weightless).for_each(|key| cache.insert(key, 0));
+        (0..101).for_each(|key| cache.insert(weightless + key, 1));
+        assert!((0..weightless).all(|key| cache.get(&key) == Some(0)));
+        assert!(!log.lock().unwrap().is_empty() && log.lock().unwrap().iter().all(|event| event.1 == 1));
+        cache.validate();
+        // Nor when there is less room, until there is none at all.
+        cache.set_capacity(7);
+        assert!((0..weightless).all(|key| cache.contains_key(&key)));
+        cache.insert(weightless, 7);
+        assert_eq!((cache.len() as u64, cache.weighted_size()), (weightless + 1, 7));
+        cache.validate();
+        cache.set_capacity(0);
+        assert!(cache.is_empty());
+        cache.validate();
+    });
+}
+
+/// An update decides again whether the entry can be evicted. A pin makes no difference to that.
+#[test]
+fn an_update_from_or_to_weight_0_lets_the_policy_know() {
+    for_all(|policy, segments| {
+        let cache = weighed(20, segments, policy).build().unwrap();
+        let is_ordered = |key| cache.coldest(usize::MAX).iter().any(|entry| entry.0 == key);
+        cache.insert(1, 0);
+        assert!(!is_ordered(1));
+        cache.insert(1, 2);
+        assert!(is_ordered(1));
+        cache.validate();
+        cache.insert(1, 0);
+        assert!(!is_ordered(1));
+        assert!(cache.pin(&1));
+        cache.insert(1, 3);
+        assert!(!is_ordered(1));
+        cache.insert(1, 0);
+        assert!(cache.unpin(&1));
+        assert!(!is_ordered(1));
+        cache.validate();
+        (100..200).for_each(|key| cache.insert(key, 1));
+        assert_eq!(cache.get(&1), Some(0));
+        // As heavy as the cache: it needs all the room that there is.
+        cache.insert(1, 20);
+        assert_eq!((cache.get(&1), cache.len()), (Some(20), 1));
+        cache.validate();
+        cache.insert(2, 20);
+        assert_eq!((cache.get(&1), cache.get(&2)), (None, Some(20)));
+        assert!(cache.remove(&2).is_some());
+        cache.validate();
+    });
+}
+
+/// Where pinned entries must go, since they alone are too much, those go that weigh something.
+#[test]
+fn a_pinned_entry_of_weight_0_is_not_in_the_way() {
+    for_all(|policy, segments| {
+        let cache = weighed(40, segments, policy).build().unwrap();
+        for key in 0..40 {
+            cache.insert_with(key, key % 2, InsertOptions::new().pinned(true));
+        }
+        cache.set_capacity(5);
+        assert!((0..40).step_by(2).all(|key| cache.contains_key(&key)));
+        assert_eq!((cache.len(), cache.weighted_size()), (25, 5));
+        cache.validate();
+    });
+}
+
+/// Where the number of entries is bounded, too, it takes a place, and is evicted for that.
+#[test]
+fn an_entry_of_weight_0_takes_a_place_where_there_is_a_bound_on_entries() {
+    for_all(|policy, segments| {
+        let cache = weighed(100, segments, policy).max_entries(50).build().unwrap();
+        for key in 0..size(1_000, 200) as u64 {
+            cache.insert(key, 0);
+            assert_eq!(cache.get(&key), Some(0));
+        }
+        assert!(cache.len() <= 50 && !cache.coldest(1).is_empty());
+        cache.validate();
+    });
+}
+
 /// Case 29: counters of policies saturate instead of overflowing. `LARDER_MANY=50000000` for the whole of it.
 #[test]
 fn case_29_counters_saturate() {
@@ -607,6 +693,31 @@ fn case_29_counters_saturate() {
             }
         }
         cache.validate();
+    }
+}
+
+/// No segment is without a part of the bounds, where it would refuse its keys.
+#[test]
+fn every_key_finds_room_with_more_segments_than_entries() {
+    for policy in policies() {
+        let plain = || Cache::<u64, u64>::builder().segments(16).eviction_policy(policy.clone());
+        let weighed = || plain().weigher(|_, _| 1);
+        for builder in [
+            plain().max_entries(3),
+            plain().max_capacity(3),
+            plain().max_capacity(1),
+            weighed().max_capacity(3),
+            weighed().max_capacity(1_000).max_entries(3),
+        ] {
+            let (builder, log) = logged(builder);
+            let cache = builder.build().unwrap();
+            for key in 0..size(2_000, 100) as u64 {
+                cache.insert(key, key);
+                assert_eq!(cache.get(&key), Some(key));
+            }
+            assert_eq!(causes(&log, RemovalCause::Rejected), 0);
+            cache.validate();
+        }
     }
 }
 

@@ -219,7 +219,7 @@ fn the_longest_time_never_wraps() {
                 builder(&clock).build().unwrap(),
                 builder(&clock).time_to_live(secs(5)).time_to_idle(secs(5)).build().unwrap(),
                 builder(&clock).time_to_live(time).time_to_idle(time).build().unwrap(),
-                builder(&clock).time_to_live(time).ttl_jitter(1e-12).build().unwrap(),
+                builder(&clock).time_to_live(time).time_to_live_jitter(1e-12).build().unwrap(),
             ];
             for (at, cache) in caches.iter().enumerate() {
                 for (key, options) in (0..).zip(options.clone()) {

@@ -88,7 +88,7 @@ fn what_ended_is_heard_of_once_and_as_expired_whatever_comes_then() {
                         log.lock().unwrap().iter().copied().filter(|e| (e.0, e.1) == (1, 10)).collect();
                     let cause = if there { RemovalCause::Expired } else { RemovalCause::Size };
                     assert_eq!(of_it, [(1, 10, cause)], "{name}, {policy}, {segments}, {later:?}");
-                    assert_eq!(cache.stats().expired_count(), u64::from(there), "{name}, {policy}");
+                    assert_eq!(cache.stats().expiration_count(), u64::from(there), "{name}, {policy}");
                     assert_eq!(cache.stats().eviction_count(), causes(&log, RemovalCause::Size) as u64);
                     cache.validate();
                 }
@@ -158,7 +158,7 @@ fn pending_tasks_remove_all_that_is_over() {
         let expected = (0..keys).filter(|key| key % 4 == 3 || key % 4 < 2 && key * 2 > keys).count() as u64;
         assert_eq!(cache.len() as u64, expected);
         frees(&cache, &census, 2 * expected as i64);
-        assert_eq!(cache.stats().expired_count(), keys - expected);
+        assert_eq!(cache.stats().expiration_count(), keys - expected);
         cache.validate();
         clock.advance(secs(keys) + TICK);
         cache.run_pending_tasks();

@@ -6,7 +6,9 @@ mod common;
 
 use common::time::{END, NS, TICK, builder, for_some, secs, tti, ttl};
 use common::{Log, causes, ends, logged, panics, settle, size};
-use larder::{BuildError, Builder, Cache, Clock, EvictionPolicy, Expiry, InsertOptions, Op, RemovalCause};
+use larder::{
+    BuildError, Builder, Cache, Clock, Computed, EvictionPolicy, Expiry, InsertOptions, Op, RemovalCause,
+};
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
@@ -56,6 +58,103 @@ fn reads_never_extend_beyond_the_time_to_live() {
             assert_eq!(cache.get(&1), None);
             cache.validate();
         }
+    });
+}
+
+/// An entry that has expired when it comes evicts none that lives.
+#[test]
+fn an_entry_without_a_life_takes_no_room() {
+    for_some(|policy, segments| {
+        let clock = Clock::manual();
+        let builder = builder(&clock).eviction_policy(policy).segments(segments).max_capacity(2_000);
+        let (builder, log) = logged(builder);
+        let cache = builder.build().unwrap();
+        let living = size(1_000, 100) as u64;
+        (0..living).for_each(|key| cache.insert(key, key));
+        (0..living).for_each(|key| assert!((cache.get(&key), cache.get(&key)) == (Some(key), Some(key))));
+        cache.set_capacity(living);
+        let before = cache.len();
+        log.lock().unwrap().clear();
+        let dead = size(20_000, 300) as u64;
+        for key in living..living + dead {
+            cache.insert_with(key, key, ttl(Duration::ZERO));
+        }
+        assert_eq!(cache.len(), before);
+        assert_eq!(
+            (causes(&log, RemovalCause::Expired), log.lock().unwrap().len()),
+            (dead as usize, dead as usize)
+        );
+        assert_eq!(cache.stats().expiration_count(), dead);
+        cache.validate();
+    });
+}
+
+/// A rule that a builder gets.
+type Rule = fn(Builder<u64, u64>) -> Builder<u64, u64>;
+
+/// By whatever rule its life is zero, it removes what its key had, and is told after that.
+#[test]
+fn an_entry_without_a_life_removes_what_its_key_had() {
+    for_some(|policy, segments| {
+        let plain = |clock: &Clock| logged(builder(clock).eviction_policy(policy.clone()).segments(segments));
+        let none = InsertOptions::new;
+        let rules: [(Rule, InsertOptions); 6] = [
+            (|builder| builder, ttl(Duration::ZERO)),
+            (|builder| builder, tti(Duration::ZERO)),
+            (|builder| builder.time_to_live(Duration::ZERO), none()),
+            (|builder| builder.time_to_idle(Duration::ZERO), none()),
+            (|builder| builder.time_to_live(secs(1)).time_to_live_jitter(1.0), ttl(Duration::ZERO)),
+            (|builder| builder.expire_after(ByValue), none()),
+        ];
+        for (rule, options) in rules {
+            let clock = Clock::manual();
+            let (builder, log) = plain(&clock);
+            let cache = rule(builder).build().unwrap();
+            let take = || std::mem::take(&mut *log.lock().unwrap());
+            cache.insert_with(1, 7, ttl(secs(9)).tti(secs(9)).tags(["a"]).pinned(true));
+            assert!(cache.contains_key(&1));
+            cache.insert_with(1, 0, options.clone().tags(["b"]).pinned(true));
+            assert_eq!(take(), [(1, 7, RemovalCause::Replaced), (1, 0, RemovalCause::Expired)]);
+            assert!(cache.is_empty() && cache.get(&1).is_none());
+            // What has ended before has ended by itself.
+            cache.insert_with(1, 7, ttl(secs(9)).tti(secs(9)));
+            clock.advance(secs(9));
+            cache.insert_with(1, 0, options);
+            assert_eq!(take(), [(1, 7, RemovalCause::Expired), (1, 0, RemovalCause::Expired)]);
+            assert_eq!((cache.len(), cache.invalidate_tag("b")), (0, 0));
+            assert_eq!((cache.stats().expiration_count(), cache.stats().rejection_count()), (3, 0));
+            cache.validate();
+        }
+    });
+}
+
+/// Callers that load or compute it get it all the same, and what is being loaded meanwhile is not kept.
+#[test]
+fn a_value_without_a_life_is_given_but_not_kept() {
+    for_some(|policy, segments| {
+        let clock = Clock::manual();
+        let plain = || builder(&clock).eviction_policy(policy.clone()).segments(segments);
+        let cache = plain().expire_after(ByValue).build().unwrap();
+        assert_eq!(cache.get_or_load(1, |_| 0), 0);
+        assert_eq!(cache.get_all_or_load([1, 2], |keys| [(keys[0], 0), (keys[1], 5)]).len(), 2);
+        assert_eq!((cache.get(&1), cache.get(&2)), (None, Some(5)));
+        assert_eq!(cache.refresh(2, |_| 0), 0);
+        assert!(cache.is_empty());
+        assert_eq!(cache.compute(1, |_| Op::Insert(0)), Computed::Rejected(0));
+        assert_eq!(cache.entry(1).or_insert(0), 0);
+        assert_eq!(
+            cache.get_or_load(3, |_| {
+                cache.insert(3, 0);
+                9
+            }),
+            9
+        );
+        assert!(cache.is_empty());
+        cache.validate();
+        // Where it may be served stale it gets in.
+        let cache = plain().stale_while_revalidate(secs(5)).build().unwrap();
+        cache.insert_with(1, 1, ttl(Duration::ZERO));
+        assert_eq!((cache.get(&1), cache.get_or_load(1, |_| 2), cache.len()), (None, 2, 1));
     });
 }
 
@@ -131,7 +230,7 @@ fn an_expiry_is_told_what_remains() {
 fn jitter_only_shortens_and_spreads() {
     for (part, own) in [(0.1, false), (0.1, true), (1.0, false), (0.0, false)] {
         let clock = Clock::manual();
-        let plain = builder(&clock).max_capacity(100_000).ttl_jitter(part);
+        let plain = builder(&clock).max_capacity(100_000).time_to_live_jitter(part);
         let cache = if own { plain } else { plain.time_to_live(secs(1_000)) }.build().unwrap();
         let keys = size(2_000, 60) as u64;
         for key in 0..keys {
@@ -158,7 +257,7 @@ fn jitter_only_shortens_and_spreads() {
 #[test]
 fn jitter_is_not_for_times_to_idle_nor_for_what_never_ends() {
     let clock = Clock::manual();
-    let cache = builder(&clock).time_to_idle(secs(10)).ttl_jitter(1.0).build().unwrap();
+    let cache = builder(&clock).time_to_idle(secs(10)).time_to_live_jitter(1.0).build().unwrap();
     (0..100).for_each(|key| cache.insert(key, key));
     clock.advance(secs(10) - NS);
     assert_eq!(cache.iter().count(), 100);
@@ -310,7 +409,7 @@ fn an_entry_answers_so_many_reads_and_no_more() {
                 }
                 assert_eq!(causes(&log, RemovalCause::Expired) as u64, rounds);
                 assert_eq!(log.lock().unwrap().len() as u64, rounds / 2 * 3);
-                assert_eq!(cache.stats().expired_count(), rounds);
+                assert_eq!(cache.stats().expiration_count(), rounds);
                 assert_eq!(cache.stats().hit_count(), rounds / 2 * (3 * most - 1));
             }
         }
@@ -357,13 +456,17 @@ fn options_that_make_no_sense_are_refused_with_a_reason() {
     assert_eq!(refused, BuildError::MaxReads);
     assert_eq!(refused.to_string(), "`max_reads(0)` would answer no read: give at least 1, or leave it out");
     for given in [-0.1, 1.000_001, f64::INFINITY, -f64::INFINITY] {
-        let refused = error(builder(&clock).ttl_jitter(given));
-        assert_eq!(refused, BuildError::TtlJitter { given });
-        let expected =
-            format!("`ttl_jitter({given})` is out of range: give the part of a time to live, 0 to 1");
+        let refused = error(builder(&clock).time_to_live_jitter(given));
+        assert_eq!(refused, BuildError::TimeToLiveJitter { given });
+        let expected = format!(
+            "`time_to_live_jitter({given})` is out of range: give the part of a time to live, 0 to 1"
+        );
         assert_eq!(refused.to_string(), expected);
     }
-    assert!(matches!(error(builder(&clock).ttl_jitter(f64::NAN)), BuildError::TtlJitter { .. }));
+    assert!(matches!(
+        error(builder(&clock).time_to_live_jitter(f64::NAN)),
+        BuildError::TimeToLiveJitter { .. }
+    ));
     let refused = error(builder(&clock).time_to_idle(secs(1)).expire_after(ByValue));
     assert_eq!(refused, BuildError::IdleAndExpiry);
     assert_eq!(
@@ -371,7 +474,7 @@ fn options_that_make_no_sense_are_refused_with_a_reason() {
         "`time_to_idle` and `expire_after` both say what a read does: let `Expiry::after_read` do it"
     );
     for jitter in [0.0, -0.0, 1.0] {
-        assert!(builder(&clock).ttl_jitter(jitter).build().is_ok());
+        assert!(builder(&clock).time_to_live_jitter(jitter).build().is_ok());
     }
     assert!(builder(&clock).max_reads(u64::MAX).time_to_live(secs(1)).expire_after(ByValue).build().is_ok());
 }

@@ -490,7 +490,7 @@ impl Model {
         // These two have looked for what is over, too.
         self.account(Leaves::default());
         assert_eq!(self.cache.len(), self.entries.len());
-        assert_eq!(self.cache.stats().expired_count(), self.expired);
+        assert_eq!(self.cache.stats().expiration_count(), self.expired);
     }
 
     fn end(self) {

@@ -534,7 +534,7 @@ fn a_tag_of_an_expired_entry_leaves_loads_alone() {
             let mut events = std::mem::take(&mut *log.lock().unwrap());
             events.sort_by_key(|event| event.0);
             assert_eq!(events, [(0, 1, RemovalCause::Explicit), (1, 1, RemovalCause::Expired)]);
-            assert_eq!((cache.len(), cache.stats().expired_count()), (0, 1));
+            assert_eq!((cache.len(), cache.stats().expiration_count()), (0, 1));
             let mut joins = Task::new(cache.get_or_load_async(1, |_| async { panic!("one loads") })).starts();
             gate.give(2);
             assert_eq!((load.ready(), joins.ready(), cache.get(&1)), (2, 2, Some(2)), "{policy} {segments}");

@@ -9,7 +9,7 @@
 //! policy                   orders of entries, of which it sees the headers
 //! segment, stats, options  both together, behind one lock
 //! inner                    segments, and the user's code where no lock is held
-//! cache, builder, compute, iter, load, snapshot
+//! cache, builder, compute, iter, load, snapshot, weak
 //! ```
 #![allow(missing_docs)]
 
@@ -24,11 +24,11 @@ const LAYERS: [&[&str]; 7] = [
     &["clock", "policy"],
     &["options", "segment", "stats"],
     &["inner"],
-    &["cache", "builder", "compute", "iter", "load", "snapshot"],
+    &["cache", "builder", "compute", "iter", "load", "snapshot", "weak"],
 ];
 
 /// (who, whom): further imports that are meant to be.
-const FRIENDS: [(&str, &str); 7] = [
+const FRIENDS: [(&str, &str); 8] = [
     // A cache can be made of a builder and a builder makes a cache.
     ("cache", "builder"),
     ("builder", "cache"),
@@ -37,6 +37,7 @@ const FRIENDS: [(&str, &str); 7] = [
     ("iter", "cache"),
     ("load", "cache"),
     ("snapshot", "cache"),
+    ("weak", "cache"),
     // Counters of segments make up the statistics.
     ("stats", "segment"),
 ];

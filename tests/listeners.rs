@@ -4,11 +4,11 @@
 mod common;
 
 use common::{Census, Counted, for_all, logged, panics, settle, size};
-use larder::{Cache, Computed, EvictionPolicy, InsertOptions, Op, RemovalCause};
+use larder::{Cache, Computed, EvictionPolicy, InsertOptions, Op, RemovalCause, WeakCache};
 use std::cell::Cell;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
-use std::sync::{Arc, Mutex, OnceLock, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
 /// A cache whose listener can reach it.
 type Shared = Cache<u64, u64>;
@@ -19,22 +19,53 @@ fn with_listener(
     policy: EvictionPolicy,
     listener: impl Fn(&Shared, u64, u64, RemovalCause) + Send + Sync + 'static,
 ) -> Shared {
-    let handle: Arc<OnceLock<Mutex<Shared>>> = Arc::default();
+    let handle: Arc<OnceLock<WeakCache<u64, u64>>> = Arc::default();
     let inside = Arc::clone(&handle);
     let cache = Cache::builder()
         .max_capacity(capacity)
         .segments(segments)
         .eviction_policy(policy)
         .eviction_listener(move |key: &u64, value: &u64, cause| {
-            let cache =
-                inside.get().expect("nothing leaves before the handle is set").lock().unwrap().clone();
-            listener(&cache, *key, *value, cause);
+            let cache = inside.get().expect("nothing leaves before the handle is set").upgrade();
+            listener(&cache.expect("an operation holds a handle"), *key, *value, cause);
         })
         .build()
         .unwrap();
-    // A circle, which leaks: a listener that owns its cache is wrong outside of tests.
-    assert!(handle.set(Mutex::new(cache.clone())).is_ok());
+    assert!(handle.set(cache.downgrade()).is_ok());
     cache
+}
+
+/// A listener with a weak handle uses its cache, which goes with the last other handle.
+#[test]
+fn a_listener_with_a_weak_handle_keeps_no_cache_alive() {
+    for_all(|policy, segments| {
+        let census = Census::default();
+        let itself: Arc<OnceLock<WeakCache<u64, Counted<u64>>>> = Arc::default();
+        let inside = Arc::clone(&itself);
+        let cache = Cache::builder()
+            .max_capacity(10)
+            .segments(segments)
+            .eviction_policy(policy)
+            .eviction_listener(move |key: &u64, _: &Counted<u64>, _| {
+                if let Some(cache) = inside.get().and_then(WeakCache::upgrade) {
+                    cache.invalidate(&(key + 1));
+                }
+            })
+            .build()
+            .unwrap();
+        itself.set(cache.downgrade()).unwrap();
+        (0..4).for_each(|key| cache.insert(key, census.count(key)));
+        cache.invalidate(&0);
+        assert!(cache.is_empty());
+        cache.insert(7, census.count(7));
+        let (weak, other) = (itself.get().unwrap().clone(), cache.clone());
+        drop(cache);
+        assert_eq!(weak.upgrade().map(|cache| cache.contains_key(&7)), Some(true));
+        settle(&other);
+        drop(other);
+        assert!(weak.upgrade().is_none() && !format!("{weak:?}").is_empty());
+        assert_eq!(census.living(), 0);
+    });
 }
 
 /// Case 53: a listener that uses the cache in every way, on its own and on other segments.

@@ -4,9 +4,10 @@
 mod common;
 
 use common::{Census, Counted, Identity, Random, for_all, panics, policies, quiet, settle, size};
-use larder::{Cache, EvictionPolicy, InsertOptions, Op};
+use larder::{Cache, EvictionPolicy, InsertOptions, Op, Refresh, WeakCache};
 use std::cell::RefCell;
 use std::hash::{BuildHasher, Hash, Hasher};
+use std::panic::{RefUnwindSafe, UnwindSafe, catch_unwind};
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::mpsc::channel;
@@ -758,4 +759,25 @@ fn other_users_of_epochs_are_left_alone() {
     settle(&cache);
     assert_eq!(census.living(), 0, "a stranger's guard holds values back");
     drop(stranger);
+}
+
+/// Whatever keys, values and hashers are: no bound on `K`, `V` or `S`.
+const fn handles_are_unwind_safe<K, V, S>() {
+    const fn check<T: UnwindSafe + RefUnwindSafe>() {}
+    check::<Cache<K, V, S>>();
+    check::<WeakCache<K, V, S>>();
+    check::<Refresh<K, V>>();
+}
+const _: () = handles_are_unwind_safe::<RefCell<u8>, Box<dyn Fn()>, RefCell<u8>>();
+
+/// A closure for `catch_unwind` may use a cache of anything.
+#[test]
+fn catch_unwind_takes_a_cache() {
+    type Job = Box<dyn Fn() -> u64 + Send + Sync>;
+    quiet();
+    let cache: Cache<u64, Job> = Cache::new(10);
+    cache.insert(1, Box::new(|| panic!("on purpose")));
+    assert!(catch_unwind(|| cache.with(&1, |job| job())).is_err());
+    cache.insert(1, Box::new(|| 7));
+    assert_eq!(cache.with(&1, |job| job()), Some(7));
 }

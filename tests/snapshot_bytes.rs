@@ -465,7 +465,7 @@ fn built(target: &Target) -> (Numbers, Clock) {
         builder = builder.max_entries(entries);
     }
     if let Some(time) = target.ttl {
-        builder = builder.time_to_live(Duration::from_nanos(time)).ttl_jitter(0.5);
+        builder = builder.time_to_live(Duration::from_nanos(time)).time_to_live_jitter(0.5);
     }
     if let Some(time) = target.tti {
         builder = builder.time_to_idle(Duration::from_nanos(time));

@@ -78,7 +78,7 @@ impl Rules {
             builder = builder.time_to_idle(secs(time));
         }
         if self.jitter {
-            builder = builder.ttl_jitter(0.5);
+            builder = builder.time_to_live_jitter(0.5);
         }
         if let Some(reads) = self.max_reads {
             builder = builder.max_reads(reads);
@@ -587,7 +587,7 @@ fn stale_entries_are_not_saved_and_due_ones_are_due() {
 fn jitter_does_not_shorten_a_restored_life() {
     let make = || {
         let (builder, clock) = manual();
-        (builder.time_to_live(secs(100)).ttl_jitter(1.0).build().unwrap(), clock)
+        (builder.time_to_live(secs(100)).time_to_live_jitter(1.0).build().unwrap(), clock)
     };
     let (old, clock) = make();
     (0..50).for_each(|key| old.insert(key, key));

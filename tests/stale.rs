@@ -230,7 +230,7 @@ fn what_is_over_goes_when_it_is_good_for_nothing() {
         clock.advance(TICK);
         cache.run_pending_tasks();
         assert_eq!((cache.len(), causes(&log, RemovalCause::Expired)), (3, 20));
-        assert_eq!(cache.stats().expired_count(), 20);
+        assert_eq!(cache.stats().expiration_count(), 20);
         cache.validate();
     });
 }

@@ -332,7 +332,7 @@ impl Model {
             waits: stats.load_wait_count(),
             refreshes: stats.refresh_count(),
             refresh_failures: stats.refresh_failure_count(),
-            expired: stats.expired_count(),
+            expired: stats.expiration_count(),
         };
         assert_eq!(counts, self.counts);
         let stale = stats.stale_count();

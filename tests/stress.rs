@@ -423,7 +423,7 @@ fn listeners_see_whole_entries() {
         }
     });
     cache.validate();
-    assert_eq!(seen.load(Relaxed) + cache.stats().rejected_count() + cache.len() as u64, 3 * inserts);
+    assert_eq!(seen.load(Relaxed) + cache.stats().rejection_count() + cache.len() as u64, 3 * inserts);
 }
 
 /// (f) Loads by threads and tasks, given up anywhere, between writes and invalidations: nobody waits for ever, and after an

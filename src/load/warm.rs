@@ -470,7 +470,7 @@ where
 
     fn turned_out(&self) -> u64 {
         let stats = self.cache.stats();
-        stats.eviction_count() + stats.rejected_count()
+        stats.eviction_count() + stats.rejection_count()
     }
 
     /// Adds the batch to what is done. Says whether to go on.

@@ -1,6 +1,6 @@
 use super::s3_lirs::S3Lirs;
 use super::{End, Entries, Policy, Reads, Slot, fifo, lfu, lru, s3_fifo, sieve, tiny_lfu};
-use crate::error::ParseError;
+use crate::error::ParsePolicyError;
 use crate::removal::RemovalCause;
 use std::fmt;
 use std::ops::ControlFlow;
@@ -18,11 +18,12 @@ use std::sync::Arc;
 /// let policy: EvictionPolicy = "s3_fifo".parse()?;
 /// assert_eq!(policy, EvictionPolicy::s3_fifo());
 /// assert_eq!(policy.to_string(), "s3_fifo");
+/// assert_eq!("S3-FIFO".parse(), Ok(policy));
 /// assert_eq!(
 ///     "lfru".parse::<EvictionPolicy>().unwrap_err().to_string(),
 ///     "unknown eviction policy \"lfru\": expected one of s3_lirs, tiny_lfu, s3_fifo, sieve, lru, lfu, fifo",
 /// );
-/// # Ok::<(), larder::ParseError>(())
+/// # Ok::<(), larder::ParsePolicyError>(())
 /// ```
 #[derive(Clone)]
 pub struct EvictionPolicy(Kind);
@@ -226,12 +227,14 @@ impl fmt::Display for EvictionPolicy {
     }
 }
 
+/// Reads a policy's name, in any case, and with `-` for `_`.
 impl FromStr for EvictionPolicy {
-    type Err = ParseError;
+    type Err = ParsePolicyError;
 
-    fn from_str(name: &str) -> Result<Self, ParseError> {
-        let named = ALL.iter().find(|named| named.name == name);
-        named.map(|named| Self(Kind::Named(named))).ok_or_else(|| ParseError { name: name.to_owned() })
+    fn from_str(name: &str) -> Result<Self, ParsePolicyError> {
+        let plain = name.replace('-', "_").to_ascii_lowercase();
+        let named = ALL.iter().find(|named| named.name == plain);
+        named.map(|named| Self(Kind::Named(named))).ok_or_else(|| ParsePolicyError { name: name.to_owned() })
     }
 }
 
@@ -294,6 +297,16 @@ mod serde_support {
                 assert_eq!(json, format!("\"{policy}\""));
                 assert_eq!(read(&json), Ok(policy));
             }
+        }
+
+        #[test]
+        fn a_name_may_have_any_case_and_hyphens() {
+            for named in ALL {
+                let policy = EvictionPolicy(Kind::Named(named));
+                let shown = named.name.replace('_', "-").to_uppercase();
+                assert_eq!((shown.parse(), read(&format!("\"{shown}\""))), (Ok(policy.clone()), Ok(policy)));
+            }
+            assert_eq!("S3-Fif0".parse::<EvictionPolicy>().unwrap_err().name, "S3-Fif0");
         }
 
         #[test]

@@ -16,7 +16,8 @@
 //! | a snapshot is read | [`restore`](Policy::restore) for each entry, then [`restore_rest`](Policy::restore_rest) |
 //!
 //! Pinned entries are not shown to the policy: they leave it with `remove` when pinned and come back with `insert`.
-//! The capacity that the policy is told is what remains beside them.
+//! The capacity that the policy is told is what remains beside them. Nor are entries of weight 0, where weight is the only
+//! bound: to evict them would make no room. An update that changes that takes the entry out, or brings it, in the same way.
 //!
 //! # A policy of one's own
 //!

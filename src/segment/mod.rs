@@ -222,8 +222,9 @@ pub(crate) struct Location {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Outcome {
     Stored,
-    /// It is heavier than the whole capacity, the policy does not want it, or nothing may go to make room.
-    Refused,
+    /// `Rejected`: it is heavier than the whole capacity, the policy does not want it, or nothing may go to make room.
+    /// `Expired`: its life is zero.
+    Refused(RemovalCause),
     /// More budget is needed than the segment has: see [`Arrival::missing`].
     NoRoom,
     /// The key is not any more as it was seen.
@@ -449,13 +450,17 @@ impl<K, V> Segment<K, V> {
         V: 'static,
     {
         let mut current = self.find_locked(write, arrival.hash, offer);
-        if write.times.is_some() {
+        let mut is_dead = false;
+        if let Some(times) = write.times {
             current = write.unless_over(current, offer.seen, arrival);
+            is_dead = times.is_dead(arrival, write.writer.now());
         }
-        let way = if write.is_as(offer.seen, arrival, current) {
-            write.make_way(bank, current, arrival)
-        } else {
+        let way = if !write.is_as(offer.seen, arrival, current) {
             Way::Barred(Outcome::Changed)
+        } else if is_dead {
+            Way::Barred(write.turn_away(current, arrival.hash, RemovalCause::Expired))
+        } else {
+            write.make_way(bank, current, arrival)
         };
         let times = write.times;
         let begin_life = |writer: &mut Writer<'_, Core>, slot| {
@@ -502,9 +507,11 @@ impl<K, V> Segment<K, V> {
         K: 'static,
         V: 'static,
     {
-        if outcome == Outcome::Refused && self.delivery.is_some() {
+        if let Outcome::Refused(cause) = outcome
+            && self.delivery.is_some()
+        {
             let entry = || take(&mut offer.entry);
-            self.table.refuse(&mut write.writer, entry, arrival.weight, RemovalCause::Rejected);
+            self.table.refuse(&mut write.writer, entry, arrival.weight, cause);
         }
         if let (Some(ended), Seen::Loading(LoadId::Of(number))) = (&mut offer.ended, offer.seen) {
             **ended = write.writer.end_load(arrival.hash, number);
@@ -535,7 +542,11 @@ impl<K, V> Segment<K, V> {
         let mut write = self.write();
         let current = self.find_locked(&write, arrival.hash, offer);
         let is_as_seen = write.is_as(offer.seen, &arrival, current);
-        let outcome = if is_as_seen { write.turn_away(current, arrival.hash) } else { Outcome::Changed };
+        let outcome = if is_as_seen {
+            write.turn_away(current, arrival.hash, RemovalCause::Rejected)
+        } else {
+            Outcome::Changed
+        };
         self.end(&mut write, bank, &arrival, offer, outcome);
         (outcome, self.close(write))
     }
@@ -655,7 +666,8 @@ impl<K, V> Segment<K, V> {
             if carried.amount == enough {
                 break;
             }
-            if let Some(live) = write.writer.live(slot) {
+            let weighs = write.writer.weights.get(slot) > 0;
+            if let Some(live) = write.writer.live(slot).filter(|_| weighs) {
                 write.take_out(live, RemovalCause::Size);
                 write.give(0, enough - carried.amount, carried);
             }
@@ -714,13 +726,13 @@ impl<K, V> Segment<K, V> {
         let mut write = self.write();
         let len = write.writer.room.len;
         write.writer.validate(len);
-        let (mut weight, mut pinned, mut pins) = (0, 0, 0);
+        let (mut weight, mut pinned, mut ordered) = (0, 0, 0);
         for slot in (0..write.writer.given() as u32).filter(|&slot| write.writer.live(slot).is_some()) {
             weight += write.writer.weights.get(slot);
             if write.writer.header(slot).is_pinned() {
                 pinned += write.writer.weights.get(slot);
-                pins += 1;
             }
+            ordered += usize::from(write.writer.is_ordered(slot));
         }
         let room = &write.writer.room;
         assert_eq!(room.weight, weight, "the weight of the entries");
@@ -739,7 +751,7 @@ impl<K, V> Segment<K, V> {
                 assert!(!times.is_limited(slot) || clockwork.watches(slot), "{slot} is not watched")
             });
         }
-        write.policy(|policy, view| policy.validate(len - pins, view));
+        write.policy(|policy, view| policy.validate(ordered, view));
         self.close(write).settle();
         budget
     }

@@ -9,7 +9,7 @@ use crate::tag::Tag;
 
 /// The entries of a segment as its policy has them, and what the policy knows beside.
 pub(crate) struct Order {
-    /// The hottest first, before them those that are pinned.
+    /// The hottest first, before them those that are pinned; at the end those that weigh nothing and have no place in the order.
     pub(crate) places: Vec<Place>,
     pub(crate) rest: Vec<u64>,
 }
@@ -83,13 +83,7 @@ impl<K, V> Segment<K, V> {
     pub(crate) fn order(&self) -> Order {
         let mut write = self.write();
         let given = write.writer.given();
-        let pinned = |slot| {
-            let live = write.writer.live(slot)?;
-            let header = live.header();
-            let location = Location { slot, hash: header.hash() };
-            header.is_pinned().then_some(Place { location, note: 0 })
-        };
-        let mut places: Vec<_> = (0..given as u32).filter_map(pinned).collect();
+        let mut places: Vec<_> = write.unordered(|is_pinned| is_pinned).collect();
         write.policy(|policy, entries| {
             policy.save(entries, &mut |slot, note| {
                 // A policy may name what never was a slot.
@@ -99,6 +93,7 @@ impl<K, V> Segment<K, V> {
                 }
             });
         });
+        places.extend(write.unordered(|is_pinned| !is_pinned));
         let rest = write.writer.policy.save_rest();
         self.close(write).settle();
         Order { places, rest }
@@ -134,6 +129,16 @@ impl<K, V> Segment<K, V> {
 }
 
 impl Write<'_> {
+    /// The entries that the policy does not order, pinned ones or others.
+    fn unordered(&self, wanted: impl Fn(bool) -> bool) -> impl Iterator<Item = Place> {
+        (0..self.writer.given() as u32).filter_map(move |slot| {
+            let live = self.writer.live(slot)?;
+            let location = Location { slot, hash: live.header().hash() };
+            let is_wanted = !self.writer.is_ordered(slot) && wanted(live.header().is_pinned());
+            is_wanted.then_some(Place { location, note: 0 })
+        })
+    }
+
     /// Gives an entry that comes back the mark that it had, pinned or not.
     #[cold]
     pub(super) fn mark_again(&mut self, slot: u32, back: &Back) {

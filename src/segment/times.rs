@@ -344,6 +344,14 @@ impl Times {
         self.note(Extra::Turn, slot, 0);
     }
 
+    /// Returns whether an entry has expired when it comes, and may not be served stale. (Jitter makes no life zero.)
+    #[inline]
+    pub(super) fn is_dead(&self, arrival: &Arrival<'_>, now: u64) -> bool {
+        let is_zero = arrival.life.is_some_and(|life| life.ttl.min(life.tti).min(life.own) == 0);
+        // Where the clock stops nothing ends.
+        is_zero && self.grace == 0 && now != FOREVER
+    }
+
     /// Whether reads put off the deadline of the entry in `slot`.
     pub(super) fn moves(&self, slot: u32) -> bool {
         self.rules.is_asked || self.idle(slot) != FOREVER

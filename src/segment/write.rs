@@ -78,7 +78,7 @@ impl<'a> Write<'a> {
     pub(super) fn make_way(&mut self, bank: &Bank, current: Option<u32>, arrival: &mut Arrival<'_>) -> Way {
         let capacity = bank.capacity();
         if arrival.weight > capacity || capacity == 0 {
-            return Way::Barred(self.turn_away(current, arrival.hash));
+            return Way::Barred(self.turn_away(current, arrival.hash, RemovalCause::Rejected));
         }
         match current {
             None => self.way_in(bank, arrival),
@@ -86,23 +86,29 @@ impl<'a> Write<'a> {
         }
     }
 
-    /// Refuses an entry that cannot fit. What stood there before must go all the same: it is out of date.
-    pub(super) fn turn_away(&mut self, current: Option<u32>, hash: u64) -> Outcome {
+    /// Refuses an entry that has expired already, or cannot fit. What stood there before must go all the same: it is out of date.
+    pub(super) fn turn_away(&mut self, current: Option<u32>, hash: u64, cause: RemovalCause) -> Outcome {
         self.void_loads(hash);
         if let Some(slot) = current {
             self.take_out_slot(slot, RemovalCause::Replaced);
         }
-        self.writer.counts.rejected += 1;
-        Outcome::Refused
+        match cause {
+            RemovalCause::Expired => self.writer.clockwork().expired += 1,
+            _ => self.writer.counts.rejected += 1,
+        }
+        Outcome::Refused(cause)
     }
 
     #[inline(always)]
     fn way_in(&mut self, bank: &Bank, arrival: &mut Arrival<'_>) -> Way {
         let Arrival { hash, weight, .. } = *arrival;
+        if !self.writer.makes_room(weight) {
+            return Way::In;
+        }
         let admit =
             |policy: &mut Chosen, entries: Entries<'_>| policy.admit(policy_hash(hash), weight, entries);
         if !arrival.is_pinned() && arrival.back.is_none() && !self.policy(admit) {
-            return Way::Barred(self.turn_away(None, hash));
+            return Way::Barred(self.turn_away(None, hash, RemovalCause::Rejected));
         }
         if self.writer.room.fits(weight) {
             return Way::In;
@@ -113,7 +119,7 @@ impl<'a> Write<'a> {
         while !self.writer.room.fits(weight) {
             if !self.evict() {
                 // Pinned entries take all the places, or the policy keeps its entries to itself.
-                return Way::Barred(self.turn_away(None, hash));
+                return Way::Barred(self.turn_away(None, hash, RemovalCause::Rejected));
             }
         }
         // A segment that has more than its share, from heavy entries, comes back to it by one entry for each newcomer.
@@ -140,7 +146,7 @@ impl<'a> Write<'a> {
             self.writer.header(slot).set_pinned(true);
             self.pin_weight(arrival.weight, 0);
             self.tell_capacity();
-        } else {
+        } else if self.writer.makes_room(arrival.weight) {
             self.tell_places(slot);
             match arrival.back {
                 None => self.policy(|policy, entries| policy.insert(Slot::new(slot), entries)),
@@ -193,14 +199,35 @@ impl<'a> Write<'a> {
             self.pin_weight(arrival.weight, before);
             self.tell_capacity();
         } else {
-            self.tell_places(new);
-            self.policy(|policy, entries| policy.moved(Slot::new(old), Slot::new(new), entries));
-            self.read_by_update(new);
+            self.move_in_order(old, new, self.writer.makes_room(before));
         }
         self.writer.depart(unlinked, before);
         if let Some(pinned) = arrival.pin {
             self.set_pinned(new, pinned);
         }
+    }
+
+    /// Lets the policy have `new` in the place of `old`, as far as it orders them.
+    #[inline]
+    fn move_in_order(&mut self, old: u32, new: u32, was_ordered: bool) {
+        if !self.writer.is_ordered(new) {
+            if was_ordered {
+                self.forget(old, RemovalCause::Explicit);
+            }
+            return;
+        }
+        self.tell_places(new);
+        if was_ordered {
+            self.policy(|policy, entries| policy.moved(Slot::new(old), Slot::new(new), entries));
+        } else {
+            self.policy(|policy, entries| policy.insert(Slot::new(new), entries));
+        }
+        self.read_by_update(new);
+    }
+
+    /// Takes an entry out of the policy's order.
+    fn forget(&mut self, slot: u32, cause: RemovalCause) {
+        self.policy(|policy, entries| policy.remove(Slot::new(slot), cause, entries));
     }
 
     /// An update counts as a read.
@@ -227,13 +254,13 @@ impl<'a> Write<'a> {
     #[inline(always)]
     fn victim(&mut self) -> Option<Live<'a>> {
         let victim = self.policy(|policy, entries| policy.evict(entries))?;
-        self.writer.live(victim.number()).filter(|live| !live.header().is_pinned())
+        self.writer.live(victim.number()).filter(|live| self.writer.is_ordered(live.slot()))
     }
 
-    /// Takes out an entry that the policy still knows, unless it is pinned.
+    /// Takes out an entry, of which the policy still knows if it orders it.
     pub(super) fn take_out(&mut self, live: Live<'a>, cause: RemovalCause) {
-        if !live.header().is_pinned() {
-            self.policy(|policy, entries| policy.remove(Slot::new(live.slot()), cause, entries));
+        if self.writer.is_ordered(live.slot()) {
+            self.forget(live.slot(), cause);
         }
         self.let_go(live, cause);
     }
@@ -313,9 +340,12 @@ impl<'a> Write<'a> {
         }
         let weight = self.writer.weights.get(slot);
         self.writer.header(slot).set_pinned(pinned);
+        if !self.writer.makes_room(weight) {
+            return;
+        }
         if pinned {
             self.pin_weight(weight, 0);
-            self.policy(|policy, entries| policy.remove(Slot::new(slot), RemovalCause::Explicit, entries));
+            self.forget(slot, RemovalCause::Explicit);
             self.tell_capacity();
         } else {
             self.pin_weight(0, weight);
@@ -437,7 +467,21 @@ impl<'a> Write<'a> {
     }
 }
 
+impl Core {
+    /// Whether an entry of this weight would make room by leaving. If not it is spared: the policy does not hear of it.
+    #[inline]
+    fn makes_room(&self, weight: u64) -> bool {
+        weight != 0 || self.room.max_len != usize::MAX
+    }
+}
+
 impl Writer<'_, Core> {
+    /// Whether the policy orders the entry in `slot`: not if it is pinned or spared.
+    #[inline]
+    pub(super) fn is_ordered(&self, slot: u32) -> bool {
+        !self.header(slot).is_pinned() && self.makes_room(self.weights.get(slot))
+    }
+
     /// A weight that should not wait long for its readers; where all weigh the same their number says it.
     #[inline]
     pub(super) fn heavy(&self) -> u64 {

@@ -135,6 +135,7 @@ impl<'a, K, V, S, C> Snapshot<'a, K, V, S, C> {
     }
 
     /// How many bytes the snapshot may have: one that is saved gets the hottest entries that fit, one with more is not loaded.
+    /// Pinned entries come first, and those of weight 0 that are [never evicted](crate::Builder::weigher) last.
     pub fn max_bytes(mut self, bytes: u64) -> Self {
         self.max_bytes = Some(bytes);
         self

@@ -2,7 +2,7 @@
 
 use crate::common::{Random, policies};
 use crate::values::{Key, Value, stumble};
-use larder::{Cache, Clock, DefaultHasher, EvictionPolicy, RandomState};
+use larder::{Cache, Clock, EvictionPolicy, RandomState};
 use std::hash::{BuildHasher, Hasher};
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ impl BuildHasher for Hashing {
 }
 
 pub struct KeyHasher {
-    random: DefaultHasher,
+    random: <RandomState as BuildHasher>::Hasher,
     is_crowded: bool,
 }
 

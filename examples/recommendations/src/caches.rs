@@ -116,7 +116,7 @@ fn users() -> Result<Cache<UserId, Option<Arc<User>>>, BuildError> {
         .time_to_live(10 * MINUTE)
         .negative_time_to_live(Duration::from_secs(10))
         // What was loaded together, after a start, does not end together.
-        .ttl_jitter(0.2)
+        .time_to_live_jitter(0.2)
         .build()
 }
 
@@ -147,7 +147,7 @@ fn items() -> Result<Cache<ItemId, Arc<Item>>, BuildError> {
     named("items")
         .max_capacity(20_000)
         .time_to_live(10 * MINUTE)
-        .ttl_jitter(0.2)
+        .time_to_live_jitter(0.2)
         .max_batch(1_000)
         .eviction_policy(EvictionPolicy::tiny_lfu())
         .build()
@@ -174,7 +174,7 @@ fn results_with(
         .weigher(|_, ranking: &Arc<Ranking>| ranking.bytes())
         .tags(|key: &ResultKey, _| [user_tag(key.user)])
         .time_to_live(MINUTE)
-        .ttl_jitter(0.2)
+        .time_to_live_jitter(0.2)
         .stale_while_revalidate(2 * MINUTE)
         .refresh_with(move |refresh| drop(due.try_send(refresh)))
         .build()

@@ -122,8 +122,8 @@ const OF_CACHES: [Column; 15] = [
     }),
     ("load_seconds_total", "counter", "The time of all loads.", |c| c.stats.total_load_time().as_secs_f64()),
     ("evictions_total", "counter", "Entries that made room.", |c| c.stats.eviction_count() as f64),
-    ("rejections_total", "counter", "Entries that were never let in.", |c| c.stats.rejected_count() as f64),
-    ("expirations_total", "counter", "Entries whose time was over.", |c| c.stats.expired_count() as f64),
+    ("rejections_total", "counter", "Entries that were never let in.", |c| c.stats.rejection_count() as f64),
+    ("expirations_total", "counter", "Entries whose time was over.", |c| c.stats.expiration_count() as f64),
     ("stale_total", "counter", "Values given after their time.", |c| c.stats.stale_count() as f64),
     ("refreshes_total", "counter", "Values loaded anew.", |c| c.stats.refresh_count() as f64),
     ("refresh_failures_total", "counter", "Values that could not be loaded anew.", |c| {

@@ -128,7 +128,7 @@ fn cache_json(cache: &CacheStats) -> Value {
         "load_waits": stats.load_wait_count(),
         "load_seconds": stats.total_load_time().as_secs_f64(),
         "evictions": stats.eviction_count(),
-        "expirations": stats.expired_count(),
+        "expirations": stats.expiration_count(),
         "stale": stats.stale_count(),
         "refreshes": stats.refresh_count(),
         "hottest": hottest.iter().map(held_json).collect::<Vec<_>>(),
