@@ -441,6 +441,10 @@ where
     }
 
     /// Lets the entry of `key` be evicted again, and says whether there is one.
+    ///
+    /// The policy does not know where the entry stood before it was pinned: it comes back as if it had just been inserted, with
+    /// the mark that reads left. So [`pin`](Self::pin) and `unpin` make a cold entry hotter, above all under `lru` and `fifo`,
+    /// and take from a popular one what `lfu` or `s3_lirs` knew of it.
     pub fn unpin<Q>(&self, key: &Q) -> bool
     where
         Q: Hash + Equivalent<K> + ?Sized,
