@@ -502,8 +502,12 @@ where
 
     /// Up to `n` entries that the policy would keep longest, cloned, the hottest first.
     ///
-    /// Each segment has an order of its own: their entries are given in turns. Pinned entries are not among them. Takes
-    /// O(`n`) for each segment under its lock.
+    /// First counts the entry's [`heat`](crate::policy::Policy::heat), which is what the policy knows of its reads, then its place
+    /// in the policy's queues. A mark may be full after one to three reads: entries that were read more often are equally hot,
+    /// unless evictions came between the reads. Under `fifo` reads do not count. Entries of several segments are ranked
+    /// by heat, and taken in turn where that is the same. Pinned entries are not among them.
+    ///
+    /// Takes O(entries) for each segment under its lock, and O(`n`) with `lru`, `lfu` and `fifo`.
     #[must_use]
     pub fn hottest(&self, n: usize) -> Vec<(K, V)>
     where

@@ -6,10 +6,11 @@ use super::{Core, Location, Segment};
 use crate::policy::{Policy, Reads, Slot};
 use crate::table::{Found, Writer};
 use crate::tag::Tag;
+use std::cmp::Reverse;
 
 /// The entries of a segment as its policy has them, and what the policy knows beside.
 pub(crate) struct Order {
-    /// The hottest first, before them those that are pinned.
+    /// First the pinned ones, then the others, the hottest first.
     pub(crate) places: Vec<Place>,
     pub(crate) rest: Vec<u64>,
 }
@@ -19,6 +20,10 @@ pub(crate) struct Place {
     location: Location,
     /// The policy's.
     note: u64,
+    /// The greatest there is, if the entry is pinned.
+    pub(crate) heat: u64,
+    /// How many were before it in the policy's own order.
+    turn: u32,
 }
 
 /// What is known of an entry beside its key and value.
@@ -36,6 +41,8 @@ pub(crate) struct Back {
     /// The policy's, if it is that which made it.
     pub(crate) note: Option<u64>,
     pub(crate) mark: u8,
+    /// How many were before it in the policy's order: entries come back the last first.
+    pub(crate) turn: u32,
     pub(crate) rest: Rest,
 }
 
@@ -81,26 +88,28 @@ impl Rest {
 impl<K, V> Segment<K, V> {
     /// Entries may come and go while those of the order are [looked up](Self::look_up).
     pub(crate) fn order(&self) -> Order {
-        let mut write = self.write();
+        let write = self.write();
         let given = write.writer.given();
         let pinned = |slot| {
             let live = write.writer.live(slot)?;
             let header = live.header();
             let location = Location { slot, hash: header.hash() };
-            header.is_pinned().then_some(Place { location, note: 0 })
+            header.is_pinned().then_some(Place { location, note: 0, heat: u64::MAX, turn: 0 })
         };
         let mut places: Vec<_> = (0..given as u32).filter_map(pinned).collect();
-        write.policy(|policy, entries| {
-            policy.save(entries, &mut |slot, note| {
-                // A policy may name what never was a slot.
-                if slot.index() < given {
-                    let location = Location { slot: slot.number(), hash: entries.header_hash(slot) };
-                    places.push(Place { location, note });
-                }
-            });
+        let (policy, entries) = (&write.writer.policy, write.entries());
+        let mut turn = 0;
+        policy.save(entries, &mut |slot, note| {
+            // A policy may name what never was a slot.
+            if slot.index() < given {
+                let location = Location { slot: slot.number(), hash: entries.header_hash(slot) };
+                places.push(Place { location, note, heat: policy.heat(slot, entries), turn });
+                turn += 1;
+            }
         });
-        let rest = write.writer.policy.save_rest();
+        let rest = policy.save_rest();
         self.close(write).settle();
+        places.sort_by_key(|place| Reverse(place.heat));
         Order { places, rest }
     }
 
@@ -119,7 +128,7 @@ impl<K, V> Segment<K, V> {
                 weight: writer.weights.get(slot),
                 is_pinned: header.is_pinned(),
                 tags: tags.unwrap_or_default(),
-                back: Back { note: Some(place.note), mark: header.mark(), rest },
+                back: Back { note: Some(place.note), mark: header.mark(), turn: place.turn, rest },
             };
             into.push((found, kept));
         }
