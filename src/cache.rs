@@ -443,6 +443,10 @@ where
     }
 
     /// Lets the entry of `key` be evicted again, and says whether there is one.
+    ///
+    /// The policy does not know where the entry stood before it was pinned: it comes back as if it had just been inserted, with
+    /// the mark that reads left. So [`pin`](Self::pin) and `unpin` make a cold entry hotter, above all under `lru` and `fifo`,
+    /// and take from a popular one what `lfu` or `s3_lirs` knew of it.
     pub fn unpin<Q>(&self, key: &Q) -> bool
     where
         Q: Hash + Equivalent<K> + ?Sized,
@@ -500,9 +504,13 @@ where
 
     /// Up to `n` entries that the policy would keep longest, cloned, the hottest first.
     ///
-    /// Each segment has an order of its own: their entries are given in turns. Entries that the policy does not evict are not
-    /// among them: pinned ones and, without [`max_entries`](Builder::max_entries), those of weight 0. Takes O(`n`) for each
-    /// segment under its lock.
+    /// First counts the entry's [`heat`](crate::policy::Policy::heat), which is what the policy knows of its reads, then its place
+    /// in the policy's queues. A mark may be full after one to three reads: entries that were read more often are equally hot,
+    /// unless evictions came between the reads. Under `fifo` reads do not count. Entries of several segments are ranked
+    /// by heat, and taken in turn where that is the same. Entries that the policy does not evict are not among them: pinned ones
+    /// and, without [`max_entries`](Builder::max_entries), those of weight 0.
+    ///
+    /// Takes O(entries) for each segment under its lock, and O(`n`) with `lru`, `lfu` and `fifo`.
     #[must_use]
     pub fn hottest(&self, n: usize) -> Vec<(K, V)>
     where

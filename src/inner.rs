@@ -389,26 +389,16 @@ impl<K, V, S> Inner<K, V, S> {
         K: Clone,
         V: Clone,
     {
-        let walk = |segment: &Segment<K, V>| segment.walk(from, n).into_iter();
-        let mut orders: Vec<_> = self.segments.iter().map(walk).collect();
-        let mut entries = Vec::new();
-        loop {
-            let mut is_done = true;
-            for (segment, order) in self.segments.iter().zip(&mut orders) {
-                if entries.len() == n {
-                    return entries;
-                }
-                let Some(location) = order.next() else { continue };
-                is_done = false;
-                if let Some(found) = segment.find_at(location) {
-                    let (key, value) = found.entry();
-                    entries.push((key.clone(), value.clone()));
-                }
-            }
-            if is_done {
-                return entries;
-            }
+        let mut places = Vec::new();
+        for segment in self.segments.iter() {
+            let order = segment.walk(from, n).into_iter().enumerate();
+            places.extend(order.map(|(at, (rank, location))| ((rank, at), segment, location)));
         }
+        // Entries of equal heat come from all segments in turn.
+        places.sort_by_key(|&(rank, ..)| rank);
+        let found = places.into_iter().filter_map(|(_, segment, location)| segment.find_at(location));
+        let entry = |found: Found<'_, K, V>| (found.entry().0.clone(), found.entry().1.clone());
+        found.map(entry).take(n).collect()
     }
 
     /// The entries at `place`, which moves on; `None` at the end. Following it from the start meets every entry that is

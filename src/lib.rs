@@ -231,7 +231,7 @@
 //! | `len`, `weighted_size`, `stats` | O(segments); each segment's lock for a moment |
 //! | `run_pending_tasks` | O(segments), and for each entry that is over; a segment's lock for up to 256 of them at a time |
 //! | `iter`, `keys`, `for_each`, `retain`, `drain`, `invalidate_all` | O(entries); a segment's lock for a few entries at a time |
-//! | `hottest(n)`, `coldest(n)` | O(n) under each segment's lock, and a lock for a moment for each entry |
+//! | `hottest(n)`, `coldest(n)` | O(entries) under each segment's lock, O(n) with `lru`, `lfu` and `fifo`; and a lock for a moment for each entry |
 //! | `set_capacity` | O(segments), and for each entry that is evicted |
 //! | to save a snapshot | O(entries); each segment's lock once for the order of all its entries, some nanoseconds for each, then for some thirty at a time |
 //!

@@ -579,14 +579,15 @@ impl Exact {
         }
     }
 
-    /// The keys that would leave next, as far as the queue alone says.
+    /// The keys that would leave next, if nobody reads.
     fn coldest(&self) -> Vec<u64> {
-        let mut keys: Vec<u64> = self.queue.iter().map(|entry| entry.0).collect();
-        if !keys.is_empty() {
-            let start = self.hand % keys.len();
-            keys.rotate_left(start);
+        let mut entries = self.queue.clone();
+        if !entries.is_empty() {
+            let start = self.hand % entries.len();
+            entries.rotate_left(start);
         }
-        keys
+        entries.sort_by_key(|entry| entry.1);
+        entries.iter().map(|entry| entry.0).collect()
     }
 }
 

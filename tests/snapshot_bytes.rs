@@ -137,8 +137,8 @@ fn what_does_not_belong_there_is_refused() {
         assert!(matches!(error, SnapshotError::NotASnapshot), "{error}");
     }
     let mut version = bytes.clone();
-    version[8] = 2;
-    assert!(matches!(load(&version).unwrap_err(), SnapshotError::Version { found: 2, supported: 1 }));
+    version[8] = 1;
+    assert!(matches!(load(&version).unwrap_err(), SnapshotError::Version { found: 1, supported: 2 }));
     let error = cache.snapshot().load_from(&bytes[..]).unwrap_err();
     assert!(matches!(error, SnapshotError::Types { .. }), "{error}");
     let error = cache.snapshot().types("u").load_from(&bytes[..]).unwrap_err();
@@ -213,7 +213,7 @@ mod format {
 
     impl File {
         pub(crate) fn new(header: &[u8]) -> Self {
-            let bytes = b"\x89LDR\r\n\x1a\n\x01\x00".to_vec();
+            let bytes = b"\x89LDR\r\n\x1a\n\x02\x00".to_vec();
             let mut file = Self { chain: crc(&bytes), bytes, blocks: 0, records: 0 };
             file.block(0, header);
             file
@@ -263,6 +263,7 @@ struct Entry {
     age: Option<u64>,
     took: u64,
     note: u64,
+    turn: u64,
     mark: u8,
 }
 
@@ -281,6 +282,7 @@ impl Entry {
             age: None,
             took: 0,
             note: 0,
+            turn: 0,
             mark: 0,
         }
     }
@@ -306,6 +308,7 @@ impl Entry {
         record[0] |= u8::from(self.is_pinned) << 1;
         format::varint(&mut record, self.took);
         format::varint(&mut record, self.note);
+        format::varint(&mut record, self.turn);
         record.push(self.mark);
         record.extend(self.tags.iter().flatten().flat_map(|tag| tag.to_le_bytes()));
         format::bytes(&mut record, &self.key.to_le_bytes());
@@ -381,8 +384,9 @@ fn entry() -> impl Strategy<Value = Entry> {
     let optional = || prop::option::weighted(0.3, number());
     let life = (optional(), optional(), optional(), optional(), optional(), number());
     let tags = prop::option::weighted(0.3, prop::collection::vec(0..4_u64, 0..6));
-    (0..24_u64, optional(), prop::bool::weighted(0.2), tags, life, word(), any::<u8>()).prop_map(
-        |(key, weight, is_pinned, tags, (deadline, end, idle, reads, age, took), note, mark)| Entry {
+    let policys = (word(), number(), any::<u8>());
+    (0..24_u64, optional(), prop::bool::weighted(0.2), tags, life, policys).prop_map(
+        |(key, weight, is_pinned, tags, (deadline, end, idle, reads, age, took), (note, turn, mark))| Entry {
             weight,
             is_pinned,
             tags,
@@ -393,6 +397,7 @@ fn entry() -> impl Strategy<Value = Entry> {
             age,
             took,
             note,
+            turn,
             mark,
             ..Entry::new(key)
         },

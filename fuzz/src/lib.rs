@@ -327,8 +327,9 @@ fn made_up_record<K: Made, V: Made>(input: &mut Unstructured<'_>) -> Result<(u8,
                     put_varint(&mut record, number);
                 }
             }
-            put_varint(&mut record, unusual(input)?);
-            put_varint(&mut record, unusual(input)?);
+            for _ in 0..3 {
+                put_varint(&mut record, unusual(input)?);
+            }
             record.push(input.arbitrary()?);
             for _ in 0..tags {
                 record.extend(unusual(input)?.to_le_bytes());

@@ -107,6 +107,9 @@ impl Policy for Chosen {
     fn walk(&self, from: End, visit: &mut dyn FnMut(Slot) -> ControlFlow<()>) {
         ask!(self, policy => policy.walk(from, visit));
     }
+    fn heat(&self, slot: Slot, entries: Entries<'_>) -> u64 {
+        ask!(self, policy => policy.heat(slot, entries))
+    }
     fn save(&self, entries: Entries<'_>, visit: &mut dyn FnMut(Slot, u64)) {
         ask!(self, policy => policy.save(entries, visit));
     }

@@ -223,6 +223,11 @@ impl Policy for Lfu {
         };
     }
 
+    /// The uses by which the entry is above the level, which is another one in each segment.
+    fn heat(&self, slot: Slot, _: Entries<'_>) -> u64 {
+        if self.is_linked(slot.number()) { self.group(slot.number()).priority - self.level } else { 0 }
+    }
+
     /// The order of `walk`; the note is the priority.
     fn save(&self, _: Entries<'_>, visit: &mut dyn FnMut(Slot, u64)) {
         for slot in self.by_priority.iter_back(QUEUE) {

@@ -12,7 +12,8 @@
 //! | a new value for a key | [`moved`](Policy::moved), then what a read does |
 //! | a read | nothing, a mark on the entry, or [`hit`](Policy::hit), as [`reads`](Policy::reads) asks for |
 //! | an entry leaves for another reason than its size | [`remove`](Policy::remove) |
-//! | a snapshot is written | [`save`](Policy::save), then [`save_rest`](Policy::save_rest) |
+//! | `hottest` or `coldest` is called | [`walk`](Policy::walk), and [`heat`](Policy::heat) for each entry |
+//! | a snapshot is written | [`save`](Policy::save) and `heat` for each entry, then [`save_rest`](Policy::save_rest) |
 //! | a snapshot is read | [`restore`](Policy::restore) for each entry, then [`restore_rest`](Policy::restore_rest) |
 //!
 //! Pinned entries are not shown to the policy: they leave it with `remove` when pinned and come back with `insert`.
@@ -179,10 +180,20 @@ pub enum Reads {
 /// From which end [`Policy::walk`] starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// With the entry that would be evicted first, as far as the policy can tell without deciding.
+    /// With the entry that would be evicted first, as far as the queues tell.
     Coldest,
     /// With the entry that would be evicted last.
     Hottest,
+}
+
+impl End {
+    /// Returns the place of an entry in an order that starts from this end: what is less comes first.
+    pub(crate) fn rank(self, heat: u64) -> u64 {
+        match self {
+            Self::Coldest => heat,
+            Self::Hottest => !heat,
+        }
+    }
 }
 
 /// What a policy sees of a hash: what its table keeps.
@@ -319,8 +330,24 @@ pub trait Policy: Send + 'static {
     /// A pin takes the entry out as `Explicit`, and when the capacity shrinks `Size` may come.
     fn remove(&mut self, slot: Slot, cause: RemovalCause, entries: Entries<'_>);
 
-    /// Visits the slots in the order in which they would leave, or in the opposite one, until told to stop.
+    /// Visits the slots in the order of the queues, from the end where entries leave or from the opposite one, until told to
+    /// stop. Reads that only left marks need not count here: they do in [`heat`](Self::heat).
     fn walk(&self, from: End, visit: &mut dyn FnMut(Slot) -> ControlFlow<()>);
+
+    /// Returns how hot an entry is: a number that means the same in all segments.
+    ///
+    /// [`Cache::hottest`](crate::Cache::hottest) and [`coldest`](crate::Cache::coldest) rank entries by it, and a snapshot
+    /// leaves out those of the least heat where not all fit. Entries of equal heat are ranked as [`walk`](Self::walk) and
+    /// [`save`](Self::save) have them. By default the mark, and 0 where reads leave none.
+    ///
+    /// Heat must not fall along a walk from the coldest entry, unless reads are [`Marked`](Reads::Marked): then all entries
+    /// are visited and sorted, otherwise no more than were asked for.
+    fn heat(&self, slot: Slot, entries: Entries<'_>) -> u64 {
+        match self.reads() {
+            Reads::Marked(_) => u64::from(entries.mark(slot)),
+            Reads::Ignored | Reads::Recorded => 0,
+        }
+    }
 
     /// Visits all entries for a snapshot, from the one that would leave last to the one that would leave first, each with a
     /// note: what [`restore`](Self::restore) needs to put it where it was.
@@ -344,9 +371,9 @@ pub trait Policy: Send + 'static {
     /// An entry from a snapshot stands in `slot`, with the note that [`save`](Self::save) gave: instead of
     /// [`admit`](Self::admit) and [`insert`](Self::insert).
     ///
-    /// Entries come from the coldest to the hottest, so in the opposite order of `save`; some may be missing. The policy may
-    /// have others, and be told and asked anything in between. The entry's mark is what it was, and is not above what
-    /// [`reads`](Self::reads) asks for. By default as `insert`.
+    /// Entries come in the opposite order of `save`; some may be missing, and those of several segments may come in turns. The
+    /// policy may have others, and be told and asked anything in between. The entry's mark is what it was, and is not above
+    /// what [`reads`](Self::reads) asks for. By default as `insert`.
     fn restore(&mut self, slot: Slot, note: u64, entries: Entries<'_>) {
         let _ = note;
         self.insert(slot, entries);

@@ -163,6 +163,16 @@ impl Policy for S3Fifo {
         walk(&self.queues, &[SMALL, MAIN], from, visit);
     }
 
+    /// Twice the reads. An entry of main is hotter by two, since it got there, and one of the small queue colder by one: with
+    /// a single read it will leave before any of main.
+    fn heat(&self, slot: Slot, entries: Entries<'_>) -> u64 {
+        let reads = u64::from(entries.mark(slot));
+        match self.queues.list_of(slot.number()) {
+            Some(MAIN) => 2 * reads + 2,
+            _ => (2 * reads).saturating_sub(1),
+        }
+    }
+
     /// The order of `walk`; the note is the queue.
     fn save(&self, _: Entries<'_>, visit: &mut dyn FnMut(Slot, u64)) {
         for queue in [MAIN, SMALL] {

@@ -565,6 +565,18 @@ impl Policy for S3Lirs {
         walk(&self.queues, &[WINDOW, MAIN], from, visit);
     }
 
+    /// In main how many rounds of the hand the entry lasts, in the window its reads.
+    fn heat(&self, slot: Slot, entries: Entries<'_>) -> u64 {
+        let reads = u32::from(entries.mark(slot));
+        let heat = match self.queues.list_of(slot.number()) {
+            Some(MAIN) => {
+                (self.stamps[slot.index()] & MOST_LIVES) + reads * self.lives_per_read(entries.weight(slot))
+            }
+            _ => reads,
+        };
+        u64::from(heat)
+    }
+
     /// The order of `walk`.
     fn save(&self, _: Entries<'_>, visit: &mut dyn FnMut(Slot, u64)) {
         for queue in [MAIN, WINDOW] {

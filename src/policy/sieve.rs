@@ -90,7 +90,7 @@ impl Policy for Sieve {
         self.queue.remove(slot.number());
     }
 
-    /// From the hand once around; entries with a bit come all the same where they stand.
+    /// From the hand once around. With the bit for heat, which the trait has by default, that is the order of eviction.
     fn walk(&self, from: End, visit: &mut dyn FnMut(Slot) -> ControlFlow<()>) {
         let Some(start) = self.hand.or(self.queue.front(QUEUE)) else { return };
         let len = self.queue.len(QUEUE);

@@ -357,6 +357,14 @@ impl Sim {
         let mut reversed = self.order(End::Hottest);
         reversed.reverse();
         assert_eq!(order, reversed, "the two walks disagree");
+        if !matches!(self.reads, Reads::Marked(_)) {
+            let mut heats = Vec::new();
+            self.policy.walk(End::Coldest, &mut |slot| {
+                heats.push(self.policy.heat(slot, self.book.entries()));
+                ControlFlow::Continue(())
+            });
+            assert!(heats.is_sorted(), "heat falls along the walk");
+        }
         if let Some(expected) = self.oracle.as_ref().and_then(|oracle| oracle.order()) {
             assert_eq!(order, expected, "another order than the definition's");
         }

@@ -56,6 +56,9 @@ const WINDOW_GAIN: f64 = 0.1;
 const MAIN_GAIN: f64 = 0.2;
 /// Reads up to which an entry is counted: enough to tell one from more. More bits gain nothing.
 const MOST_READS: u8 = 2;
+/// The heat of a read that the sketch does not know yet. So a full mark, which may stand for many reads, is more than the sketch
+/// can know.
+const HEAT_OF_READ: u64 = 8;
 /// Entries that the hand may pass over in one call before it takes what is there. 8 to 64 do equally well.
 const MOST_STEPS: usize = 16;
 /// Entries that one insert may move out of each half of the window: one in the normal course, more after the window has
@@ -260,6 +263,11 @@ impl Policy for TinyLfu {
     /// The window comes before main, each in its own order.
     fn walk(&self, from: End, visit: &mut dyn FnMut(Slot) -> ControlFlow<()>) {
         walk(&self.queues, &[OLD, YOUNG, MAIN], from, visit);
+    }
+
+    /// How often the entry was used lately.
+    fn heat(&self, slot: Slot, entries: Entries<'_>) -> u64 {
+        u64::from(self.sketch.peek(entries.hash(slot))) + HEAT_OF_READ * u64::from(entries.mark(slot))
     }
 
     /// The order of `walk`.

@@ -604,21 +604,36 @@ impl<K, V> Segment<K, V> {
         next
     }
 
-    /// Returns where the first `n` entries from one end of the policy's order are.
-    pub(crate) fn walk(&self, from: End, n: usize) -> Vec<Location> {
+    /// Returns where the first `n` entries from one end are, by heat and then by the policy's order, each with its
+    /// [rank](End::rank).
+    pub(crate) fn walk(&self, from: End, n: usize) -> Vec<(u64, Location)> {
         let write = self.write();
-        let mut locations = Vec::new();
+        let (policy, entries) = (&write.writer.policy, write.entries());
+        let is_sorted = !matches!(policy.reads(), Reads::Marked(_));
+        let mut ranked = Vec::new();
         if n > 0 {
-            write.writer.policy.walk(from, &mut |slot| {
-                let slot = slot.number();
-                if let Some(live) = write.writer.live(slot).filter(|_| !write.is_over(slot)) {
-                    locations.push(Location { slot, hash: live.header().hash() });
+            policy.walk(from, &mut |slot| {
+                let number = slot.number();
+                if let Some(live) = write.writer.live(number).filter(|_| !write.is_over(number)) {
+                    let location = Location { slot: number, hash: live.header().hash() };
+                    ranked.push((from.rank(policy.heat(slot, entries)), location));
                 }
-                if locations.len() < n { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+                let is_done = is_sorted && ranked.len() >= n;
+                if is_done { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
             });
         }
         self.close(write).settle();
-        locations
+        if !is_sorted {
+            ranked.sort_by_key(|&(rank, _)| rank);
+            ranked.truncate(n);
+        }
+        ranked
+    }
+
+    /// Reports whether the policy's order knows of all reads.
+    #[cfg(feature = "serde")]
+    pub(crate) fn records_reads(&self) -> bool {
+        self.recorded.is_some()
     }
 
     /// Returns the entry that was at a location, also if its value has been replaced since.

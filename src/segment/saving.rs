@@ -6,10 +6,11 @@ use super::{Core, Location, Segment};
 use crate::policy::{Policy, Reads, Slot};
 use crate::table::{Found, Writer};
 use crate::tag::Tag;
+use std::cmp::Reverse;
 
 /// The entries of a segment as its policy has them, and what the policy knows beside.
 pub(crate) struct Order {
-    /// The hottest first, before them those that are pinned; at the end those that weigh nothing and have no place in the order.
+    /// First the pinned ones, then the others, the hottest first; last those that weigh nothing and have no place in the order.
     pub(crate) places: Vec<Place>,
     pub(crate) rest: Vec<u64>,
 }
@@ -19,6 +20,10 @@ pub(crate) struct Place {
     location: Location,
     /// The policy's.
     note: u64,
+    /// The greatest there is, if the entry is pinned.
+    pub(crate) heat: u64,
+    /// How many were before it in the policy's own order.
+    turn: u32,
 }
 
 /// What is known of an entry beside its key and value.
@@ -36,6 +41,8 @@ pub(crate) struct Back {
     /// The policy's, if it is that which made it.
     pub(crate) note: Option<u64>,
     pub(crate) mark: u8,
+    /// How many were before it in the policy's order: entries come back the last first.
+    pub(crate) turn: u32,
     pub(crate) rest: Rest,
 }
 
@@ -81,21 +88,24 @@ impl Rest {
 impl<K, V> Segment<K, V> {
     /// Entries may come and go while those of the order are [looked up](Self::look_up).
     pub(crate) fn order(&self) -> Order {
-        let mut write = self.write();
+        let write = self.write();
         let given = write.writer.given();
-        let mut places: Vec<_> = write.unordered(|is_pinned| is_pinned).collect();
-        write.policy(|policy, entries| {
-            policy.save(entries, &mut |slot, note| {
-                // A policy may name what never was a slot.
-                if slot.index() < given {
-                    let location = Location { slot: slot.number(), hash: entries.header_hash(slot) };
-                    places.push(Place { location, note });
-                }
-            });
+        let mut places = Vec::new();
+        let (policy, entries) = (&write.writer.policy, write.entries());
+        let mut turn = 0;
+        policy.save(entries, &mut |slot, note| {
+            // A policy may name what never was a slot.
+            if slot.index() < given {
+                let location = Location { slot: slot.number(), hash: entries.header_hash(slot) };
+                places.push(Place { location, note, heat: policy.heat(slot, entries), turn });
+                turn += 1;
+            }
         });
-        places.extend(write.unordered(|is_pinned| !is_pinned));
-        let rest = write.writer.policy.save_rest();
+        let rest = policy.save_rest();
+        // Last: among entries without heat those that weigh nothing come last.
+        places.extend(write.unordered());
         self.close(write).settle();
+        places.sort_by_key(|place| Reverse(place.heat));
         Order { places, rest }
     }
 
@@ -114,7 +124,7 @@ impl<K, V> Segment<K, V> {
                 weight: writer.weights.get(slot),
                 is_pinned: header.is_pinned(),
                 tags: tags.unwrap_or_default(),
-                back: Back { note: Some(place.note), mark: header.mark(), rest },
+                back: Back { note: Some(place.note), mark: header.mark(), turn: place.turn, rest },
             };
             into.push((found, kept));
         }
@@ -129,13 +139,14 @@ impl<K, V> Segment<K, V> {
 }
 
 impl Write<'_> {
-    /// The entries that the policy does not order, pinned ones or others.
-    fn unordered(&self, wanted: impl Fn(bool) -> bool) -> impl Iterator<Item = Place> {
-        (0..self.writer.given() as u32).filter_map(move |slot| {
+    /// Returns the entries that the policy does not order: pinned ones, and those that weigh nothing.
+    fn unordered(&self) -> impl Iterator<Item = Place> {
+        (0..self.writer.given() as u32).filter_map(|slot| {
             let live = self.writer.live(slot)?;
-            let location = Location { slot, hash: live.header().hash() };
-            let is_wanted = !self.writer.is_ordered(slot) && wanted(live.header().is_pinned());
-            is_wanted.then_some(Place { location, note: 0 })
+            let header = live.header();
+            let location = Location { slot, hash: header.hash() };
+            let heat = if header.is_pinned() { u64::MAX } else { 0 };
+            (!self.writer.is_ordered(slot)).then_some(Place { location, note: 0, heat, turn: 0 })
         })
     }
 

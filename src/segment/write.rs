@@ -35,6 +35,11 @@ impl<'a> Write<'a> {
         ask(&mut core.policy, Entries::new(cells, &core.weights.0))
     }
 
+    /// Returns what the policy may know of entries.
+    pub(super) fn entries(&self) -> Entries<'_> {
+        Entries::new(self.writer.cells(), &self.writer.weights.0)
+    }
+
     /// The key of this hash has changed: what is being loaded for it is out of date.
     #[inline]
     pub(super) fn void_loads(&mut self, hash: u64) {
@@ -429,6 +434,9 @@ impl<'a> Write<'a> {
     /// Gives up to `wanted` of the budget, but keeps at least `keep`.
     pub(super) fn give(&mut self, keep: u64, wanted: u64, carried: &mut Carried<'_>) {
         let target = self.writer.room.budget - wanted.min(self.writer.room.budget.saturating_sub(keep));
+        // First, so that the policy chooses who leaves by the shares that its queues are to have.
+        let for_policy = target.saturating_sub(self.writer.room.pinned);
+        self.writer.policy.set_capacity(for_policy);
         loop {
             let room = &mut self.writer.room;
             let now = room.budget.saturating_sub(target.max(room.weight));

@@ -29,24 +29,34 @@ struct Staged<K, V> {
 
 /// What is known of an entry that has been read. All of them are in memory at once, and most have next to nothing to be known.
 enum Known {
-    Plain { note: Option<u64>, mark: u8 },
+    Plain { note: Option<u64>, mark: u8, turn: u32 },
     More(Box<Kept>),
 }
 
 impl Known {
     fn new(kept: Kept) -> Self {
-        let Kept { weight: 1, is_pinned: false, tags, back: Back { note, mark, rest: Rest::ENDLESS } } =
-            &kept
-        else {
+        let Kept { weight: 1, is_pinned: false, tags, back } = &kept else {
             return Self::More(Box::new(kept));
         };
-        if tags.is_empty() { Self::Plain { note: *note, mark: *mark } } else { Self::More(Box::new(kept)) }
+        match *back {
+            Back { note, mark, turn, rest: Rest::ENDLESS } if tags.is_empty() => {
+                Self::Plain { note, mark, turn }
+            }
+            _ => Self::More(Box::new(kept)),
+        }
+    }
+
+    fn turn(&self) -> u32 {
+        match self {
+            Self::Plain { turn, .. } => *turn,
+            Self::More(kept) => kept.back.turn,
+        }
     }
 
     fn kept(self) -> Kept {
         match self {
-            Self::Plain { note, mark } => {
-                let back = Back { note, mark, rest: Rest::ENDLESS };
+            Self::Plain { note, mark, turn } => {
+                let back = Back { note, mark, turn, rest: Rest::ENDLESS };
                 Kept { weight: 1, is_pinned: false, tags: Vec::new(), back }
             }
             Self::More(kept) => *kept,
@@ -83,6 +93,10 @@ where
     let is_same_policy = header.policy == ours.policy;
     // The coldest first: as they came once, and so that those stay for which there is room.
     let mut entries = staged.entries;
+    if is_same_policy && !snapshot.cache.inner.segments[0].records_reads() {
+        // Its queues are not in the order of heat.
+        entries.sort_by_key(|(.., known)| known.turn());
+    }
     while let Some((key, value, known)) = entries.pop() {
         if let Some((later, ..)) = entries.len().checked_sub(AHEAD).and_then(|later| entries.get(later)) {
             let (hash, segment) = snapshot.cache.inner.locate(later);

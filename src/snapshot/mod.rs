@@ -65,8 +65,8 @@ type Progress<'a> = Box<dyn FnMut(u64, u64) + 'a>;
 ///   is being loaded may come back: load before the cache is used.
 /// - The time between is part of an entry's life: see [`downtime`](Self::downtime). What lived by the old cache's builder lives no
 ///   longer than the new one's says. An [`Expiry`](crate::Expiry) is not asked until the entry is read.
-/// - A cache with less room gets the hottest entries. One with another policy gets them in their order, without what the
-///   old one knew.
+/// - A cache with less room gets the hottest entries, those that [`hottest`](Cache::hottest) gives first; under `fifo` these are
+///   the newest. One with another policy gets them from the coldest to the hottest, without what the old one knew.
 /// - Keys are hashed anew. What a policy remembers of keys that are *not* there, by hash, comes back only if the new cache has as
 ///   many segments, and a hasher with the same seeds: [`build_with_hasher`](crate::Builder::build_with_hasher). The default
 ///   hasher has others in each process.
@@ -134,8 +134,8 @@ impl<'a, K, V, S, C> Snapshot<'a, K, V, S, C> {
         self
     }
 
-    /// How many bytes the snapshot may have: one that is saved gets the hottest entries that fit, one with more is not loaded.
-    /// Pinned entries come first, and those of weight 0 that are [never evicted](crate::Builder::weigher) last.
+    /// How many bytes the snapshot may have: one that is saved gets the [hottest](Cache::hottest) entries that fit, one with more is
+    /// not loaded. Pinned entries come first, and those of weight 0 that are [never evicted](crate::Builder::weigher) last.
     pub fn max_bytes(mut self, bytes: u64) -> Self {
         self.max_bytes = Some(bytes);
         self

@@ -4,7 +4,7 @@ use super::fields::{Fields, put_bytes, put_u8, put_u64, put_varint};
 use crate::segment::{Back, Kept, Rest};
 use crate::tag::Tag;
 
-/// An entry. The hottest come first, before them those that are pinned.
+/// An entry. Pinned ones come first, then the others from the hottest to the coldest.
 pub(super) const ENTRY: u8 = 1;
 /// Some of the words that the policy of a segment has beside the entries.
 pub(super) const WORDS: u8 = 2;
@@ -25,7 +25,7 @@ const AGE: u8 = 1 << 7;
 
 /// Appends all of an entry but its value, which comes last.
 pub(super) fn put_entry(into: &mut Vec<u8>, key: &[u8], kept: &Kept) {
-    let Kept { weight, is_pinned, tags, back: Back { note, mark, rest } } = kept;
+    let Kept { weight, is_pinned, tags, back: Back { note, mark, turn, rest } } = kept;
     if *weight == 1 && tags.is_empty() && *rest == Rest::ENDLESS {
         // As most are.
         into.extend([if *is_pinned { PINNED } else { 0 }, 0]);
@@ -33,6 +33,7 @@ pub(super) fn put_entry(into: &mut Vec<u8>, key: &[u8], kept: &Kept) {
         put_rest(into, kept);
     }
     put_varint(into, note.unwrap_or(0));
+    put_varint(into, u64::from(*turn));
     put_u8(into, *mark);
     tags.iter().for_each(|tag| put_u64(into, tag.number()));
     put_bytes(into, key);
@@ -84,14 +85,16 @@ pub(super) fn entry(record: &[u8]) -> Option<(&[u8], &[u8], Kept)> {
         age: there(AGE, age),
         took,
     };
-    let (note, mark) = (Some(fields.varint()?), fields.u8()?);
+    let note = Some(fields.varint()?);
+    let turn = u32::try_from(fields.varint()?).unwrap_or(u32::MAX);
+    let mark = fields.u8()?;
     if tags > fields.rest().len() as u64 / 8 {
         return None;
     }
     let tags = (0..tags).map(|_| fields.u64().map(Tag::from)).collect::<Option<_>>()?;
     let key = fields.bytes()?;
     let is_pinned = flags & PINNED != 0;
-    Some((key, fields.rest(), Kept { weight, is_pinned, tags, back: Back { note, mark, rest } }))
+    Some((key, fields.rest(), Kept { weight, is_pinned, tags, back: Back { note, mark, turn, rest } }))
 }
 
 /// The records of the words of one segment's policy.
@@ -130,10 +133,10 @@ mod tests {
         let optional = || proptest::option::of(number.clone());
         let rest = (number.clone(), number.clone(), optional(), optional(), optional(), number.clone());
         let tags = proptest::collection::vec(any::<u64>().prop_map(Tag::from), 0..4);
-        (number.clone(), any::<bool>(), tags, number, any::<u8>(), rest).prop_map(
-            |(weight, is_pinned, tags, note, mark, (deadline, end, idle, reads, age, took))| {
+        (number.clone(), any::<bool>(), tags, number, any::<(u8, u32)>(), rest).prop_map(
+            |(weight, is_pinned, tags, note, (mark, turn), (deadline, end, idle, reads, age, took))| {
                 let rest = Rest { deadline, end, idle, reads, age, took };
-                Kept { weight, is_pinned, tags, back: Back { note: Some(note), mark, rest } }
+                Kept { weight, is_pinned, tags, back: Back { note: Some(note), mark, turn, rest } }
             },
         )
     }

@@ -13,6 +13,9 @@ use std::io::Write;
 /// Entries that are encoded at a time. They stay in memory meanwhile, also if they leave the cache.
 const AT_ONCE: usize = 32;
 
+/// Entries for which a segment is locked, even if the last of them are a little colder than those of another segment.
+const AT_LEAST: usize = 8;
+
 /// Encoded entries, one after another.
 #[derive(Default)]
 struct Batch {
@@ -70,29 +73,23 @@ where
     let Snapshot { codec, mut progress, .. } = snapshot;
     let mut report = SnapshotReport::default();
     let mut batch = Batch::default();
-    let mut at = 0;
+    let mut rest: Vec<_> = orders.iter().map(|order| &order.places[..]).collect();
     let mut seen = 0;
-    // In turn, so that the hottest of all come first.
-    while orders.iter().any(|order| at < order.places.len()) && report.left_out == 0 {
-        for (segment, order) in segments.iter().zip(&orders) {
-            let places = order.places.get(at..).unwrap_or_default();
-            let places = &places[..places.len().min(AT_ONCE)];
-            batch.fill(segment, places, report.entries, &codec)?;
-            for record in batch.records() {
-                // What comes after the first that does not fit is colder, even if it is shorter.
-                if report.left_out == 0 && writer.put(ENTRY, record)? {
-                    report.entries += 1;
-                } else {
-                    report.left_out += 1;
-                }
-            }
-            let before = seen;
-            seen += places.len() as u64;
-            if seen / PROGRESS_EVERY != before / PROGRESS_EVERY {
-                progress(seen, all);
+    while let Some((index, places)) = next(&mut rest).filter(|_| report.left_out == 0) {
+        batch.fill(&segments[index], places, report.entries, &codec)?;
+        for record in batch.records() {
+            // What comes after the first that does not fit is colder, even if it is shorter.
+            if report.left_out == 0 && writer.put(ENTRY, record)? {
+                report.entries += 1;
+            } else {
+                report.left_out += 1;
             }
         }
-        at += AT_ONCE;
+        let before = seen;
+        seen += places.len() as u64;
+        if seen / PROGRESS_EVERY != before / PROGRESS_EVERY {
+            progress(seen, all);
+        }
     }
     if report.left_out > 0 {
         report.left_out += all - seen;
@@ -102,6 +99,21 @@ where
     report.bytes = writer.finish()?;
     progress(all, all);
     Ok(report)
+}
+
+/// Takes the hottest of what is left of the segments' orders, all from one segment. Returns which, and the places. Of segments
+/// that are equally hot the one comes that has the most left, so that they take turns.
+fn next<'a>(rest: &mut [&'a [Place]]) -> Option<(usize, &'a [Place])> {
+    let heat = |places: &[Place]| places.first().map(|place| place.heat);
+    let hottest = (0..rest.len()).max_by_key(|&index| (heat(rest[index]), rest[index].len()))?;
+    let others = rest.iter().enumerate().filter(|&(index, _)| index != hottest);
+    let limit = others.filter_map(|(_, places)| heat(places)).max().unwrap_or(0);
+    let places = rest[hottest];
+    let due = places.iter().take(AT_ONCE).take_while(|place| place.heat >= limit).count();
+    let count = due.max(AT_LEAST).min(places.len());
+    let (taken, left) = places.split_at(count);
+    rest[hottest] = left;
+    (count > 0).then_some((hottest, taken))
 }
 
 /// What the policies know beside the entries, if there is room for all of it.

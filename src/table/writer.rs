@@ -192,6 +192,10 @@ impl<'a, X> Writer<'a, X> {
         (&mut self.books.guarded, &self.store.cells)
     }
 
+    pub(crate) fn cells(&self) -> &'a Cells {
+        &self.store.cells
+    }
+
     #[inline]
     pub(crate) fn header(&self, slot: u32) -> &'a Header {
         self.store.cells.header(slot)
