@@ -12,7 +12,6 @@ use crate::error::SnapshotError;
 use crate::segment::{Arrival, Back, Kept, Life, Offer, Rest, Seen};
 use std::hash::{BuildHasher, Hash};
 use std::io::Read;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::SystemTime;
 
 /// So many entries before it is its turn, the processor is told of an entry's place in the index.
