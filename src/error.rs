@@ -133,10 +133,11 @@ impl<E: fmt::Debug> fmt::Debug for LoadError<E> {
     }
 }
 
-impl<E: fmt::Display> fmt::Display for LoadError<E> {
+/// Does not repeat the loader's error, which is the [source](Error::source).
+impl<E> fmt::Display for LoadError<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Failed(error) => write!(f, "loading failed: {error}"),
+            Self::Failed(_) => f.write_str("loading failed"),
             Self::Recursive => {
                 f.write_str("a loader asked for a key that is being loaded for it: it would wait for itself")
             }
@@ -163,9 +164,9 @@ impl<E: Error + 'static> Error for LoadError<E> {
 pub enum SnapshotError {
     /// A file could not be read or written.
     File {
-        /// Which.
+        /// The path as it was given.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         source: io::Error,
     },
     /// A reader or writer has failed.

@@ -94,10 +94,12 @@ where
     ///
     /// ```
     /// use larder::{Cache, LoadError};
+    /// use std::error::Error;
     ///
     /// let ages: Cache<&str, u32> = Cache::new(100);
     /// let error = ages.try_get_or_load("Ada", |_| "many".parse::<u32>()).unwrap_err();
-    /// assert_eq!(error.to_string(), "loading failed: invalid digit found in string");
+    /// assert_eq!(error.to_string(), "loading failed");
+    /// assert_eq!(error.source().unwrap().to_string(), "invalid digit found in string");
     /// assert_eq!(ages.try_get_or_load("Ada", |_| "36".parse::<u32>()).unwrap(), 36);
     /// # assert!(matches!(error, LoadError::Failed(_)));
     /// ```

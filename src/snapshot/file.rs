@@ -97,7 +97,7 @@ impl Temporary {
             let file = options().open(&path)?;
             let temporary = Self { path, file, renamed: false };
             match temporary.file.try_lock() {
-                // Another writer has taken it for a leftover before it was locked.
+                // Another writer took it for a leftover before it was locked.
                 Err(TryLockError::WouldBlock) => {}
                 Ok(()) if !temporary.path.exists() => {}
                 // Where there are no locks leftovers stay.
@@ -127,7 +127,7 @@ fn remove_leftovers(directory: &Path) {
         }
         // Some network file systems lock only what is open for writing.
         let file = OpenOptions::new().write(true).open(entry.path());
-        // The lock is held until the file is gone: whoever has created it just now cannot get it, and takes another.
+        // The lock is held until the file is gone, so a writer that has just created it cannot lock it, and takes another one.
         if let Ok(file) = file
             && file.try_lock().is_ok()
         {

@@ -5,7 +5,7 @@
 //! key one of them loads it and the others await that.
 
 use crate::caches::{Caches, Due, MODEL, ResultKey, Session};
-use crate::console::warn;
+use crate::console::{warn, with_causes};
 use crate::domain::{Behaviour, Event, Features, Item, ItemId, User, UserId};
 use crate::model::{Model, Ranking, candidates, rank};
 use crate::server::Failure;
@@ -254,7 +254,7 @@ impl Service {
             Ok::<_, Failure>(())
         };
         if let Err(error) = warmed.await {
-            warn(format_args!("the caches were not warmed up: {error}"));
+            warn(format_args!("the caches were not warmed up: {}", with_causes(&*error)));
         }
     }
 

@@ -10,7 +10,7 @@
 //! ```
 
 use crate::caches::{Caches, MODEL};
-use crate::console::warn;
+use crate::console::{warn, with_causes};
 use crate::service::{Error, Service};
 use crate::store::Store;
 use larder::{Cache, SnapshotError};
@@ -60,7 +60,7 @@ impl Snapshots {
         let knows = store.last_told().await?;
         let (folder, caches) = (self.folder.clone(), caches.clone());
         let (only_one, entries) = blocking(move || (only_one, save_all(&folder, &caches))).await?;
-        let entries = entries.map_err(Error::internal)?;
+        let entries = entries.map_err(|error| Error::internal(with_causes(&error)))?;
         let saved = Saved { store: store.shape().await?.identity, knows, until: store.last_event().await? };
         let text = serde_json::to_string(&saved).map_err(Error::internal)?;
         let note = note(&self.folder);
@@ -194,7 +194,7 @@ where
     let name = cache.name().unwrap_or_default();
     match cache.snapshot().types(types).load(&file) {
         Ok(report) => format!("{name}: warm, {} entries", report.entries),
-        Err(error) => format!("{name}: cold, {}: {error}", file.display()),
+        Err(error) => format!("{name}: cold, {}: {}", file.display(), with_causes(&error)),
     }
 }
 
