@@ -70,6 +70,8 @@ type Progress<'a> = Box<dyn FnMut(u64, u64) + 'a>;
 /// - Keys are hashed anew. What a policy remembers of keys that are *not* there, by hash, comes back only if the new cache has as
 ///   many segments, and a hasher with the same seeds: [`build_with_hasher`](crate::Builder::build_with_hasher). The default
 ///   hasher has others in each process.
+/// - [`Bincode`] encodes keys and values, if no other [codec](Self::codec) is given. It cannot carry all serde attributes, and
+///   values in an `Arc` need serde's feature `rc`.
 /// - The listener hears of entries that have to go again to make room. No statistics come along.
 ///
 /// # Any bytes
