@@ -57,6 +57,9 @@ where
     /// cache does not keep it, and who comes later loads anew: see the [guarantees](crate#guarantees). Where the builder was told
     /// to [`refresh_after_write`](crate::Builder::refresh_after_write) or the like, a value that is there may be loaded anew.
     ///
+    /// Do not call [`get`](Self::get) first: a request that misses then counts two misses in the [statistics](crate::Stats), and
+    /// one that hits never refreshes an entry that is due. Only where an owned key costs too much is `get(&borrowed)` worth both.
+    ///
     /// To remember that there is *no* value, let `V` be an `Option`:
     ///
     /// ```
