@@ -105,6 +105,33 @@ async fn a_snapshot_waits_for_events_that_are_on_their_way() {
     server.stop().await.unwrap();
 }
 
+/// Its path is named, all others are saved, and what an older save has left of it is not taken for a part of this one.
+#[tokio::test]
+async fn a_cache_that_cannot_be_saved_does_not_keep_others_from_it() {
+    let scratch = Scratch::new("unsaved");
+    let folder = scratch.path().join("snapshots");
+    let (file, older) = (folder.join("results.larder"), scratch.path().join("older"));
+    let server = scratch.start().await;
+    let mut client = Client::connect(server.address).await.unwrap();
+    get(&mut client, "/recommendations/3").await;
+    server.stop().await.unwrap();
+    let server = scratch.start().await;
+    let mut client = Client::connect(server.address).await.unwrap();
+    post(&mut client, "/events", json!({ "user": 3, "item": 8, "kind": "buy" })).await;
+    fs::rename(&file, &older).unwrap();
+    fs::create_dir(&file).unwrap();
+    let refused = server.stop().await.unwrap_err().to_string();
+    assert!(refused.contains(file.to_str().unwrap()) && refused.contains("no regular file"), "{refused}");
+    assert!(!refused.contains("users.larder"), "{refused}");
+    fs::remove_dir(&file).unwrap();
+    fs::rename(&older, &file).unwrap();
+
+    let server = scratch.start().await;
+    let cold: Vec<_> = server.told.iter().filter(|line| line.contains("cold")).collect();
+    assert_eq!(cold, ["results: cold, it could not be saved with the others"], "{:?}", server.told);
+    server.stop().await.unwrap();
+}
+
 /// As after a kill between a training and the next snapshot.
 #[tokio::test]
 async fn a_model_older_than_the_store_is_forgotten() {
