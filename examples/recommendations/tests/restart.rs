@@ -5,15 +5,15 @@ mod common;
 use common::{SIZE, Scratch, cache, get, post};
 use recommendations::client::Client;
 use recommendations::domain::Kind;
-use recommendations::server::{Server, remove_data};
+use recommendations::server::{Config, PATIENCE, Server, remove_data};
 use recommendations::snapshots::Snapshots;
-use recommendations::store::NewEvent;
+use recommendations::store::{NewEvent, Size};
 use serde_json::json;
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
-use std::net::SocketAddr;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, ChildStdout, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 #[tokio::test]
 async fn a_restart_is_warm() {
@@ -230,6 +230,30 @@ async fn restart(scratch: &Scratch) -> Vec<String> {
     told
 }
 
+/// A request of which half has come is not waited for: neither for the rest of its head nor for that of its body.
+#[tokio::test(flavor = "multi_thread")]
+async fn half_a_request_does_not_keep_the_service_from_stopping() {
+    let scratch = Scratch::new("half");
+    let server = scratch.start().await;
+    let halves = [
+        "GET /health HTTP/1.1\r\nHost: x\r\n",
+        "POST /session HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 10\r\n\r\n{",
+    ];
+    let _open: Vec<_> = halves
+        .iter()
+        .map(|half| {
+            let mut stream = TcpStream::connect(server.address).unwrap();
+            stream.write_all(half.as_bytes()).unwrap();
+            stream
+        })
+        .collect();
+    // They have come when this one, which came later, is answered.
+    get(&mut Client::connect(server.address).await.unwrap(), "/health").await;
+    let begun = Instant::now();
+    server.stop().await.unwrap();
+    assert!(begun.elapsed() < PATIENCE, "{:?}", begun.elapsed());
+}
+
 #[tokio::test]
 async fn two_at_a_time_are_refused() {
     let scratch = Scratch::new("two");
@@ -240,6 +264,30 @@ async fn two_at_a_time_are_refused() {
     server.stop().await.unwrap();
     remove_data(scratch.path()).unwrap();
     assert!(!scratch.path().join("shop.sqlite").exists());
+}
+
+/// A store keeps the size that it was made with.
+#[tokio::test]
+async fn a_restart_need_not_repeat_how_much_there_is() {
+    let scratch = Scratch::new("size");
+    scratch.start().await.stop().await.unwrap();
+    let other = Size { users: 7, items: 8, events: 9 };
+    let server = Server::start(Config { size: other, ..scratch.config() }).await.unwrap();
+    assert_eq!((server.service.shape.users, server.service.shape.items), (SIZE.users, SIZE.items));
+    server.stop().await.unwrap();
+    for (expects, fits) in [
+        ((Some(SIZE.users), None), true),
+        ((Some(SIZE.users), Some(SIZE.items)), true),
+        ((Some(7), None), false),
+        ((None, Some(8)), false),
+    ] {
+        let started = Server::start(Config { expects, ..scratch.config() }).await;
+        assert_eq!(started.is_ok(), fits, "{expects:?}");
+        match started {
+            Ok(server) => _ = server.stop().await.unwrap(),
+            Err(refused) => assert!(refused.to_string().contains("has 400 users and 240 items"), "{refused}"),
+        }
+    }
 }
 
 /// The program itself.
