@@ -237,11 +237,14 @@ async fn metrics_are_as_prometheus_reads_them() {
     assert!(text.ends_with('\n'));
 
     let (mut kinds, mut helped, mut samples) = (HashMap::new(), HashSet::new(), HashMap::new());
-    let mut family = String::new();
+    let (mut family, mut helps) = (String::new(), HashSet::new());
     for line in text.lines() {
         if let Some(help) = line.strip_prefix("# HELP ") {
             family = help.split_once(' ').unwrap().0.to_owned();
             assert!(helped.insert(family.clone()), "{family} comes once, with all its samples");
+            let help = help.split_once(' ').unwrap().1;
+            assert!(help.ends_with('.') && help.split(' ').count() >= 4, "{family} is explained: {help}");
+            assert!(helps.insert(help), "{help}: it says this of two families");
         } else if let Some(kind) = line.strip_prefix("# TYPE ") {
             let (name, kind) = kind.split_once(' ').unwrap();
             assert_eq!(name, family);
