@@ -3,6 +3,7 @@
 //! `axum::serve` would do, but for that: it lets a client open connections without end, and send nothing on them.
 
 use crate::console::warn;
+use crate::unparsed::Explaining;
 use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -94,7 +95,7 @@ async fn accept(listener: &TcpListener, router: &Router, http: &http1::Builder, 
         // An answer is one small write; to wait for more of it would only cost time.
         let _ = stream.set_nodelay(true);
         let service = TowerToHyperService::new(router.clone());
-        let connection = open.watch(http.serve_connection(TokioIo::new(stream), service));
+        let connection = open.watch(http.serve_connection(TokioIo::new(Explaining::new(stream)), service));
         tokio::spawn(async move {
             // What is wrong with a connection is the client's matter.
             let _ = connection.await;

@@ -5,7 +5,7 @@ use crate::service::Error;
 use axum::body::to_bytes;
 use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
 use axum::extract::{FromRequest, FromRequestParts, Request};
-use axum::http::StatusCode;
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use http_body_util::LengthLimitError;
 use serde::Serialize;
@@ -14,7 +14,7 @@ use std::error::Error as _;
 
 /// The limit for a body.
 const MOST_BYTES: usize = 16 << 10;
-/// The limit for an address. hyper refuses more than 64 KiB itself, with an empty body.
+/// The limit for an address. hyper refuses more than 64 KiB itself: see `unparsed.rs`.
 const LONGEST_ADDRESS: usize = 8 << 10;
 
 #[derive(Debug)]
@@ -43,10 +43,15 @@ impl ApiError {
     }
 }
 
+/// Returns the body of an error.
+pub fn body(status: StatusCode, what: &str) -> String {
+    json!({ "error": { "status": status.as_u16(), "message": what } }).to_string()
+}
+
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let body = json!({ "error": { "status": self.status.as_u16(), "message": self.what } });
-        (self.status, axum::Json(body)).into_response()
+        let body = body(self.status, &self.what);
+        (self.status, [(header::CONTENT_TYPE, "application/json")], body).into_response()
     }
 }
 

@@ -7,6 +7,9 @@ use hyper::Method;
 use recommendations::client::Client;
 use serde_json::{Value, json};
 use std::collections::{HashMap, HashSet};
+use std::net::SocketAddr;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 #[tokio::test]
 async fn a_visit() {
@@ -121,6 +124,39 @@ async fn what_is_wrong_is_said() {
         }
     }
     assert_eq!(get(&mut client, "/health").await["last_event"], SIZE.events, "nothing was recorded");
+    server.stop().await.unwrap();
+}
+
+/// Sends bytes as they are on a new connection, and returns the whole answer.
+async fn raw(address: SocketAddr, request: &[u8]) -> String {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(request).await.unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.unwrap();
+    String::from_utf8(answer).unwrap()
+}
+
+#[tokio::test]
+async fn what_is_no_request_gets_json_too() {
+    let scratch = Scratch::new("unparsed");
+    let server = scratch.start().await;
+    let headers: String = (0..200).map(|at| format!("x{at}: 1\r\n")).collect();
+    for (request, status) in [
+        (format!("GET /{} HTTP/1.1\r\nhost: here\r\n\r\n", "a".repeat(70_000)), 414),
+        (format!("GET / HTTP/1.1\r\n{headers}\r\n"), 431),
+        ("nonsense\r\n\r\n".to_owned(), 400),
+        ("POST /events HTTP/1.1\r\ncontent-length: many\r\n\r\n".to_owned(), 400),
+    ] {
+        let answer = raw(server.address, request.as_bytes()).await;
+        let (head, body) =
+            answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("{request:.40}: {answer:?}"));
+        assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
+        assert!(head.contains("content-type: application/json"), "{answer}");
+        assert!(head.contains(&format!("content-length: {}", body.len())), "{answer}");
+        let body: Value = serde_json::from_str(body).unwrap();
+        assert_eq!(body["error"]["status"], status, "{answer}");
+        assert!(!body["error"]["message"].as_str().unwrap().is_empty(), "{answer}");
+    }
     server.stop().await.unwrap();
 }
 
