@@ -19,7 +19,7 @@ mod fault;
 #[path = "../examples/simulate/input.rs"]
 mod input;
 #[allow(dead_code, unreachable_pub)]
-#[path = "../examples/simulate/trace.rs"]
+#[path = "../examples/simulate/trace/mod.rs"]
 mod trace;
 #[allow(dead_code)]
 #[path = "../examples/simulate/zstd.rs"]
@@ -449,8 +449,9 @@ fn warm(plan: &Plan) -> Vec<Bar> {
 }
 
 fn traces_in(path: &Path) -> Vec<Trace> {
-    let traces = trace::files(path)
-        .and_then(|files| files.iter().map(|file| Trace::read(file, None)).collect::<Result<Vec<_>, _>>());
+    let traces = trace::files(path).and_then(|files| {
+        files.traces.iter().map(|file| Trace::read(file, None, None)).collect::<Result<Vec<_>, _>>()
+    });
     traces.unwrap_or_else(|fault| {
         eprintln!("{fault}");
         process::exit(2);

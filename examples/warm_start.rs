@@ -76,11 +76,14 @@ fn serve(file: &Path, first: u64, most: u64) -> Result<(), Box<dyn Error>> {
     let begun = Instant::now();
     match cache.snapshot().types("profiles, version 1").load(file) {
         Ok(report) => eprintln!("  warm: {} entries, loaded in {:.1?}", report.entries, begun.elapsed()),
-        Err(SnapshotError::Io(error)) if error.kind() == ErrorKind::NotFound => {
+        Err(SnapshotError::File { source, .. }) if source.kind() == ErrorKind::NotFound => {
             eprintln!("  cold: there is no snapshot")
         }
         // A file that cannot be used is no reason not to start.
-        Err(error) => eprintln!("  cold: {error}"),
+        Err(error) => {
+            let cause = error.source().map_or_else(String::new, |cause| format!(": {cause}"));
+            eprintln!("  cold: {error}{cause}");
+        }
     }
     let line = (most / LINES).max(1);
     let (mut hits, mut asked) = (0, 0);

@@ -381,29 +381,45 @@ where
     /// should not do so itself. A miss is still loaded by its caller. A hook needs no handle on the cache; one that uses it all
     /// the same should hold a [`WeakCache`](crate::WeakCache).
     ///
-    /// ```
-    /// use larder::{Cache, Clock, Refresh};
-    /// use std::thread;
-    /// use std::time::Duration;
+    /// The hook runs in the thread of that caller, which need not belong to an executor: `tokio::spawn` panics in a plain
+    /// thread, and the panic reaches the caller. So take a `Handle` of the runtime along:
     ///
-    /// fn load(key: &u32) -> String {
+    /// ```
+    /// use larder::{Cache, Refresh};
+    /// use std::time::Duration;
+    /// use tokio::runtime::Handle;
+    /// # mod tokio {
+    /// #     pub mod runtime {
+    /// #         pub struct Handle;
+    /// #         impl Handle {
+    /// #             pub fn current() -> Self { Self }
+    /// #             pub fn spawn<F: Future + Send + 'static>(&self, _: F) where F::Output: Send + 'static {}
+    /// #         }
+    /// #     }
+    /// # }
+    ///
+    /// async fn load(key: u32) -> String {
     ///     key.to_string()
     /// }
     ///
+    /// // In a thread of the runtime, when the service starts.
+    /// let runtime = Handle::current();
     /// let cache = Cache::builder()
     ///     .max_capacity(100)
     ///     .refresh_after_write(Duration::from_secs(60))
-    ///     // With an executor, `spawn` a task instead that awaits the value.
-    ///     .refresh_with(|refresh: Refresh<u32, String>| {
-    ///         thread::spawn(move || {
-    ///             let value = load(refresh.key());
+    ///     .refresh_with(move |refresh: Refresh<u32, String>| {
+    ///         runtime.spawn(async move {
+    ///             let value = load(*refresh.key()).await;
     ///             refresh.complete(value);
     ///         });
     ///     })
     ///     .build()?;
-    /// assert_eq!(cache.get_or_load(7, load), "7");
+    /// // A plain thread finds entries due as a task does.
+    /// std::thread::spawn(move || cache.get_or_load(7, u32::to_string)).join().unwrap();
     /// # Ok::<(), larder::BuildError>(())
     /// ```
+    ///
+    /// Without an executor `std::thread::spawn` does, or a channel to a thread that loads.
     pub fn refresh_with(mut self, hook: impl Fn(Refresh<K, V>) + Send + Sync + 'static) -> Self {
         self.refresher = Some(Arc::new(hook));
         self

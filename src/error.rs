@@ -2,9 +2,9 @@
 
 use std::error::Error;
 use std::fmt;
-#[cfg(feature = "serde")]
-use std::io;
 use std::sync::Arc;
+#[cfg(feature = "serde")]
+use std::{io, path::Path, path::PathBuf};
 
 /// The names that an eviction policy is parsed from and printed as.
 pub(crate) const POLICY_NAMES: [&str; 7] = ["s3_lirs", "tiny_lfu", "s3_fifo", "sieve", "lru", "lfu", "fifo"];
@@ -133,10 +133,11 @@ impl<E: fmt::Debug> fmt::Debug for LoadError<E> {
     }
 }
 
-impl<E: fmt::Display> fmt::Display for LoadError<E> {
+/// Does not repeat the loader's error, which is the [source](Error::source).
+impl<E> fmt::Display for LoadError<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Failed(error) => write!(f, "loading failed: {error}"),
+            Self::Failed(_) => f.write_str("loading failed"),
             Self::Recursive => {
                 f.write_str("a loader asked for a key that is being loaded for it: it would wait for itself")
             }
@@ -161,7 +162,14 @@ impl<E: Error + 'static> Error for LoadError<E> {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum SnapshotError {
-    /// The system could not read or write.
+    /// A file could not be read or written.
+    File {
+        /// The path as it was given.
+        path: PathBuf,
+        /// The error of the system.
+        source: io::Error,
+    },
+    /// A reader or writer has failed.
     Io(io::Error),
     /// These bytes do not begin like a snapshot.
     NotASnapshot,
@@ -230,7 +238,10 @@ pub enum SnapshotError {
 impl fmt::Display for SnapshotError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Io(error) => write!(f, "the snapshot could not be read or written: {error}"),
+            Self::File { path, .. } => {
+                write!(f, "the snapshot {} could not be read or written", path.display())
+            }
+            Self::Io(_) => f.write_str("the snapshot could not be read or written"),
             Self::NotASnapshot => f.write_str(
                 "this is no snapshot, or one that was copied as text: give a file that a cache has written",
             ),
@@ -266,13 +277,13 @@ impl fmt::Display for SnapshotError {
             Self::TooLong { what, most } => {
                 write!(f, "{what} has more than the {most} bytes that a snapshot can hold: make it shorter")
             }
-            Self::Encode { record, source } => write!(
+            Self::Encode { record, .. } => write!(
                 f,
-                "record {record} could not be encoded: {source}; the codec has to know all values that the cache holds"
+                "record {record} could not be encoded: the codec has to know all values that the cache holds"
             ),
-            Self::Decode { record, source } => write!(
+            Self::Decode { record, .. } => write!(
                 f,
-                "record {record} could not be decoded: {source}; was it written with other types or another codec?"
+                "record {record} could not be decoded: it may have been written with other types or by another codec"
             ),
         }
     }
@@ -282,9 +293,20 @@ impl fmt::Display for SnapshotError {
 impl Error for SnapshotError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
-            Self::Io(error) => Some(error),
+            Self::Io(source) | Self::File { source, .. } => Some(source),
             Self::Encode { source, .. } | Self::Decode { source, .. } => Some(&**source),
             _ => None,
+        }
+    }
+}
+
+#[cfg(feature = "serde")]
+impl SnapshotError {
+    /// Adds the path of the file that was read or written.
+    pub(crate) fn at(self, path: &Path) -> Self {
+        match self {
+            Self::Io(source) => Self::File { path: path.to_owned(), source },
+            other => other,
         }
     }
 }
@@ -312,7 +334,7 @@ mod tests {
             (SnapshotError::Trailing { offset: 12 }, &["byte 12"]),
             (SnapshotError::TooLarge { limit: 99 }, &["99 bytes"]),
             (SnapshotError::TooLong { what: "a record", most: 99 }, &["a record", "99 bytes"]),
-            (SnapshotError::Decode { record: 3, source: source() }, &["record 3", "no such thing"]),
+            (SnapshotError::Decode { record: 3, source: source() }, &["record 3", "other types"]),
         ];
         for (error, parts) in cases {
             let text = error.to_string();

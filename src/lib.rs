@@ -302,7 +302,7 @@
 //!   `bincode` and `crc32fast`. `bincode` 2.0.1 is no longer maintained (RUSTSEC-2025-0141), of which `cargo audit` warns. It
 //!   encodes, and decodes numbers; the rest of the decoder is larder's own, which takes no length on trust.
 //!
-//! There are no default features. The crate needs Rust 1.88 or newer, and a target with the standard library, threads and
+//! There are no default features. The crate needs Rust 1.89 or newer, and a target with the standard library, threads and
 //! 64-bit atomics. It is tested on 64-bit Linux; no WebAssembly.
 //!
 

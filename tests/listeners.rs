@@ -8,7 +8,7 @@ use larder::{Cache, Computed, EvictionPolicy, InsertOptions, Op, RemovalCause, W
 use std::cell::Cell;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 
 /// A cache whose listener can reach it.
 type Shared = Cache<u64, u64>;

@@ -8,7 +8,7 @@ mod common;
 
 use common::loads::{Gate, Numbers, Task, block_on, counting, joiner, leader, numbers, until_waiting};
 use common::{ends, panics, size, until};
-use larder::Cache;
+use larder::{Cache, Clock};
 use std::future::ready;
 use std::sync::Barrier;
 use std::sync::atomic::Ordering::SeqCst;
@@ -204,4 +204,21 @@ fn loads_are_counted() {
         plain.get_or_load(1, |_| 1);
         assert_eq!(plain.stats().load_success_count(), 0, "nobody asked for statistics");
     });
+}
+
+/// As `get_or_load` says: it alone counts one miss for a request and refreshes what is due.
+#[test]
+fn get_before_get_or_load_counts_two_misses_and_refreshes_nothing() {
+    let clock = Clock::manual();
+    let builder = Cache::builder().max_capacity(10).record_stats().clock(clock.clone());
+    let cache: Cache<u32, u32> = builder.refresh_after_write(Duration::from_secs(1)).build().unwrap();
+    assert_eq!(cache.get(&1).unwrap_or_else(|| cache.get_or_load(1, |_| 1)), 1);
+    assert_eq!((cache.stats().miss_count(), cache.stats().hit_count()), (2, 0));
+    assert_eq!(cache.get_or_load(2, |_| 1), 1);
+    assert_eq!(cache.stats().miss_count(), 3);
+    clock.advance(Duration::from_secs(2));
+    assert_eq!(cache.get(&1).unwrap_or_else(|| cache.get_or_load(1, |_| 2)), 1);
+    assert_eq!(cache.stats().refresh_count(), 0, "it is due");
+    assert_eq!(cache.get_or_load(1, |_| 2), 2);
+    assert_eq!(cache.stats().refresh_count(), 1);
 }

@@ -15,9 +15,13 @@ use std::collections::VecDeque;
 use std::error::Error;
 use std::fs;
 use std::hash::Hash;
+#[cfg(unix)]
+use std::io::{BufRead, BufReader, Read};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+#[cfg(unix)]
+use std::process::{Command, Stdio};
+use std::sync::{Arc, Barrier};
 use std::time::Duration;
 
 /// A folder that goes with the test.
@@ -72,7 +76,7 @@ fn a_file_that_cannot_be_written_leaves_all_as_it_was() {
     let cache = filled(&EvictionPolicy::default(), 1, 300);
     let io = |result: Result<SnapshotReport, SnapshotError>| {
         let error = result.unwrap_err();
-        assert!(matches!(error, SnapshotError::Io(_)), "{error}");
+        assert!(matches!(error, SnapshotError::File { .. }), "{error}");
     };
     // A directory is there.
     let taken = folder.0.join("taken");
@@ -169,7 +173,7 @@ fn a_folder_that_may_not_be_written_to_is_an_error() {
     if fs::write(folder.0.join("probe"), "").is_err() {
         let error =
             filled(&EvictionPolicy::default(), 1, 3).snapshot().save(folder.0.join("file")).unwrap_err();
-        assert!(matches!(error, SnapshotError::Io(_)), "{error}");
+        assert!(matches!(error, SnapshotError::File { .. }), "{error}");
         assert!(folder.files().is_empty());
     }
     fs::set_permissions(&folder.0, fs::Permissions::from_mode(0o700)).unwrap();
@@ -177,7 +181,7 @@ fn a_folder_that_may_not_be_written_to_is_an_error() {
 
 #[cfg(unix)]
 #[test]
-fn a_file_keeps_its_mode_and_a_link_is_replaced() {
+fn a_file_keeps_its_mode_and_a_link_leads_to_it() {
     use std::os::unix::fs::{PermissionsExt, symlink};
     let folder = Folder::new("mode");
     let (path, link) = (folder.0.join("file"), folder.0.join("link"));
@@ -188,10 +192,122 @@ fn a_file_keeps_its_mode_and_a_link_is_replaced() {
     fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
     cache.snapshot().save(&path).unwrap();
     assert_eq!(mode(&path), 0o644);
-    symlink(folder.0.join("nowhere"), &link).unwrap();
+    symlink("file", &link).unwrap();
+    let larger = filled(&EvictionPolicy::default(), 1, 7);
+    larger.snapshot().save(&link).unwrap();
+    assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+    assert_eq!(mode(&path), 0o644);
+    assert_eq!(cache.snapshot().load(&path).unwrap().entries + 3, 7, "three keys are there");
+    // Also one that leads to nothing yet.
+    fs::remove_file(&path).unwrap();
     cache.snapshot().save(&link).unwrap();
-    assert!(fs::symlink_metadata(&link).unwrap().is_file());
-    assert_eq!(folder.files(), ["file", "link"]);
+    assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+    assert_eq!((mode(&path), folder.files()), (0o600, vec!["file".to_owned(), "link".to_owned()]));
+}
+
+/// An error that names it, and it is there as before, also where a link leads to it.
+#[cfg(unix)]
+#[test]
+fn what_is_no_regular_file_is_not_replaced() {
+    use std::os::unix::fs::{FileTypeExt, symlink};
+    use std::os::unix::net::UnixListener;
+    let folder = Folder::new("special");
+    let at = |name: &str| folder.0.join(name);
+    assert!(Command::new("mkfifo").arg(at("fifo")).status().unwrap().success());
+    let _socket = UnixListener::bind(at("socket")).unwrap();
+    fs::create_dir(at("folder")).unwrap();
+    symlink("fifo", at("link")).unwrap();
+    let before = folder.files();
+    let cache = filled(&EvictionPolicy::default(), 1, 3);
+    for path in [at("fifo"), at("socket"), at("folder"), at("link"), "/dev/null".into()] {
+        let error = cache.snapshot().save(&path).unwrap_err();
+        assert!(error.to_string().contains(path.to_str().unwrap()), "{error}");
+        assert_eq!(error.source().unwrap().to_string(), "what is there is no regular file");
+    }
+    let kind = |path: &Path| fs::symlink_metadata(path).unwrap().file_type();
+    assert!(kind(&at("fifo")).is_fifo() && kind(&at("socket")).is_socket() && kind(&at("folder")).is_dir());
+    assert!(kind(&at("link")).is_symlink() && kind(Path::new("/dev/null")).is_char_device());
+    assert_eq!(folder.files(), before, "and nothing is left beside it");
+}
+
+/// Saves without end: in the processes that the next test kills.
+#[cfg(unix)]
+#[test]
+fn a_save_without_end() {
+    struct Stuck;
+    impl Codec<u64> for Stuck {
+        fn name(&self) -> &str {
+            "stuck"
+        }
+        fn encode(&self, _: &u64, _: &mut Vec<u8>) -> Result<(), Box<dyn Error + Send + Sync>> {
+            println!("{ENCODING}");
+            // As long as the other process lives.
+            std::io::stdin().read_to_end(&mut Vec::new())?;
+            Err("nobody waits for it".into())
+        }
+        fn decode(&self, _: &[u8]) -> Result<u64, Box<dyn Error + Send + Sync>> {
+            Ok(0)
+        }
+    }
+    if let Some(path) = std::env::var_os(SAVE_WITHOUT_END) {
+        let cache = Cache::new(10);
+        cache.insert(1_u64, 1_u64);
+        let _ = cache.snapshot().codec(Stuck).save(path);
+    }
+}
+
+#[cfg(unix)]
+const SAVE_WITHOUT_END: &str = "LARDER_SAVE_WITHOUT_END";
+#[cfg(unix)]
+const ENCODING: &str = "the temporary file is there";
+
+#[cfg(unix)]
+#[test]
+fn what_a_killed_process_has_left_goes_with_the_next_save() {
+    let folder = Folder::new("killed");
+    let path = folder.0.join("cache");
+    let cache = filled(&EvictionPolicy::default(), 1, 3);
+    let temporary = || folder.files().into_iter().filter(|name| name.ends_with(".tmp")).count();
+    let mut children: Vec<_> = (0..2)
+        .map(|_| {
+            let mut command = Command::new(std::env::current_exe().unwrap());
+            command.args(["--exact", "a_save_without_end", "--nocapture"]).env(SAVE_WITHOUT_END, &path);
+            let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+            let said = BufReader::new(child.stdout.take().unwrap());
+            assert!(said.lines().any(|line| line.unwrap().contains(ENCODING)), "it does not save");
+            child
+        })
+        .collect();
+    assert_eq!(temporary(), 2);
+    let mut kill = |child: usize| {
+        children[child].kill().unwrap();
+        children[child].wait().unwrap();
+    };
+    kill(0);
+    // One thread holds a file, too.
+    let (saving, done) = (&Barrier::new(2), &Barrier::new(2));
+    std::thread::scope(|scope| {
+        let (mut told, path) = (0, &path);
+        scope.spawn(move || {
+            let cache = filled(&EvictionPolicy::default(), 1, 5);
+            let wait = |_, _| {
+                if told == 0 {
+                    saving.wait();
+                    done.wait();
+                }
+                told += 1;
+            };
+            cache.snapshot().progress(wait).save(path).unwrap();
+        });
+        saving.wait();
+        cache.snapshot().save(path).unwrap();
+        assert_eq!(temporary(), 2, "those of a living process and of a thread stay");
+        done.wait();
+    });
+    assert_eq!(temporary(), 1);
+    kill(1);
+    cache.snapshot().save(&path).unwrap();
+    assert_eq!(folder.files(), ["cache"]);
 }
 
 /// Whatever the limit: the file is no longer, and has the hottest.

@@ -2,7 +2,11 @@
 
 use crate::contender::{Contender, PEERS, POLICIES};
 use crate::replay::{Contest, Segments};
-use clap::Parser;
+use crate::trace::Format;
+use crate::trace::csv::Layout;
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser, ValueEnum};
+use std::ffi::OsString;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
@@ -12,8 +16,20 @@ use std::path::PathBuf;
 #[derive(Debug, Parser)]
 #[command(name = "simulate")]
 pub(crate) struct Args {
-    /// Traces, or folders of them: .u64 (little-endian u64 keys), .lis (ARC), else text with a key on each line; .zst may follow.
+    /// Traces, or folders of them. A name tells the format: .u64, .oracleGeneral, .lis, .trc (LIRS), else text; .zst, .gz or .xz may follow.
     pub(crate) traces: Vec<PathBuf>,
+
+    /// The format of all traces, whatever their names are.
+    #[arg(long, requires_if("csv", "column"))]
+    format: Option<FormatName>,
+
+    /// The column of the key in each line, counted from 1, with --format csv.
+    #[arg(long, value_name = "N", requires = "format")]
+    column: Option<NonZeroUsize>,
+
+    /// The delimiter of columns, with --format csv: a character, or "tab".
+    #[arg(long, value_name = "CHAR", default_value = ",", value_parser = delimiter)]
+    delimiter: char,
 
     /// What to run: policies of larder, quick_cache, moka [default: all; with --field all policies].
     #[arg(long, value_name = "NAME,..", value_delimiter = ',')]
@@ -52,7 +68,67 @@ pub(crate) struct Args {
     pub(crate) in_turn: bool,
 }
 
+/// The value of `--format`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum FormatName {
+    /// A little-endian u64 for each request.
+    U64,
+    /// libCacheSim's binary records of 24 bytes: time, key, size, next access.
+    OracleGeneral,
+    /// ARC's: first_block blocks ignored request_number on each line.
+    Lis,
+    /// LIRS's: a block number on each line, a line * at the end.
+    Lirs,
+    /// A key on each line.
+    Text,
+    /// The key in --column N of each line; a first line without a number is skipped as a header.
+    Csv,
+    /// Columns time, object, size.
+    LibcachesimCsv,
+    /// Twitter's cluster traces: time, key, key size, value size, client, operation, ttl; reads are the requests.
+    Twitter,
+}
+
+fn delimiter(text: &str) -> Result<char, String> {
+    match text.chars().collect::<Vec<_>>()[..] {
+        [one] => Ok(one),
+        _ if text == "tab" => Ok('\t'),
+        _ => Err("expected one character, or \"tab\"".to_owned()),
+    }
+}
+
 impl Args {
+    /// Reads the command line; ends the program if that is wrong.
+    pub(crate) fn read() -> Self {
+        Self::checked(std::env::args_os()).unwrap_or_else(|error| error.exit())
+    }
+
+    fn checked(args: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> Result<Self, clap::Error> {
+        let args = Self::try_parse_from(args)?;
+        if args.format != Some(FormatName::Csv) && (args.column.is_some() || args.delimiter != ',') {
+            let reason = "--column and --delimiter go with --format csv";
+            return Err(Self::command().error(ErrorKind::ArgumentConflict, reason));
+        }
+        Ok(args)
+    }
+
+    /// The format of all traces, if it is not for their names to tell.
+    pub(crate) fn format(&self) -> Option<Format> {
+        Some(match self.format? {
+            FormatName::U64 => Format::U64,
+            FormatName::OracleGeneral => Format::OracleGeneral,
+            FormatName::Lis => Format::Lis,
+            FormatName::Lirs => Format::Lirs,
+            FormatName::Text => Format::Text,
+            FormatName::Csv => {
+                let key = self.column.expect("clap requires it").get();
+                Format::Csv(Layout::Column { key, delimiter: self.delimiter })
+            }
+            FormatName::LibcachesimCsv => Format::Csv(Layout::LibCacheSim),
+            FormatName::Twitter => Format::Csv(Layout::Twitter),
+        })
+    }
+
     pub(crate) fn contest(&self) -> Contest {
         let mut contenders = self.only.clone();
         if contenders.is_empty() {
@@ -86,12 +162,11 @@ mod tests {
     use super::*;
 
     fn parsed(args: &[&str]) -> Result<Args, clap::Error> {
-        Args::try_parse_from([&["simulate"], args].concat())
+        Args::checked([&["simulate"], args].concat())
     }
 
     #[test]
     fn the_definition_holds_together() {
-        use clap::CommandFactory;
         Args::command().debug_assert();
     }
 
@@ -104,6 +179,26 @@ mod tests {
         let all = |args| parsed(args).unwrap().contest().contenders.len();
         assert_eq!(all(&[]), POLICIES.len() + PEERS.len());
         assert_eq!(all(&["--field", "f"]), POLICIES.len());
+    }
+
+    #[test]
+    fn a_format_is_what_its_name_and_column_say() {
+        let format = |args| parsed(args).unwrap().format();
+        assert_eq!(format(&["a.csv"]), None);
+        assert_eq!(format(&["--format", "oracle-general"]), Some(Format::OracleGeneral));
+        let columns = |key, delimiter| Some(Format::Csv(Layout::Column { key, delimiter }));
+        assert_eq!(format(&["--format", "csv", "--column", "2"]), columns(2, ','));
+        assert_eq!(format(&["--format", "csv", "--column", "1", "--delimiter", "tab"]), columns(1, '\t'));
+        for args in [
+            &["--format", "csv"][..],
+            &["--column", "2"],
+            &["--delimiter", ";"],
+            &["--format", "twitter", "--column", "2"],
+            &["--format", "csv", "--column", "0"],
+            &["--format", "csv", "--column", "2", "--delimiter", "ab"],
+        ] {
+            assert!(parsed(args).is_err(), "{args:?}");
+        }
     }
 
     #[test]

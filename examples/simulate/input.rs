@@ -2,6 +2,8 @@
 
 use crate::fault::{Found, Offset, Place};
 use crate::zstd::Zstd;
+use flate2::bufread::MultiGzDecoder;
+use lzma_rust2::XzReader;
 use std::cell::Cell;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
@@ -15,6 +17,24 @@ const BUFFER: usize = 1 << 16;
 pub(crate) enum Compression {
     None,
     Zstd,
+    Gzip,
+    Xz,
+}
+
+impl Compression {
+    /// The last extension of a compressed file, with the dot.
+    pub(crate) const ENDINGS: [(&str, Self); 3] =
+        [(".zst", Self::Zstd), (".gz", Self::Gzip), (".xz", Self::Xz)];
+
+    /// Returns the compression whose first bytes these are.
+    fn of(start: &[u8]) -> Self {
+        match start {
+            [0x28, 0xb5, 0x2f, 0xfd, ..] => Self::Zstd,
+            [0x1f, 0x8b, 8, ..] => Self::Gzip,
+            [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Self::Xz,
+            _ => Self::None,
+        }
+    }
 }
 
 /// The content of a file, read front to back.
@@ -28,17 +48,25 @@ pub(crate) struct Input {
 }
 
 impl Input {
-    pub(crate) fn open(path: &Path, compression: Compression) -> Result<Self, Found> {
-        let file = File::open(path).map_err(|error| Found::new(Place::File, error))?;
+    /// Opens a file that is compressed as its name tells, or else as its first bytes do.
+    pub(crate) fn open(path: &Path, named: Compression) -> Result<Self, Found> {
+        let unreadable = |error| Found::new(Place::File, error);
+        let mut file = BufReader::with_capacity(BUFFER, File::open(path).map_err(unreadable)?);
+        let compression = match named {
+            Compression::None => Compression::of(file.fill_buf().map_err(unreadable)?),
+            named => named,
+        };
         Ok(Self::new(file, compression))
     }
 
-    pub(crate) fn new(source: impl Read + 'static, compression: Compression) -> Self {
+    pub(crate) fn new(source: impl BufRead + 'static, compression: Compression) -> Self {
         let used = Rc::new(Cell::new(0));
-        let counted = Counted { source: BufReader::with_capacity(BUFFER, source), used: Rc::clone(&used) };
+        let counted = Counted { source, used: Rc::clone(&used) };
         let content: Box<dyn BufRead> = match compression {
             Compression::None => Box::new(counted),
-            Compression::Zstd => Box::new(BufReader::with_capacity(BUFFER, Zstd::new(counted))),
+            Compression::Zstd => buffered(Zstd::new(counted)),
+            Compression::Gzip => buffered(MultiGzDecoder::new(counted)),
+            Compression::Xz => buffered(XzReader::new(counted, true)),
         };
         Self { content, compression, position: 0, used }
     }
@@ -75,13 +103,22 @@ impl Input {
     pub(crate) fn offset(&self, bytes: u64) -> Offset {
         match self.compression {
             Compression::None => Offset::OfFile(bytes),
-            Compression::Zstd => Offset::OfContent(bytes),
+            Compression::Zstd | Compression::Gzip | Compression::Xz => Offset::OfContent(bytes),
         }
     }
 
     fn unreadable(&self, error: &io::Error) -> Found {
-        Found::new(Place::Byte(Offset::OfFile(self.used.get())), error)
+        let place = Place::Byte(Offset::OfFile(self.used.get()));
+        match self.compression {
+            Compression::Gzip => Found::new(place, format!("broken gzip: {error}")),
+            Compression::Xz => Found::new(place, format!("broken xz: {error}")),
+            Compression::None | Compression::Zstd => Found::new(place, error),
+        }
     }
+}
+
+fn buffered(source: impl Read + 'static) -> Box<dyn BufRead> {
+    Box::new(BufReader::with_capacity(BUFFER, source))
 }
 
 /// Counts what is taken out of a buffer, not what is read ahead into it.

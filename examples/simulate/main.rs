@@ -5,13 +5,18 @@
 //! cargo run --release --example simulate                                    # made-up workloads
 //! cargo run --release --example simulate -- traces/ --plot plots/           # all traces in a folder, with plots
 //! cargo run --release --example simulate -- OLTP.lis --only lru,s3_fifo --capacities 1000,4000
+//! cargo run --release --example simulate -- requests.csv --format csv --column 2   # the key is in the second column
 //! cargo run --release --example simulate -- --field traces/field.tsv        # beside the figures of other caches
 //! cargo run --release --example simulate -- --field traces/field.tsv --markdown --seeds 3 --segments auto
 //! cargo run --release --example simulate -- traces/ --in-turn --capacities 1000   # all traces in one cache
 //! ```
 //!
+//! It reads little-endian `u64`s, libCacheSim's oracleGeneral and CSV, Twitter's cluster traces, the sets of ARC and LIRS,
+//! any column of a CSV file, and text with a key on each line; all of them also compressed by zstd, gzip or xz.
+//!
 //! `--help` tells the rest. Something wrong with an input is reported with its place; the other inputs are run all the
-//! same, and the exit code is 2.
+//! same, and the exit code is 2. Content that does not look like its format, and files of a folder that are skipped, are
+//! told on stderr.
 
 mod args;
 mod belady;
@@ -29,7 +34,6 @@ mod workload;
 mod zstd;
 
 use args::Args;
-use clap::Parser;
 use fault::Fault;
 use field::Field;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -37,6 +41,7 @@ use replay::{Contest, Ratios};
 use report::Duel;
 use std::collections::HashSet;
 use std::error::Error;
+use std::ffi::OsStr;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -46,7 +51,7 @@ use trace::Trace;
 type Fatal = Box<dyn Error>;
 
 fn main() -> ExitCode {
-    let mut session = Session::new(Args::parse());
+    let mut session = Session::new(Args::read());
     match session.run() {
         Ok(()) if session.faults == 0 => ExitCode::SUCCESS,
         Ok(()) => ExitCode::from(2),
@@ -66,6 +71,11 @@ fn is_closed_pipe(error: &(dyn Error + 'static)) -> bool {
 /// Unlike `eprintln!`, this does not panic when nobody listens.
 fn complain(error: &dyn Error) {
     let _ = writeln!(io::stderr(), "simulate: {error}");
+}
+
+/// Tells something about an input that is no fault.
+fn note(path: &Path, text: &str) {
+    let _ = writeln!(io::stderr(), "simulate: {}: note: {text}", path.display());
 }
 
 /// Draws on stderr, and nothing when that is no terminal.
@@ -186,14 +196,28 @@ impl Session {
         Ok(())
     }
 
-    /// The trace files that the paths stand for, without those that cannot be found.
+    /// Finds the trace files that the paths stand for, without those that cannot be found.
     fn files(&mut self, paths: &[PathBuf]) -> Vec<PathBuf> {
-        paths.iter().filter_map(|path| self.or_complain(trace::files(path))).flatten().collect()
+        let mut traces = Vec::new();
+        for path in paths {
+            let Some(found) = self.or_complain(trace::files(path)) else { continue };
+            if !found.skipped.is_empty() {
+                let names: Vec<_> = found.skipped.iter().filter_map(|path| path.file_name()).collect();
+                let names = names.join(OsStr::new(", ")).display().to_string();
+                note(path, &format!("skipped {names}: no {}", trace::wanted()));
+            }
+            traces.extend(found.traces);
+        }
+        traces
     }
 
     fn read(&mut self, path: &Path) -> Option<Trace> {
-        let trace = Trace::read(path, self.args.limit());
-        self.or_complain(trace)
+        let trace = Trace::read(path, self.args.format(), self.args.limit());
+        let trace = self.or_complain(trace)?;
+        for text in trace.notes() {
+            note(path, text);
+        }
+        Some(trace)
     }
 
     fn or_complain<T>(&mut self, result: Result<T, Fault>) -> Option<T> {

@@ -57,6 +57,9 @@ where
     /// cache does not keep it, and who comes later loads anew: see the [guarantees](crate#guarantees). Where the builder was told
     /// to [`refresh_after_write`](crate::Builder::refresh_after_write) or the like, a value that is there may be loaded anew.
     ///
+    /// Do not call [`get`](Self::get) first: a request that misses then counts two misses in the [statistics](crate::Stats), and
+    /// one that hits never refreshes an entry that is due. Only where an owned key costs too much is `get(&borrowed)` worth both.
+    ///
     /// To remember that there is *no* value, let `V` be an `Option`:
     ///
     /// ```
@@ -94,10 +97,12 @@ where
     ///
     /// ```
     /// use larder::{Cache, LoadError};
+    /// use std::error::Error;
     ///
     /// let ages: Cache<&str, u32> = Cache::new(100);
     /// let error = ages.try_get_or_load("Ada", |_| "many".parse::<u32>()).unwrap_err();
-    /// assert_eq!(error.to_string(), "loading failed: invalid digit found in string");
+    /// assert_eq!(error.to_string(), "loading failed");
+    /// assert_eq!(error.source().unwrap().to_string(), "invalid digit found in string");
     /// assert_eq!(ages.try_get_or_load("Ada", |_| "36".parse::<u32>()).unwrap(), 36);
     /// # assert!(matches!(error, LoadError::Failed(_)));
     /// ```

@@ -62,7 +62,18 @@ pub trait Codec<T> {
 /// The [`Codec`] for all types that serde knows: the format of the crate bincode 2 in its standard configuration.
 ///
 /// That format says nothing of types and names: bytes of a type that has changed since may be refused, or be taken for
-/// something else. Types with the serde attributes `flatten`, `untagged`, `tag` or `skip_serializing_if` do not come back.
+/// something else. For the same reason types with these serde attributes do not come back:
+///
+/// | attribute | result |
+/// | --- | --- |
+/// | `flatten`, `untagged`, `tag`, `tag` with `content` | an error |
+/// | on a field: `skip_serializing_if`; `skip_serializing` or `skip_deserializing` alone | an error, or wrong values in the fields after it |
+/// | on a variant: `skip_deserializing` or `skip`, if another variant follows | **without an error** one of the variants after it for another: `Open` comes back as `Closed` |
+/// | on a variant: `skip_serializing` | an error if a value has this variant |
+///
+/// `skip` on a field, `default`, `rename`, `alias`, `other`, `with`, `from`, `into` and `transparent` are fine.
+///
+/// Keys and values in an `Arc` need serde's feature `rc`: `serde = { version = "1", features = ["derive", "rc"] }`.
 ///
 /// The crate bincode is no longer maintained ([RUSTSEC-2025-0141]), so its version is pinned. It encodes, and decodes
 /// single numbers. Everything with a length is read by larder, with bounds for bytes that somebody has made up:
@@ -551,6 +562,108 @@ mod tests {
         assert_eq!(decode::<f64>(&encoded(&f64::NAN)).unwrap().to_bits(), f64::NAN.to_bits());
         assert!(encoded(&()).is_empty());
         decode::<()>(&[]).unwrap();
+    }
+
+    /// Declares an enum or a struct that serde is told of.
+    macro_rules! told {
+        ($($item:item)*) => { $(#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)] $item)* };
+    }
+
+    /// Whether a value comes back. `None` if an error says that it does not.
+    fn returns<T: Serialize + DeserializeOwned + PartialEq>(value: T) -> Option<bool> {
+        let mut bytes = Vec::new();
+        Bincode.encode(&value, &mut bytes).ok()?;
+        decode::<T>(&bytes).ok().map(|found| found == value)
+    }
+
+    #[test]
+    fn attributes_that_bincode_can_carry() {
+        told! {
+            #[serde(rename_all = "camelCase", deny_unknown_fields)]
+            struct Named { #[serde(rename = "first", alias = "one", default)] a: u8, b: u8 }
+            #[serde(transparent)]
+            struct Transparent { a: u8 }
+            struct Skips { a: u8, #[serde(skip)] b: u8, c: u8 }
+            struct With { #[serde(with = "plus_one")] a: u8, b: u8 }
+            #[serde(from = "u8", into = "u8")]
+            struct Converted(u8);
+            enum Variants { #[default] A, #[serde(skip_serializing)] B, #[serde(rename = "d", alias = "c")] C(u8), #[serde(other)] D }
+            enum SkipsLast { #[default] A, B(u8), #[serde(skip)] C }
+        }
+        mod plus_one {
+            use serde::{Deserialize, Deserializer, Serialize, Serializer};
+            pub(super) fn serialize<S: Serializer>(value: &u8, to: S) -> Result<S::Ok, S::Error> {
+                (value + 1).serialize(to)
+            }
+            pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<u8, D::Error> {
+                Ok(u8::deserialize(from)? - 1)
+            }
+        }
+        impl From<u8> for Converted {
+            fn from(number: u8) -> Self {
+                Self(number)
+            }
+        }
+        impl From<Converted> for u8 {
+            fn from(converted: Converted) -> Self {
+                converted.0
+            }
+        }
+        assert_eq!(returns(Named { a: 1, b: 2 }), Some(true));
+        assert_eq!(returns(Transparent { a: 1 }), Some(true));
+        assert_eq!(returns(Skips { a: 1, b: 0, c: 2 }), Some(true));
+        assert_eq!(returns(With { a: 1, b: 2 }), Some(true));
+        assert_eq!(returns(Converted(1)), Some(true));
+        assert_eq!([Variants::A, Variants::C(1), Variants::D].map(returns), [Some(true); 3]);
+        assert_eq!(returns(Variants::B), None, "it cannot be encoded");
+        assert_eq!([SkipsLast::A, SkipsLast::B(1)].map(returns), [Some(true); 2]);
+        assert_eq!(returns(SkipsLast::C), None);
+    }
+
+    /// The documentation lists them: some are errors, others are read as something else.
+    #[test]
+    fn attributes_that_bincode_cannot_carry() {
+        told! {
+            struct Inner { b: u8 }
+            struct Flat { a: u8, #[serde(flatten)] inner: Inner }
+            #[serde(untagged)]
+            enum Untagged { #[default] A, B(u8) }
+            enum UntaggedVariant { #[default] A, #[serde(untagged)] B(u8) }
+            #[serde(tag = "t")]
+            enum Internal { #[default] A, B { b: u8 } }
+            #[serde(tag = "t", content = "c")]
+            enum Adjacent { #[default] A, B(u8) }
+            struct If { #[serde(skip_serializing_if = "is_zero")] a: u8, b: u8 }
+            struct NotWritten { #[serde(skip_serializing)] a: u8, b: u8 }
+            struct NotRead { #[serde(skip_deserializing)] a: u8, b: u8 }
+            enum VariantNotRead { #[default] #[serde(skip_deserializing)] Old, Open, Closed }
+            enum SkipsFirst { #[default] #[serde(skip)] Old, Open, Closed }
+        }
+        fn is_zero(number: &u8) -> bool {
+            *number == 0
+        }
+        let come_back = [
+            returns(Flat { a: 1, inner: Inner { b: 2 } }),
+            returns(Untagged::B(1)),
+            returns(UntaggedVariant::A),
+            returns(UntaggedVariant::B(1)),
+            returns(Internal::A),
+            returns(Internal::B { b: 1 }),
+            returns(Adjacent::A),
+            returns(Adjacent::B(1)),
+            returns(If { a: 0, b: 1 }),
+            returns(NotWritten { a: 0, b: 1 }),
+            returns(NotRead { a: 0, b: 1 }),
+            returns(VariantNotRead::Open),
+            returns(SkipsFirst::Open),
+        ];
+        assert!(come_back.iter().all(|back| *back != Some(true)), "{come_back:?}");
+        // Without an error.
+        assert_eq!(
+            decode::<VariantNotRead>(&encoded(&VariantNotRead::Open)).unwrap(),
+            VariantNotRead::Closed
+        );
+        assert_eq!(decode::<SkipsFirst>(&encoded(&SkipsFirst::Open)).unwrap(), SkipsFirst::Closed);
     }
 
     #[test]

@@ -1,44 +1,74 @@
 //! Replaces a file as a whole, or not at all.
 
 use crate::error::SnapshotError;
-use std::fs::{self, File, OpenOptions};
+use std::collections::hash_map::RandomState;
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::hash::BuildHasher;
 use std::io::{self, BufWriter, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::process;
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering::Relaxed;
 
-/// Writes a file beside `path`, and puts it there when it is on the disk. Until then, and if anything fails or panics,
-/// what is at `path` stays as it is. Of several writers the last one wins; files do not mix.
+/// Temporary files are called `.larder-(random number).tmp`: short, so that the name is possible wherever the name proper is.
+const PREFIX: &str = ".larder-";
+const SUFFIX: &str = ".tmp";
+
+/// More symbolic links in a row than any system follows.
+const MOST_LINKS: usize = 256;
+
+/// Writes a file beside the one at `path`, and puts it there when it is on the disk. Until then, and if anything fails or
+/// panics, what is at `path` stays as it is. Of several writers the last one wins; files do not mix.
+///
+/// Symbolic links stay: what they lead to is replaced, or created. Only a regular file is replaced. A FIFO, a device, a socket
+/// or a directory is an error.
 ///
 /// Who may read an entry may not be for everybody: on Unix a new file is its owner's alone (mode 600), and one that takes
-/// the place of another has that one's mode. A symbolic link is replaced, not followed.
+/// the place of another has that one's mode.
 ///
 /// On Unix the directory is brought to the disk too. If that fails the error is reported although the new file is there.
 /// File systems that cannot do it are taken as they are. On Windows the file is replaced in one step, but after a loss of
 /// power either may be found.
 ///
-/// A process that is killed leaves its temporary file, `.larder-(process)-(number).tmp`, behind.
+/// A process that is killed leaves its temporary file behind. The next save into the same directory removes it.
 pub(crate) fn write_atomically<T>(
     path: &Path,
-    write: impl FnOnce(&mut BufWriter<File>) -> Result<T, SnapshotError>,
+    write: impl FnOnce(&mut BufWriter<&File>) -> Result<T, SnapshotError>,
 ) -> Result<T, SnapshotError> {
     if path.file_name().is_none() {
         return Err(io::Error::new(ErrorKind::InvalidInput, "the path names no file").into());
     }
-    let directory = directory_of(path);
-    // The guard goes last: what is open cannot be removed everywhere.
-    let (mut guard, file) = Temporary::create(directory)?;
-    keep_mode(path, &file)?;
-    let mut buffered = BufWriter::with_capacity(1 << 16, file);
+    let target = target_of(path)?;
+    let directory = directory_of(&target);
+    remove_leftovers(directory);
+    let mut temporary = Temporary::create(directory)?;
+    let mut buffered = BufWriter::with_capacity(1 << 16, &temporary.file);
     let result = write(&mut buffered)?;
-    let file = buffered.into_inner().map_err(io::IntoInnerError::into_error)?;
-    file.sync_all()?;
-    drop(file);
-    fs::rename(&guard.path, path)?;
-    guard.renamed = true;
+    buffered.into_inner().map_err(io::IntoInnerError::into_error)?;
+    keep_mode(&target, &temporary.file)?;
+    temporary.file.sync_all()?;
+    fs::rename(&temporary.path, &target)?;
+    temporary.renamed = true;
     sync_directory(directory)?;
     Ok(result)
+}
+
+/// Follows symbolic links to the file that is to be replaced, or that is not there yet.
+fn target_of(path: &Path) -> io::Result<PathBuf> {
+    match fs::metadata(path) {
+        Ok(found) if !found.is_file() => {
+            return Err(io::Error::new(ErrorKind::InvalidInput, "what is there is no regular file"));
+        }
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut target = path.to_owned();
+    for _ in 0..MOST_LINKS {
+        match fs::read_link(&target) {
+            Ok(next) => target = directory_of(&target).join(next),
+            // No link, or nothing at all.
+            Err(_) => return Ok(target),
+        }
+    }
+    Err(io::Error::other("the symbolic links change while they are followed"))
 }
 
 fn directory_of(path: &Path) -> &Path {
@@ -49,23 +79,29 @@ fn directory_of(path: &Path) -> &Path {
 }
 
 /// A file that is removed unless it was renamed.
+///
+/// Its writer holds the lock of the file, which the system takes from a process that ends, however it does. A process number
+/// would not do: in a container it means another process, and may be the same after each start.
 struct Temporary {
     path: PathBuf,
+    file: File,
     renamed: bool,
 }
 
 impl Temporary {
-    fn create(directory: &Path) -> io::Result<(Self, File)> {
-        static NUMBER: AtomicU64 = AtomicU64::new(0);
+    fn create(directory: &Path) -> io::Result<Self> {
         loop {
-            let number = NUMBER.fetch_add(1, Relaxed);
-            // Short, so that it is possible wherever the name proper is.
-            let path = directory.join(format!(".larder-{}-{number}.tmp", process::id()));
-            match options().open(&path) {
-                Ok(file) => return Ok((Self { path, renamed: false }, file)),
-                // A process with the same number was killed. What it left may be another container's.
-                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
-                Err(error) => return Err(error),
+            // No number comes twice, so that a path never means another file than the one that was found there.
+            let number = RandomState::new().hash_one(process::id());
+            let path = directory.join(format!("{PREFIX}{number:016x}{SUFFIX}"));
+            let file = options().open(&path)?;
+            let temporary = Self { path, file, renamed: false };
+            match temporary.file.try_lock() {
+                // Another writer took it for a leftover before it was locked.
+                Err(TryLockError::WouldBlock) => {}
+                Ok(()) if !temporary.path.exists() => {}
+                // Where there are no locks leftovers stay.
+                Ok(()) | Err(TryLockError::Error(_)) => return Ok(temporary),
             }
         }
     }
@@ -76,6 +112,26 @@ impl Drop for Temporary {
         if !self.renamed {
             // There is an error already, and nobody to tell of this one.
             let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Removes the temporary files that nobody is writing. What cannot be removed stays: it does no harm but for its size.
+fn remove_leftovers(directory: &Path) {
+    let Ok(entries) = fs::read_dir(directory) else { return };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let is_ours = name.to_str().is_some_and(|name| name.starts_with(PREFIX) && name.ends_with(SUFFIX));
+        if !is_ours || !entry.file_type().is_ok_and(|kind| kind.is_file()) {
+            continue;
+        }
+        // Some network file systems lock only what is open for writing.
+        let file = OpenOptions::new().write(true).open(entry.path());
+        // The lock is held until the file is gone, so a writer that has just created it cannot lock it, and takes another one.
+        if let Ok(file) = file
+            && file.try_lock().is_ok()
+        {
+            let _ = fs::remove_file(entry.path());
         }
     }
 }
@@ -240,30 +296,44 @@ mod tests {
     }
 
     #[test]
-    fn what_a_killed_process_left_is_in_nobodys_way() {
-        let directory = Directory::new("killed");
-        let (first, _file) = Temporary::create(&directory.0).unwrap();
-        let number: u64 = first.path.to_str().unwrap().rsplit(['-', '.']).nth(1).unwrap().parse().unwrap();
-        for next in number + 1..number + 20 {
-            fs::write(directory.at(&format!(".larder-{}-{next}.tmp", process::id())), "left").unwrap();
+    fn leftovers_go_and_what_is_being_written_stays() {
+        let directory = Directory::new("leftovers");
+        let being_written = Temporary::create(&directory.0).unwrap();
+        let name = being_written.path.file_name().unwrap().to_str().unwrap().to_owned();
+        for left in [".larder-7-0.tmp", ".larder-00000000deadbeef.tmp"] {
+            fs::write(directory.at(left), "left").unwrap();
         }
+        // Not ours.
+        for theirs in ["larder-1.tmp", ".larder-1", ".other-1.tmp"] {
+            fs::write(directory.at(theirs), "theirs").unwrap();
+        }
+        fs::create_dir(directory.at(".larder-folder.tmp")).unwrap();
         write(&directory.at("snapshot"), "new").unwrap();
-        assert_eq!(fs::read_to_string(directory.at("snapshot")).unwrap(), "new");
-        for name in directory.names().iter().filter(|name| name.ends_with(".tmp")) {
-            assert!(name == first.path.file_name().unwrap().to_str().unwrap() || directory.left(name));
-        }
+        let mut expected =
+            [".larder-1", ".larder-folder.tmp", ".other-1.tmp", "larder-1.tmp", "snapshot", &name];
+        expected.sort_unstable();
+        assert_eq!(directory.names(), expected);
+        drop(being_written);
+        assert!(!directory.at(&name).exists());
     }
 
-    impl Directory {
-        fn left(&self, name: &str) -> bool {
-            fs::read_to_string(self.at(name)).unwrap() == "left"
-        }
+    /// A writer's file is there before it is locked.
+    #[test]
+    fn writers_do_not_take_each_others_files_for_leftovers() {
+        let directory = Directory::new("each-other");
+        thread::scope(|scope| {
+            for writer in 0..4 {
+                let path = directory.at(&writer.to_string());
+                scope.spawn(move || (0..200).for_each(|_| assert_eq!(write(&path, "text").unwrap(), 4)));
+            }
+        });
+        assert_eq!(directory.names(), ["0", "1", "2", "3"]);
     }
 
     #[cfg(unix)]
     #[test]
     fn modes_are_private_or_stay() {
-        use std::os::unix::fs::{PermissionsExt, symlink};
+        use std::os::unix::fs::PermissionsExt;
         let directory = Directory::new("modes");
         let mode = |name| fs::metadata(directory.at(name)).unwrap().permissions().mode() & 0o7777;
         write(&directory.at("new"), "text").unwrap();
@@ -273,11 +343,31 @@ mod tests {
             write(&directory.at("new"), "newer").unwrap();
             assert_eq!(mode("new"), bits);
         }
-        fs::write(directory.at("target"), "target").unwrap();
-        symlink("target", directory.at("link")).unwrap();
-        write(&directory.at("link"), "text").unwrap();
-        assert!(fs::symlink_metadata(directory.at("link")).unwrap().is_file());
-        assert_eq!(fs::read_to_string(directory.at("target")).unwrap(), "target");
-        assert_eq!(mode("link"), 0o600);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_stay_and_what_they_lead_to_is_replaced() {
+        use std::os::unix::fs::symlink;
+        let directory = Directory::new("links");
+        fs::create_dir(directory.at("elsewhere")).unwrap();
+        fs::write(directory.at("elsewhere/target"), "old").unwrap();
+        symlink("elsewhere/target", directory.at("link")).unwrap();
+        symlink("link", directory.at("link to a link")).unwrap();
+        symlink("elsewhere/new", directory.at("link to nothing")).unwrap();
+        symlink("loop", directory.at("loop")).unwrap();
+        for (link, target) in [
+            ("link", "target"),
+            ("link to a link", "target"),
+            ("link to nothing", "new"),
+            ("link to nothing", "new"),
+        ] {
+            write(&directory.at(link), link).unwrap();
+            assert!(fs::symlink_metadata(directory.at(link)).unwrap().is_symlink());
+            assert_eq!(fs::read_to_string(directory.at("elsewhere").join(target)).unwrap(), link);
+        }
+        assert!(matches!(write(&directory.at("loop"), "text"), Err(SnapshotError::Io(_))));
+        assert_eq!(directory.names(), ["elsewhere", "link", "link to a link", "link to nothing", "loop"]);
+        assert_eq!(fs::read_dir(directory.at("elsewhere")).unwrap().count(), 2, "no temporary file is left");
     }
 }

@@ -70,6 +70,8 @@ type Progress<'a> = Box<dyn FnMut(u64, u64) + 'a>;
 /// - Keys are hashed anew. What a policy remembers of keys that are *not* there, by hash, comes back only if the new cache has as
 ///   many segments, and a hasher with the same seeds: [`build_with_hasher`](crate::Builder::build_with_hasher). The default
 ///   hasher has others in each process.
+/// - [`Bincode`] encodes keys and values, if no other [codec](Self::codec) is given. It cannot carry all serde attributes, and
+///   values in an `Arc` need serde's feature `rc`.
 /// - The listener hears of entries that have to go again to make room. No statistics come along.
 ///
 /// # Any bytes
@@ -173,7 +175,14 @@ where
     /// entries, some nanoseconds for each, and then each for a hundred entries at a time. Beside the entries of the moment it takes 24 bytes of
     /// memory for each entry of the cache, and what the policy knows beside them.
     ///
-    /// On Unix a new file can be read by its owner only; it keeps the mode of one that it replaces.
+    /// On Unix a new file can be read by its owner only; it keeps the mode of one that it replaces. A symbolic link stays, and
+    /// what it leads to is replaced or created. What is no regular file, such as a FIFO, a device or a directory, is not
+    /// replaced.
+    ///
+    /// The snapshot is written to a temporary file in the same directory, `.larder-(number).tmp`, which goes when saving fails. A
+    /// process that is killed leaves it there, and the next save into that directory removes it. One that another thread or
+    /// process is writing is locked ([`File::try_lock`](std::fs::File::try_lock)) and stays, also if that process runs in another
+    /// container. Where the file system or the operating system has no locks, leftovers stay.
     ///
     /// ```
     /// # let folder = std::env::temp_dir().join(format!("larder-doc-{}", std::process::id()));
@@ -193,9 +202,11 @@ where
     ///
     /// # Errors
     ///
-    /// If the file cannot be written, or the codec cannot encode an entry.
+    /// If the file cannot be written, also since there is something else than a regular file, which is an
+    /// [error with the path](SnapshotError::File); or if the codec cannot encode an entry.
     pub fn save(self, path: impl AsRef<Path>) -> Result<SnapshotReport, SnapshotError> {
-        file::write_atomically(path.as_ref(), |file| self.save_to(file))
+        let path = path.as_ref();
+        file::write_atomically(path, |file| self.save_to(file)).map_err(|error| error.at(path))
     }
 
     /// As [`save`](Self::save), to any writer, in pieces of some ten thousand bytes.
@@ -217,7 +228,9 @@ where
     /// If the file cannot be read, is no snapshot, not a whole one, one of other types or of another codec, or if the codec cannot decode an
     /// entry. The cache is as before then.
     pub fn load(self, path: impl AsRef<Path>) -> Result<SnapshotReport, SnapshotError> {
-        self.load_from(File::open(path)?)
+        let path = path.as_ref();
+        let loaded = File::open(path).map_err(SnapshotError::from).and_then(|file| self.load_from(file));
+        loaded.map_err(|error| error.at(path))
     }
 
     /// As [`load`](Self::load), from any reader. Nothing may follow in it.

@@ -12,16 +12,17 @@
 //! ```
 
 use crate::caches::{REQUEST_TIME, ResultKey};
+use crate::connections::UnderWay;
 use crate::console::{say, warn};
 use crate::domain::{Event, Item, ItemId, Kind, UserId};
-use crate::errors::{ApiError, Json, MOST_BYTES, Path, Query};
+use crate::errors::{ApiError, Json, Path, Query, with_whole_body};
 use crate::metrics::Requests;
 use crate::model::{RANKED, Ranked};
-use crate::service::Service;
+use crate::service::{Service, is_session_id};
 use crate::store::{NewEvent, SHELVES, shelf_name};
 use crate::{metrics, stats};
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, FromRef, MatchedPath, Request, State};
+use axum::extract::{FromRef, MatchedPath, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{Html, IntoResponse, Response};
@@ -41,6 +42,7 @@ type Answer<T> = Result<T, ApiError>;
 pub struct Shared {
     pub service: Arc<Service>,
     pub requests: Arc<Requests>,
+    pub under_way: UnderWay,
 }
 
 pub fn router(shared: Shared) -> Router {
@@ -60,20 +62,33 @@ pub fn router(shared: Shared) -> Router {
         .method_not_allowed_fallback(async || {
             ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "this address has other methods: see `allow`")
         })
-        .layer(DefaultBodyLimit::max(MOST_BYTES))
         .layer(from_fn_with_state(shared.clone(), measure))
         .with_state(shared)
 }
 
 /// Counts requests and their time, by route and not by address, of which there are too many.
-async fn measure(State(requests): State<Arc<Requests>>, request: Request, next: Next) -> Response {
+async fn measure(State(shared): State<Shared>, request: Request, next: Next) -> Response {
+    let Shared { requests, under_way, .. } = shared;
     let begun = Instant::now();
     let route = request.extensions().get::<MatchedPath>().cloned();
+    let answer = async {
+        let request = tokio::select! {
+            biased;
+            request = with_whole_body(request) => request?,
+            // Nobody waits for the rest of a body then.
+            () = under_way.stopping() => {
+                return Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "the service stops"));
+            }
+        };
+        let _answering = under_way.answering();
+        Ok(next.run(request).await)
+    };
     // Also a body that does not come to its end. What is dropped here leaves nothing half done: see `Store::record`.
-    let mut response = timeout(REQUEST_TIME, next.run(request)).await.unwrap_or_else(|_| {
+    let answer = timeout(REQUEST_TIME, answer).await.unwrap_or_else(|_| {
         let what = format!("the request was not done after {REQUEST_TIME:?}");
-        ApiError::new(StatusCode::REQUEST_TIMEOUT, what).into_response()
+        Err(ApiError::new(StatusCode::REQUEST_TIMEOUT, what))
     });
+    let mut response = answer.unwrap_or_else(IntoResponse::into_response);
     let route = route.as_ref().map_or("other", MatchedPath::as_str);
     requests.count(route, response.status().as_u16(), begun.elapsed());
     // What a browser is told must not be taken for something else.
@@ -124,10 +139,22 @@ struct Act {
     session: Option<String>,
 }
 
+#[derive(Serialize)]
+struct Recorded {
+    #[serde(flatten)]
+    event: Event,
+    /// Whether it counts in the session that was named.
+    in_session: bool,
+}
+
 async fn record(State(service): State<Arc<Service>>, Json(act): Json<Act>) -> Answer<impl IntoResponse> {
     let new = NewEvent { user: act.user, item: act.item, kind: act.kind };
-    let event = service.record(new, act.session.as_deref()).await.map_err(ApiError::in_body)?;
-    Ok((StatusCode::CREATED, Json(event)))
+    if act.session.as_deref().is_some_and(|id| !is_session_id(id)) {
+        let what = "session: that is no id of a session, which POST /session gives";
+        return Err(ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, what));
+    }
+    let (event, in_session) = service.record(new, act.session.as_deref()).await.map_err(ApiError::in_body)?;
+    Ok((StatusCode::CREATED, Json(Recorded { event, in_session })))
 }
 
 async fn user(State(service): State<Arc<Service>>, Path(id): Path<UserId>) -> Answer<Json<Value>> {
@@ -218,6 +245,9 @@ async fn retrain(State(service): State<Arc<Service>>) -> Answer<impl IntoRespons
 
 async fn health(State(service): State<Arc<Service>>) -> Answer<Json<Value>> {
     let last_event = service.store.last_event().await.map_err(crate::service::Error::from)?;
+    service.store.probe().await.map_err(|error| {
+        ApiError::new(StatusCode::SERVICE_UNAVAILABLE, format!("events cannot be recorded: {error}"))
+    })?;
     Ok(Json(json!({
         "status": "ok",
         "uptime_seconds": service.started.elapsed().as_secs(),

@@ -2,15 +2,20 @@
 
 use crate::console::warn;
 use crate::service::Error;
+use axum::body::to_bytes;
 use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
-use axum::extract::{FromRequest, FromRequestParts};
-use axum::http::StatusCode;
+use axum::extract::{FromRequest, FromRequestParts, Request};
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use http_body_util::LengthLimitError;
 use serde::Serialize;
 use serde_json::json;
+use std::error::Error as _;
 
-/// Of a body.
-pub const MOST_BYTES: usize = 16 << 10;
+/// The limit for a body.
+const MOST_BYTES: usize = 16 << 10;
+/// The limit for an address. hyper refuses more than 64 KiB itself: see `unparsed.rs`.
+const LONGEST_ADDRESS: usize = 8 << 10;
 
 #[derive(Debug)]
 pub struct ApiError {
@@ -38,10 +43,15 @@ impl ApiError {
     }
 }
 
+/// Returns the body of an error.
+pub fn body(status: StatusCode, what: &str) -> String {
+    json!({ "error": { "status": status.as_u16(), "message": what } }).to_string()
+}
+
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let body = json!({ "error": { "status": self.status.as_u16(), "message": self.what } });
-        (self.status, axum::Json(body)).into_response()
+        let body = body(self.status, &self.what);
+        (self.status, [(header::CONTENT_TYPE, "application/json")], body).into_response()
     }
 }
 
@@ -82,14 +92,30 @@ impl<T: Serialize> IntoResponse for Json<T> {
     }
 }
 
+/// Reads the body of a request to its end, so that handlers need not wait for it.
+///
+/// # Errors
+///
+/// If the address or the body is too long, or the client is gone.
+pub async fn with_whole_body(request: Request) -> Result<Request, ApiError> {
+    if request.uri().path_and_query().is_some_and(|address| address.as_str().len() > LONGEST_ADDRESS) {
+        let what = format!("the address is longer than {LONGEST_ADDRESS} bytes");
+        return Err(ApiError::new(StatusCode::URI_TOO_LONG, what));
+    }
+    let (head, body) = request.into_parts();
+    match to_bytes(body, MOST_BYTES).await {
+        Ok(bytes) => Ok(Request::from_parts(head, bytes.into())),
+        Err(error) if error.source().is_some_and(|cause| cause.is::<LengthLimitError>()) => {
+            let what = format!("the body is longer than {MOST_BYTES} bytes");
+            Err(ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, what))
+        }
+        Err(error) => Err(ApiError::bad_request(format!("the body did not come to its end: {error}"))),
+    }
+}
+
 impl From<JsonRejection> for ApiError {
     fn from(rejection: JsonRejection) -> Self {
-        match rejection.status() {
-            StatusCode::PAYLOAD_TOO_LARGE => {
-                Self::new(rejection.status(), format!("the body is longer than {MOST_BYTES} bytes"))
-            }
-            status => Self::new(status, rejection.body_text()),
-        }
+        Self::new(rejection.status(), rejection.body_text())
     }
 }
 

@@ -7,7 +7,7 @@
 //! caches     all caches, and what each is for
 //! service    what the service does, by its caches
 //! snapshots  the caches on disk
-//! api        HTTP; errors.rs has what it says when something is wrong
+//! api        HTTP; errors.rs has what it says when something is wrong, unparsed.rs when that is no request at all
 //! metrics    /metrics; stats.rs has /stats.json; page.html shows them
 //! server     start and stop; connections.rs and console.rs are its ends
 //! load       simulated traffic, by client.rs; report.rs prints its figures
@@ -30,3 +30,4 @@ pub mod service;
 pub mod snapshots;
 pub mod stats;
 pub mod store;
+pub mod unparsed;

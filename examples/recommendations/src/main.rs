@@ -19,15 +19,15 @@ struct Arguments {
     /// Where the store and the snapshots are [default: a folder beside the program]
     #[arg(long, value_name = "FOLDER")]
     data: Option<PathBuf>,
-    /// Users to make up
-    #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(1..=5_000_000))]
-    users: u32,
-    /// Items to make up
-    #[arg(long, default_value_t = 5_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
-    items: u32,
-    /// Events to make up
-    #[arg(long, default_value_t = 400_000, value_parser = clap::value_parser!(u32).range(0..=50_000_000))]
-    events: u32,
+    /// Users to make up for a new store [default: 20000]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=5_000_000))]
+    users: Option<u32>,
+    /// Items to make up for a new store [default: 5000]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    items: Option<u32>,
+    /// Events to make up for a new store [default: 400000]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(0..=50_000_000))]
+    events: Option<u32>,
     /// Measure instead of serving: simulated traffic for so many seconds, with the caches and without
     #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "10",
           value_parser = clap::value_parser!(u64).range(1..=600), conflicts_with_all = ["port", "no_cache", "fresh"])]
@@ -46,10 +46,16 @@ impl Arguments {
             Some(folder) => folder.clone(),
             None => std::env::current_exe()?.with_file_name("recommendations-data"),
         };
+        let default = Size::default();
         Ok(Config {
             folder,
             port: self.port,
-            size: Size { users: self.users, items: self.items, events: self.events },
+            size: Size {
+                users: self.users.unwrap_or(default.users),
+                items: self.items.unwrap_or(default.items),
+                events: self.events.unwrap_or(default.events),
+            },
+            expects: (self.users, self.items),
             is_caching: !self.no_cache,
             save_every: Duration::from_secs(60),
             train_every: Duration::from_secs(300),

@@ -110,25 +110,43 @@ fn escape(label: &str) -> String {
 type Column = (&'static str, &'static str, &'static str, fn(&CacheStats) -> f64);
 
 const OF_CACHES: [Column; 15] = [
-    ("entries", "gauge", "Entries that are there.", |c| c.entries as f64),
-    ("weight", "gauge", "What the entries weigh: bytes, or their number.", |c| c.weight as f64),
-    ("capacity", "gauge", "What the entries may weigh.", |c| c.capacity as f64),
-    ("hits_total", "counter", "Reads that found their key.", |c| c.stats.hit_count() as f64),
-    ("misses_total", "counter", "Reads that did not.", |c| c.stats.miss_count() as f64),
-    ("loads_total", "counter", "Loads that gave a value.", |c| c.stats.load_success_count() as f64),
-    ("load_failures_total", "counter", "Loads that failed.", |c| c.stats.load_failure_count() as f64),
-    ("load_waits_total", "counter", "Reads that waited for another's load.", |c| {
+    ("entries", "gauge", "Entries in the cache.", |c| c.entries as f64),
+    ("weight", "gauge", "Total weight of the entries: bytes, or their number.", |c| c.weight as f64),
+    ("capacity", "gauge", "Highest total weight of the entries.", |c| c.capacity as f64),
+    ("hits_total", "counter", "Reads that found an entry.", |c| c.stats.hit_count() as f64),
+    ("misses_total", "counter", "Reads that found no entry.", |c| c.stats.miss_count() as f64),
+    ("loads_total", "counter", "Loads of entries that succeeded.", |c| c.stats.load_success_count() as f64),
+    ("load_failures_total", "counter", "Loads of entries that failed or timed out.", |c| {
+        c.stats.load_failure_count() as f64
+    }),
+    ("load_waits_total", "counter", "Reads that waited for a load that another read had begun.", |c| {
         c.stats.load_wait_count() as f64
     }),
-    ("load_seconds_total", "counter", "The time of all loads.", |c| c.stats.total_load_time().as_secs_f64()),
-    ("evictions_total", "counter", "Entries that made room.", |c| c.stats.eviction_count() as f64),
-    ("rejections_total", "counter", "Entries that were never let in.", |c| c.stats.rejection_count() as f64),
-    ("expirations_total", "counter", "Entries whose time was over.", |c| c.stats.expiration_count() as f64),
-    ("stale_total", "counter", "Values given after their time.", |c| c.stats.stale_count() as f64),
-    ("refreshes_total", "counter", "Values loaded anew.", |c| c.stats.refresh_count() as f64),
-    ("refresh_failures_total", "counter", "Values that could not be loaded anew.", |c| {
-        c.stats.refresh_failure_count() as f64
+    ("load_seconds_total", "counter", "Total time of all loads, in seconds.", |c| {
+        c.stats.total_load_time().as_secs_f64()
     }),
+    ("evictions_total", "counter", "Entries removed to make room for others.", |c| {
+        c.stats.eviction_count() as f64
+    }),
+    ("rejections_total", "counter", "New entries that the eviction policy did not admit.", |c| {
+        c.stats.rejection_count() as f64
+    }),
+    (
+        "expirations_total",
+        "counter",
+        "Entries removed because their time to live or to idle had passed.",
+        |c| c.stats.expiration_count() as f64,
+    ),
+    ("stale_total", "counter", "Reads that got an expired value, for want of a newer one.", |c| {
+        c.stats.stale_count() as f64
+    }),
+    ("refreshes_total", "counter", "Values replaced by a refresh.", |c| c.stats.refresh_count() as f64),
+    (
+        "refresh_failures_total",
+        "counter",
+        "Refreshes that failed and left the old value in the cache.",
+        |c| c.stats.refresh_failure_count() as f64,
+    ),
 ];
 
 pub fn exposition(caches: &Caches, requests: &Requests) -> String {
@@ -139,7 +157,11 @@ pub fn exposition(caches: &Caches, requests: &Requests) -> String {
         text.family(&name, kind, help);
         caches.iter().for_each(|cache| text.sample(&name, &[("cache", &cache.name)], value(cache)));
     }
-    text.family("http_request_seconds", "histogram", "How long requests took, by route and status.");
+    text.family(
+        "http_request_seconds",
+        "histogram",
+        "Time to answer a request, in seconds, by route and status.",
+    );
     for (route, status, times) in requests.all() {
         write_times(&mut text, &route, &status.to_string(), &times);
     }

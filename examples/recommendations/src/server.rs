@@ -2,7 +2,7 @@
 
 use crate::api::{Shared, router};
 use crate::caches::Caches;
-use crate::connections;
+use crate::connections::{self, UnderWay};
 use crate::service::Service;
 use crate::snapshots::{self, Snapshots, keep_saving};
 use crate::store::{Shape, Size, Store};
@@ -21,7 +21,7 @@ use tokio::task::{AbortHandle, JoinHandle};
 pub type Failure = Box<dyn Error + Send + Sync>;
 
 /// How long requests that are under way may take when the service is told to stop. Then it saves and ends all the same.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub const PATIENCE: Duration = Duration::from_secs(5);
 
 const STORE: &str = "shop.sqlite";
 const LOCK: &str = "lock.sqlite";
@@ -30,7 +30,10 @@ const LOCK: &str = "lock.sqlite";
 pub struct Config {
     pub folder: PathBuf,
     pub port: u16,
+    /// The size of a new store.
     pub size: Size,
+    /// The numbers of users and items that a store from before has to have; `None` if any will do.
+    pub expects: (Option<u32>, Option<u32>),
     pub is_caching: bool,
     pub save_every: Duration,
     pub train_every: Duration,
@@ -79,9 +82,11 @@ impl Server {
             background.push(tokio::spawn(Arc::clone(&service).warm_up()).abort_handle());
         }
         let address = listener.local_addr()?;
-        let shared = Shared { service: Arc::clone(&service), requests: Arc::default() };
+        let under_way = UnderWay::default();
+        let shared =
+            Shared { service: Arc::clone(&service), requests: Arc::default(), under_way: under_way.clone() };
         let (stop, stopped) = oneshot::channel::<()>();
-        let serving = tokio::spawn(connections::serve(listener, router(shared), stopped));
+        let serving = tokio::spawn(connections::serve(listener, router(shared), under_way, stopped));
         Ok(Self { address, service, told, snapshots, stop, serving, background, _only_one: only_one })
     }
 
@@ -121,14 +126,15 @@ async fn open_store(config: &Config, told: &mut Vec<String>) -> Result<Store, Fa
         let Size { users, items, events } = size;
         let took = begun.elapsed();
         told.push(format!("made up {users} users, {items} items and {events} events in {took:.1?}"));
-    } else if (shape.users, shape.items) != (size.users, size.items) {
+    } else if config.expects.0.is_some_and(|users| users != shape.users)
+        || config.expects.1.is_some_and(|items| items != shape.items)
+    {
         return Err(format!(
-            "{} has {} users and {} items, not {} and {}: --fresh begins anew, --data takes another folder",
+            "{} has {} users and {} items: leave --users and --items out, or begin anew with --fresh, or take another folder \
+             with --data",
             file.display(),
             shape.users,
             shape.items,
-            size.users,
-            size.items
         )
         .into());
     }

@@ -5,12 +5,12 @@
 //! key one of them loads it and the others await that.
 
 use crate::caches::{Caches, Due, MODEL, ResultKey, Session};
-use crate::console::warn;
+use crate::console::{warn, with_causes};
 use crate::domain::{Behaviour, Event, Features, Item, ItemId, User, UserId};
 use crate::model::{Model, Ranking, candidates, rank};
 use crate::server::Failure;
 use crate::store::{NewEvent, Shape, Store};
-use larder::{LoadError, Op, WarmUp};
+use larder::{Computed, LoadError, Op, WarmUp};
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
@@ -23,6 +23,14 @@ const BUSIEST: u32 = 10_000;
 /// Who comes while the caches are warmed up needs the store, too.
 fn gently() -> WarmUp<'static> {
     WarmUp::new().batch(100).rate(20_000).sleep_with(tokio::time::sleep)
+}
+
+/// An id of a session is the hexadecimal digits of so many random bytes.
+const SESSION_BYTES: usize = 16;
+
+/// Whether a text can be an id that `begin_session` has given.
+pub fn is_session_id(id: &str) -> bool {
+    id.len() == 2 * SESSION_BYTES && id.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 /// Why there is no answer.
@@ -165,8 +173,9 @@ impl Service {
         Ok(self.caches.items.try_get_all_or_load_async(ids, load).await?)
     }
 
-    /// Records what a user has done. When this has returned, no recommendation is shown that was computed before.
-    pub async fn record(&self, new: NewEvent, session: Option<&str>) -> Result<Event, Error> {
+    /// Records what a user has done, and says whether it counts in the session. When this has returned, no recommendation is
+    /// shown that was computed before.
+    pub async fn record(&self, new: NewEvent, session: Option<&str>) -> Result<(Event, bool), Error> {
         self.user(new.user).await?;
         if !self.items(vec![new.item]).await?.contains_key(&new.item) {
             return Err(Error::NoItem(new.item));
@@ -174,26 +183,24 @@ impl Service {
         // First the store, then the caches: the other way round a cache could load what the store does not have yet.
         let caches = self.caches.clone();
         let event = self.store.record(new, move |event| caches.user_has_acted(new.user, event)).await?;
-        if let Some(session) = session {
-            self.count_in(session, new.user);
-        }
-        Ok(event)
+        Ok((event, session.is_some_and(|session| self.count_in(session, new.user))))
     }
 
     /// A session that has ended stays so, and nobody counts in another's: the event itself is recorded all the same.
-    fn count_in(&self, session: &str, user: UserId) {
-        self.caches.sessions.compute(session.to_owned(), |session| match session {
+    fn count_in(&self, session: &str, user: UserId) -> bool {
+        let counted = self.caches.sessions.compute(session.to_owned(), |session| match session {
             Some(session) if session.user == user => {
                 Op::Insert(Session { events: session.events + 1, ..session.clone() })
             }
             _ => Op::Keep,
         });
+        matches!(counted, Computed::Replaced(_))
     }
 
     pub async fn begin_session(&self, user: UserId) -> Result<String, Error> {
         self.user(user).await?;
         // It lets in who knows it, so nobody must be able to guess it.
-        let mut bytes = [0; 16];
+        let mut bytes = [0; SESSION_BYTES];
         getrandom::fill(&mut bytes).map_err(Error::internal)?;
         let id: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         self.caches.sessions.insert(id.clone(), Session { user, events: 0 });
@@ -254,7 +261,7 @@ impl Service {
             Ok::<_, Failure>(())
         };
         if let Err(error) = warmed.await {
-            warn(format_args!("the caches were not warmed up: {error}"));
+            warn(format_args!("the caches were not warmed up: {}", with_causes(&*error)));
         }
     }
 

@@ -10,7 +10,7 @@
 //! ```
 
 use crate::caches::{Caches, MODEL};
-use crate::console::warn;
+use crate::console::{warn, with_causes};
 use crate::service::{Error, Service};
 use crate::store::Store;
 use larder::{Cache, SnapshotError};
@@ -36,6 +36,8 @@ struct Saved {
     knows: i64,
     /// and none after this one.
     until: i64,
+    /// Names of the caches that were saved. The file of another cache is older, and does not know all these events.
+    caches: Vec<String>,
 }
 
 /// Where the snapshots are. A clone means the same place.
@@ -51,7 +53,7 @@ impl Snapshots {
         Ok(Self { folder, saving: Arc::default() })
     }
 
-    /// Saves all caches, and gives how many entries.
+    /// Saves all caches, and gives how many entries. One that cannot be saved is an error, when all others are saved.
     pub async fn save(&self, caches: &Caches, store: &Store) -> Result<u64, Error> {
         // It goes along into the blocking work, which ends even if nobody awaits it any more: otherwise it could write older
         // files over those of the next save.
@@ -59,14 +61,21 @@ impl Snapshots {
         // Not the store's last event: the caches may not have been told of that one yet.
         let knows = store.last_told().await?;
         let (folder, caches) = (self.folder.clone(), caches.clone());
-        let (only_one, entries) = blocking(move || (only_one, save_all(&folder, &caches))).await?;
-        let entries = entries.map_err(Error::internal)?;
-        let saved = Saved { store: store.shape().await?.identity, knows, until: store.last_event().await? };
+        let (only_one, all) = blocking(move || (only_one, save_all(&folder, &caches))).await?;
+        let (saved, failed): (Vec<_>, Vec<_>) = all.into_iter().partition(Result::is_ok);
+        let saved: Vec<(String, u64)> = saved.into_iter().flatten().collect();
+        let entries = saved.iter().map(|(_, entries)| entries).sum();
+        let (store, until) = (store.shape().await?.identity, store.last_event().await?);
+        let saved = Saved { store, knows, until, caches: saved.into_iter().map(|(name, _)| name).collect() };
         let text = serde_json::to_string(&saved).map_err(Error::internal)?;
         let note = note(&self.folder);
-        let (_, noted) = blocking(move || (only_one, replace(&note, &text))).await?;
-        noted.map_err(Error::internal)?;
-        Ok(entries)
+        let (_, noted) = blocking(move || {
+            let noted = replace(&note, &text);
+            (only_one, noted.map_err(|error| format!("{}: {error}", note.display())))
+        })
+        .await?;
+        let failed: Vec<String> = failed.into_iter().filter_map(Result::err).chain(noted.err()).collect();
+        if failed.is_empty() { Ok(entries) } else { Err(Error::Internal(failed.join("; "))) }
     }
 
     /// Loads what there is, before anybody uses the caches. Whatever is wrong with it, the service starts, if need be without.
@@ -137,15 +146,13 @@ fn naming(path: &Path, error: &io::Error) -> io::Error {
 
 /// What there is to tell, and, if the snapshot fits, up to which event its caches know all.
 fn load_fitting(folder: &Path, caches: &Caches, store: i64, last: i64) -> (Vec<String>, Option<i64>) {
-    // Those that cannot be removed do no harm but for their size.
-    let _ = remove_files(folder, is_leftover);
     let why = match noted(folder) {
         Ok(None) => return (vec!["cold start: there is no snapshot".to_owned()], None),
         Ok(Some(saved)) if saved.store != store => "it belongs to another store".to_owned(),
         Ok(Some(saved)) if saved.until > last => {
             format!("it knows event {}, and the store only those up to {last}", saved.until)
         }
-        Ok(Some(saved)) => return (load_all(folder, caches), Some(saved.knows)),
+        Ok(Some(saved)) => return (load_all(folder, caches, &saved.caches), Some(saved.knows)),
         Err(error) => format!("{}: {error}", note(folder).display()),
     };
     // What does not fit must not be taken for fitting later, when the store has as many events as it knew of.
@@ -153,48 +160,67 @@ fn load_fitting(folder: &Path, caches: &Caches, store: i64, last: i64) -> (Vec<S
     (vec![format!("cold start: the snapshot cannot be used: {why}")], None)
 }
 
-fn save_all(folder: &Path, caches: &Caches) -> Result<u64, SnapshotError> {
-    Ok(save(folder, &caches.users)?
-        + save(folder, &caches.behaviour)?
-        + save(folder, &caches.tastes)?
-        + save(folder, &caches.items)?
-        + save(folder, &caches.models)?
-        + save(folder, &caches.results)?
-        + save(folder, &caches.sessions)?)
-}
+/// The name of a cache and how many entries were saved, or why it was not saved.
+type SavedOne = Result<(String, u64), String>;
 
-fn load_all(folder: &Path, caches: &Caches) -> Vec<String> {
+fn save_all(folder: &Path, caches: &Caches) -> Vec<SavedOne> {
     vec![
-        load(folder, &caches.users),
-        load(folder, &caches.behaviour),
-        load(folder, &caches.tastes),
-        load(folder, &caches.items),
-        load(folder, &caches.models),
-        load(folder, &caches.results),
-        load(folder, &caches.sessions),
+        save(folder, &caches.users),
+        save(folder, &caches.behaviour),
+        save(folder, &caches.tastes),
+        save(folder, &caches.items),
+        save(folder, &caches.models),
+        save(folder, &caches.results),
+        save(folder, &caches.sessions),
     ]
 }
 
-fn save<K, V>(folder: &Path, cache: &Cache<K, V>) -> Result<u64, SnapshotError>
+fn load_all(folder: &Path, caches: &Caches, saved: &[String]) -> Vec<String> {
+    vec![
+        load(folder, &caches.users, saved),
+        load(folder, &caches.behaviour, saved),
+        load(folder, &caches.tastes, saved),
+        load(folder, &caches.items, saved),
+        load(folder, &caches.models, saved),
+        load(folder, &caches.results, saved),
+        load(folder, &caches.sessions, saved),
+    ]
+}
+
+fn save<K, V>(folder: &Path, cache: &Cache<K, V>) -> SavedOne
 where
     K: Hash + Eq + Send + Sync + Serialize + DeserializeOwned + 'static,
     V: Send + Sync + Serialize + DeserializeOwned + 'static,
 {
     let (file, types) = identity(folder, cache);
-    Ok(cache.snapshot().types(types).save(file)?.entries)
+    match cache.snapshot().types(types).save(&file) {
+        Ok(report) => Ok((cache.name().unwrap_or_default().to_owned(), report.entries)),
+        Err(error) => Err(naming_file(&file, &error)),
+    }
+}
+
+fn naming_file(file: &Path, error: &SnapshotError) -> String {
+    match error {
+        // It names the file itself.
+        SnapshotError::File { .. } => with_causes(error),
+        _ => format!("{}: {}", file.display(), with_causes(error)),
+    }
 }
 
 /// A cache whose file cannot be used starts empty; the others need not.
-fn load<K, V>(folder: &Path, cache: &Cache<K, V>) -> String
+fn load<K, V>(folder: &Path, cache: &Cache<K, V>, saved: &[String]) -> String
 where
     K: Hash + Eq + Send + Sync + Serialize + DeserializeOwned + 'static,
     V: Send + Sync + Serialize + DeserializeOwned + 'static,
 {
     let (file, types) = identity(folder, cache);
     let name = cache.name().unwrap_or_default();
+    if !saved.iter().any(|saved| saved == name) {
+        return format!("{name}: cold, it could not be saved with the others");
+    }
     match cache.snapshot().types(types).load(&file) {
         Ok(report) => format!("{name}: warm, {} entries", report.entries),
-        Err(error) => format!("{name}: cold, {}: {error}", file.display()),
+        Err(error) => format!("{name}: cold, {}", naming_file(&file, &error)),
     }
 }
 

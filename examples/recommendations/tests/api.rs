@@ -7,6 +7,9 @@ use hyper::Method;
 use recommendations::client::Client;
 use serde_json::{Value, json};
 use std::collections::{HashMap, HashSet};
+use std::net::SocketAddr;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 #[tokio::test]
 async fn a_visit() {
@@ -30,11 +33,18 @@ async fn a_visit() {
 
     let bought = json!({ "user": 7, "item": first, "kind": "buy", "session": id });
     let event = post(&mut client, "/events", bought).await;
+    assert_eq!(event["in_session"], true);
     let shown = get(&mut client, "/recommendations/7?n=50").await;
     assert_eq!(shown["last_event"], event["id"]);
     assert!(shown["items"].as_array().unwrap().iter().all(|item| item["id"] != first), "it is bought");
     let user = get(&mut client, "/users/7").await;
     assert_eq!(user["recent"][0], json!({ "id": event["id"], "item": first, "kind": "buy" }));
+    assert_eq!(get(&mut client, &format!("/session/{id}")).await["events"], 1);
+    // Recorded all the same: with another user's session, one that is no more, or none.
+    for (user, session) in [(8, json!(id)), (7, json!("0".repeat(32))), (7, Value::Null)] {
+        let viewed = json!({ "user": user, "item": first + 1, "kind": "view", "session": session });
+        assert_eq!(post(&mut client, "/events", viewed).await["in_session"], false);
+    }
     assert_eq!(get(&mut client, &format!("/session/{id}")).await["events"], 1);
 
     let items = get(&mut client, "/items?ids=2,1,2,999999").await;
@@ -53,7 +63,8 @@ async fn what_is_wrong_is_said() {
     let mut client = Client::connect(server.address).await.unwrap();
     let json = |text: &str| Some(("application/json", text.to_owned()));
     let many = (1..=201).map(|id| id.to_string()).collect::<Vec<_>>().join(",");
-    let long = format!("{{\"user\":1,\"item\":1,\"kind\":\"view\",\"session\":\"{}\"}}", "x".repeat(20_000));
+    let in_session = |id: &str| json!({ "user": 1, "item": 1, "kind": "view", "session": id }).to_string();
+    let long = in_session(&"x".repeat(20_000));
     let wrong = [
         (Method::GET, "/nothing".to_owned(), None, 404, "nothing at this address"),
         (Method::GET, "/recommendations/".into(), None, 404, "nothing"),
@@ -77,6 +88,7 @@ async fn what_is_wrong_is_said() {
         (Method::GET, "/items?ids=1,two".into(), None, 400, "two"),
         (Method::GET, "/items?ids=-1".into(), None, 400, "-1"),
         (Method::GET, format!("/items?ids={many}"), None, 400, "201 ids"),
+        (Method::GET, format!("/items?ids={}", "1,".repeat(10_000)), None, 414, "8192 bytes"),
         (Method::GET, "/session/0123".into(), None, 404, "no such session"),
         (Method::POST, "/session".into(), json(r#"{"user":999999}"#), 422, "no user 999999"),
         (Method::POST, "/events".into(), json(r#"{"user":1,"#), 400, "EOF"),
@@ -89,6 +101,9 @@ async fn what_is_wrong_is_said() {
         (Method::POST, "/events".into(), json(r#"{"user":1,"item":1,"kind":"view","x":1}"#), 422, "`x`"),
         (Method::POST, "/events".into(), json(r#"{"user":999999,"item":1,"kind":"view"}"#), 422, "no user"),
         (Method::POST, "/events".into(), json(r#"{"user":1,"item":999999,"kind":"view"}"#), 422, "no item"),
+        (Method::POST, "/events".into(), json(&in_session("tea")), 422, "session: that is no id"),
+        (Method::POST, "/events".into(), json(&in_session("")), 422, "session: that is no id"),
+        (Method::POST, "/events".into(), json(&in_session(&"g".repeat(32))), 422, "session: that is no id"),
         (Method::POST, "/events".into(), Some(("text/plain", "{}".to_owned())), 415, "Content-Type"),
         (Method::POST, "/events".into(), json(&long), 413, "16384 bytes"),
     ];
@@ -109,6 +124,39 @@ async fn what_is_wrong_is_said() {
         }
     }
     assert_eq!(get(&mut client, "/health").await["last_event"], SIZE.events, "nothing was recorded");
+    server.stop().await.unwrap();
+}
+
+/// Sends bytes as they are on a new connection, and returns the whole answer.
+async fn raw(address: SocketAddr, request: &[u8]) -> String {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(request).await.unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.unwrap();
+    String::from_utf8(answer).unwrap()
+}
+
+#[tokio::test]
+async fn what_is_no_request_gets_json_too() {
+    let scratch = Scratch::new("unparsed");
+    let server = scratch.start().await;
+    let headers: String = (0..200).map(|at| format!("x{at}: 1\r\n")).collect();
+    for (request, status) in [
+        (format!("GET /{} HTTP/1.1\r\nhost: here\r\n\r\n", "a".repeat(70_000)), 414),
+        (format!("GET / HTTP/1.1\r\n{headers}\r\n"), 431),
+        ("nonsense\r\n\r\n".to_owned(), 400),
+        ("POST /events HTTP/1.1\r\ncontent-length: many\r\n\r\n".to_owned(), 400),
+    ] {
+        let answer = raw(server.address, request.as_bytes()).await;
+        let (head, body) =
+            answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("{request:.40}: {answer:?}"));
+        assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
+        assert!(head.contains("content-type: application/json"), "{answer}");
+        assert!(head.contains(&format!("content-length: {}", body.len())), "{answer}");
+        let body: Value = serde_json::from_str(body).unwrap();
+        assert_eq!(body["error"]["status"], status, "{answer}");
+        assert!(!body["error"]["message"].as_str().unwrap().is_empty(), "{answer}");
+    }
     server.stop().await.unwrap();
 }
 
@@ -133,6 +181,32 @@ async fn a_store_that_fails_is_told_and_can_recover() {
     other.execute_batch("ALTER TABLE gone RENAME TO events").unwrap();
     let event = post(&mut client, "/events", act).await;
     assert_eq!(get(&mut client, "/recommendations/3").await["last_event"], event["id"]);
+    server.stop().await.unwrap();
+}
+
+/// Whatever keeps the store from being written, as a full disk does: it can be read, but it is not well.
+#[tokio::test]
+async fn health_tells_of_a_store_that_cannot_be_written() {
+    let scratch = Scratch::new("unwritten");
+    let server = scratch.start().await;
+    let mut client = Client::connect(server.address).await.unwrap();
+    let other = rusqlite::Connection::open(scratch.config().store()).unwrap();
+    // This makes the table that it writes to.
+    assert_eq!(get(&mut client, "/health").await["status"], "ok");
+    for table in ["probe", "events"] {
+        let fail = "BEGIN SELECT RAISE(FAIL, 'the disk is full'); END";
+        other.execute_batch(&format!("CREATE TRIGGER full_{table} BEFORE INSERT ON {table} {fail}")).unwrap();
+    }
+    let act = json!({ "user": 3, "item": 5, "kind": "click" });
+    assert_eq!(client.post("/events", &act).await.unwrap().0, 500);
+    get(&mut client, "/recommendations/3").await;
+    let (status, answer) = client.get("/health").await.unwrap();
+    let answer: Value = serde_json::from_slice(&answer).unwrap();
+    assert_eq!(status, 503);
+    assert_eq!(answer["error"]["message"], "events cannot be recorded: the disk is full");
+    other.execute_batch("DROP TRIGGER full_probe; DROP TRIGGER full_events").unwrap();
+    post(&mut client, "/events", act).await;
+    assert_eq!(get(&mut client, "/health").await["status"], "ok");
     server.stop().await.unwrap();
 }
 
@@ -199,11 +273,14 @@ async fn metrics_are_as_prometheus_reads_them() {
     assert!(text.ends_with('\n'));
 
     let (mut kinds, mut helped, mut samples) = (HashMap::new(), HashSet::new(), HashMap::new());
-    let mut family = String::new();
+    let (mut family, mut helps) = (String::new(), HashSet::new());
     for line in text.lines() {
         if let Some(help) = line.strip_prefix("# HELP ") {
             family = help.split_once(' ').unwrap().0.to_owned();
             assert!(helped.insert(family.clone()), "{family} comes once, with all its samples");
+            let help = help.split_once(' ').unwrap().1;
+            assert!(help.ends_with('.') && help.split(' ').count() >= 4, "{family} is explained: {help}");
+            assert!(helps.insert(help), "{help}: it says this of two families");
         } else if let Some(kind) = line.strip_prefix("# TYPE ") {
             let (name, kind) = kind.split_once(' ').unwrap();
             assert_eq!(name, family);

@@ -90,6 +90,32 @@ async fn the_page_shows_plots_with_data() {
     println!("screenshot: {}", image.display());
 }
 
+/// A service that nobody has asked yet, and the first second of its page.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_page_opens_with_figures() {
+    let Some(browser) = browser() else { return };
+    let scratch = Scratch::new("opens");
+    let server = scratch.start().await;
+    let (url, folder) = (format!("http://{}/", server.address), scratch.path().to_owned());
+    let dump = tokio::task::spawn_blocking(move || open(browser, &folder, &url, 1, &["--dump-dom"]));
+    let page = String::from_utf8(dump.await.unwrap().stdout).unwrap();
+    let events = server.service.store.last_event().await.unwrap();
+    server.stop().await.unwrap();
+    for tile in ["hits", "p50", "p99", "requests", "loads"] {
+        let shown =
+            page.split(&format!("id=\"tile-{tile}\">")).nth(1).and_then(|rest| rest.split('<').next());
+        assert!(
+            shown.is_some_and(|shown| shown.starts_with(|first: char| first.is_ascii_digit())),
+            "{tile}: {page}"
+        );
+    }
+    for (plot, line) in [("hits", "results"), ("latency", "p99"), ("loads", "results"), ("full", "items")] {
+        assert!(points(&page, plot, line) >= 1, "{plot}, {line}: {page}");
+    }
+    assert!(page.contains("99th percentile latency"), "{page}");
+    assert_eq!(events, i64::from(common::SIZE.events), "a page that is opened records nothing");
+}
+
 /// The service goes while its page is open.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_page_tells_that_the_service_is_gone() {

@@ -5,15 +5,15 @@ mod common;
 use common::{SIZE, Scratch, cache, get, post};
 use recommendations::client::Client;
 use recommendations::domain::Kind;
-use recommendations::server::{Server, remove_data};
+use recommendations::server::{Config, PATIENCE, Server, remove_data};
 use recommendations::snapshots::Snapshots;
-use recommendations::store::NewEvent;
+use recommendations::store::{NewEvent, Size};
 use serde_json::json;
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
-use std::net::SocketAddr;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, ChildStdout, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 #[tokio::test]
 async fn a_restart_is_warm() {
@@ -102,6 +102,33 @@ async fn a_snapshot_waits_for_events_that_are_on_their_way() {
     let server = scratch.start().await;
     let mut client = Client::connect(server.address).await.unwrap();
     assert_eq!(get(&mut client, "/recommendations/3").await["last_event"], event.id);
+    server.stop().await.unwrap();
+}
+
+/// Its path is named, all others are saved, and what an older save has left of it is not taken for a part of this one.
+#[tokio::test]
+async fn a_cache_that_cannot_be_saved_does_not_keep_others_from_it() {
+    let scratch = Scratch::new("unsaved");
+    let folder = scratch.path().join("snapshots");
+    let (file, older) = (folder.join("results.larder"), scratch.path().join("older"));
+    let server = scratch.start().await;
+    let mut client = Client::connect(server.address).await.unwrap();
+    get(&mut client, "/recommendations/3").await;
+    server.stop().await.unwrap();
+    let server = scratch.start().await;
+    let mut client = Client::connect(server.address).await.unwrap();
+    post(&mut client, "/events", json!({ "user": 3, "item": 8, "kind": "buy" })).await;
+    fs::rename(&file, &older).unwrap();
+    fs::create_dir(&file).unwrap();
+    let refused = server.stop().await.unwrap_err().to_string();
+    assert!(refused.contains(file.to_str().unwrap()) && refused.contains("no regular file"), "{refused}");
+    assert!(!refused.contains("users.larder"), "{refused}");
+    fs::remove_dir(&file).unwrap();
+    fs::rename(&older, &file).unwrap();
+
+    let server = scratch.start().await;
+    let cold: Vec<_> = server.told.iter().filter(|line| line.contains("cold")).collect();
+    assert_eq!(cold, ["results: cold, it could not be saved with the others"], "{:?}", server.told);
     server.stop().await.unwrap();
 }
 
@@ -203,6 +230,30 @@ async fn restart(scratch: &Scratch) -> Vec<String> {
     told
 }
 
+/// A request of which half has come is not waited for: neither for the rest of its head nor for that of its body.
+#[tokio::test(flavor = "multi_thread")]
+async fn half_a_request_does_not_keep_the_service_from_stopping() {
+    let scratch = Scratch::new("half");
+    let server = scratch.start().await;
+    let halves = [
+        "GET /health HTTP/1.1\r\nHost: x\r\n",
+        "POST /session HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 10\r\n\r\n{",
+    ];
+    let _open: Vec<_> = halves
+        .iter()
+        .map(|half| {
+            let mut stream = TcpStream::connect(server.address).unwrap();
+            stream.write_all(half.as_bytes()).unwrap();
+            stream
+        })
+        .collect();
+    // They have come when this one, which came later, is answered.
+    get(&mut Client::connect(server.address).await.unwrap(), "/health").await;
+    let begun = Instant::now();
+    server.stop().await.unwrap();
+    assert!(begun.elapsed() < PATIENCE, "{:?}", begun.elapsed());
+}
+
 #[tokio::test]
 async fn two_at_a_time_are_refused() {
     let scratch = Scratch::new("two");
@@ -213,6 +264,30 @@ async fn two_at_a_time_are_refused() {
     server.stop().await.unwrap();
     remove_data(scratch.path()).unwrap();
     assert!(!scratch.path().join("shop.sqlite").exists());
+}
+
+/// A store keeps the size that it was made with.
+#[tokio::test]
+async fn a_restart_need_not_repeat_how_much_there_is() {
+    let scratch = Scratch::new("size");
+    scratch.start().await.stop().await.unwrap();
+    let other = Size { users: 7, items: 8, events: 9 };
+    let server = Server::start(Config { size: other, ..scratch.config() }).await.unwrap();
+    assert_eq!((server.service.shape.users, server.service.shape.items), (SIZE.users, SIZE.items));
+    server.stop().await.unwrap();
+    for (expects, fits) in [
+        ((Some(SIZE.users), None), true),
+        ((Some(SIZE.users), Some(SIZE.items)), true),
+        ((Some(7), None), false),
+        ((None, Some(8)), false),
+    ] {
+        let started = Server::start(Config { expects, ..scratch.config() }).await;
+        assert_eq!(started.is_ok(), fits, "{expects:?}");
+        match started {
+            Ok(server) => _ = server.stop().await.unwrap(),
+            Err(refused) => assert!(refused.to_string().contains("has 400 users and 240 items"), "{refused}"),
+        }
+    }
 }
 
 /// The program itself.

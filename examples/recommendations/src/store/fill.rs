@@ -37,6 +37,12 @@ pub struct Size {
     pub events: u32,
 }
 
+impl Default for Size {
+    fn default() -> Self {
+        Self { users: 20_000, items: 5_000, events: 400_000 }
+    }
+}
+
 pub(super) fn fill(connection: &mut Connection, size: Size) -> Result<()> {
     let transaction = connection.transaction()?;
     transaction.execute_batch(SCHEMA)?;

@@ -137,6 +137,11 @@ impl Store {
         self.writer.run(record).await
     }
 
+    /// Whether events could be recorded now. An error says why not.
+    pub async fn probe(&self) -> Result<()> {
+        self.writer.run(queries::probe).await
+    }
+
     /// The number of the last event that [`record`](Self::record) has told of: the writer does one thing after the other.
     pub async fn last_told(&self) -> Result<i64> {
         self.writer.run(queries::last_event).await

@@ -140,6 +140,14 @@ pub(super) fn shape(connection: &mut Connection) -> Result<Shape> {
     select.query_row([], |row| Ok(Shape { users: row.get(0)?, items: row.get(1)?, identity: row.get(2)? }))
 }
 
+/// Writes some pages that nobody reads, and more of them than an event takes. An error says that events have no room either.
+pub(super) fn probe(connection: &mut Connection) -> Result<()> {
+    connection
+        .execute_batch("CREATE TABLE IF NOT EXISTS probe (id INTEGER PRIMARY KEY, padding BLOB NOT NULL)")?;
+    connection.prepare_cached("INSERT OR REPLACE INTO probe VALUES (1, randomblob(65536))")?.execute([])?;
+    Ok(())
+}
+
 pub(super) fn record(connection: &mut Connection, new: NewEvent) -> Result<Event> {
     let at = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis() as i64);
     connection

@@ -32,6 +32,7 @@ impl Scratch {
             folder: self.0.clone(),
             port: 0,
             size: SIZE,
+            expects: (None, None),
             is_caching: true,
             save_every: Duration::from_secs(3_600),
             train_every: Duration::from_secs(3_600),
