@@ -157,7 +157,8 @@ where
     }
 
     /// The tags that an entry carries: what [`Cache::invalidate_tag`] removes together. Asked once for each insert, before
-    /// any lock is taken, with the same promises as a weigher. A new value has its own tags.
+    /// any lock is taken, with the same promises as a weigher. A new value has its own tags, unless its entry was
+    /// [given](crate::InsertOptions#updates) some.
     ///
     /// ```
     /// let results = larder::Cache::builder()

@@ -6,7 +6,6 @@
 
 use crate::cache::{Cache, Stored};
 use crate::hash::RandomState;
-use crate::options::InsertOptions;
 use crate::removal::RemovalCause;
 use crate::segment::{Offer, Seen};
 use crate::table::Found;
@@ -63,7 +62,8 @@ where
     /// being carried out, nobody else changes the key.
     ///
     /// `decide` runs without a lock, so it may use the cache; and it runs again when another thread was faster, so it
-    /// should have no other effects. Only its last answer counts. Does not count as a hit or a miss.
+    /// should have no other effects. Only its last answer counts. A new value of an entry keeps what that was given by options:
+    /// see [`InsertOptions`](crate::InsertOptions#updates). Does not count as a hit or a miss.
     ///
     /// ```
     /// use larder::{Cache, Computed, Op};
@@ -111,9 +111,10 @@ where
                 (Op::Insert(value), _) => value,
             };
             let seen = found.as_ref().map_or(Seen::Nothing, |found| Seen::At(found.slot()));
+            let given = found.as_ref().and_then(|found| self.inner.given_to(segment, found));
             let mut offer = Offer::new(key, value.clone(), seen);
             offer.held = found;
-            match self.store_at(hash, offer, InsertOptions::new()) {
+            match self.update_at(hash, offer, given, 0) {
                 Stored::Yes if seen == Seen::Nothing => return Computed::Inserted(value),
                 Stored::Yes => return Computed::Replaced(value),
                 Stored::Refused => return Computed::Rejected(value),

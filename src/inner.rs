@@ -4,6 +4,7 @@
 use crate::clock::nanos;
 use crate::expiry::Expiry;
 use crate::hash::RandomState;
+use crate::options::InsertOptions;
 use crate::parts::folded;
 use crate::parts::keeper::Kept;
 use crate::policy::{End, EvictionPolicy};
@@ -19,7 +20,7 @@ use crate::tag::Tag;
 use std::any::TypeId;
 use std::hash::{BuildHasher, Hash};
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
-use std::sync::atomic::{AtomicU8, fence};
+use std::sync::atomic::{AtomicBool, AtomicU8, fence};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -40,6 +41,8 @@ pub(crate) struct Inner<K, V, S> {
     pub(crate) reads: Option<Reads>,
     pub(crate) bank: Bank,
     pub(crate) loading: Loading<K, V>,
+    /// Whether an entry was ever given options that its updates keep.
+    pub(crate) has_given: AtomicBool,
     pub(crate) weigher: Option<Weigher<K, V>>,
     pub(crate) tagger: Option<Tagger<K, V>>,
     /// Whether the rules say anything of time.
@@ -144,7 +147,7 @@ impl<K, V, S> Inner<K, V, S> {
     {
         let mut life = self.rules.life;
         match (&self.negative, ttl) {
-            (_, Some(ttl)) => life.ttl = nanos(ttl),
+            (_, Some(ttl)) => (life.ttl, life.given) = (nanos(ttl), nanos(ttl)),
             (Some(negative), None) if (negative.is_it)(value) => life.ttl = negative.ttl,
             _ => {}
         }
@@ -167,6 +170,24 @@ impl<K, V, S> Inner<K, V, S> {
             Some(found) => expiry.after_update(key, value, segment.remaining(found.slot())),
             None => expiry.after_create(key, value),
         })
+    }
+
+    /// An entry is given options that its updates keep: to be called before it is stored.
+    #[inline]
+    pub(crate) fn note_given(&self) {
+        // Relaxed, also in `given_to`: a thread that finds the entry there sees all that came before its publication.
+        if !self.has_given.load(Relaxed) {
+            self.has_given.store(true, Relaxed);
+        }
+    }
+
+    /// Returns the options that an entry that was found was given, for its next value.
+    pub(crate) fn given_to(
+        &self,
+        segment: &Segment<K, V>,
+        found: &Found<'_, K, V>,
+    ) -> Option<Box<InsertOptions>> {
+        if self.has_given.load(Relaxed) { segment.given_to(found.slot()) } else { None }
     }
 
     /// What a read does beside giving the value. Says whether it may give it: the entry may have no reads left.

@@ -259,7 +259,8 @@
 //!   called or its last handle is dropped, which drops all keys and values.
 //! - An entry takes 16 bytes more where entries end, for its deadline and its place in a timing wheel; and 8 bytes more for
 //!   each of these, from when the first entry needs it: an end that reads must not move, a time to idle other than the
-//!   builder's, a number of reads, when it was written, how long it took to load, who refreshes it.
+//!   builder's, a time to live that options gave, a number of reads, when it was written, how long it took to load, who refreshes
+//!   it.
 //! - Where the number of entries is bounded, cells and index for all of them, up to 16 MiB each for a segment, are
 //!   asked of the allocator as zeroed blocks when the cache is built. For such blocks operating systems reserve addresses,
 //!   and give memory when it is written to. All else grows with the number of entries. What a segment needed beyond these

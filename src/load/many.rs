@@ -7,8 +7,7 @@ use super::led::{leading, leading_async};
 use super::{Joined, Lead, Place, Want, sure};
 use crate::cache::Cache;
 use crate::error::LoadError;
-use crate::options::InsertOptions;
-use crate::segment::{Landing, LoadId, Seen};
+use crate::segment::{Landing, LoadId, Offer, Seen};
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash};
 use std::sync::Arc;
@@ -234,8 +233,8 @@ where
             let hash = self.cache.inner.hash(&key);
             match self.cache.board(hash, &key, &mut Want::Missing)? {
                 Place::There(value) => _ = self.found.insert(key, value),
-                Place::Leads(number) => {
-                    let lead = Lead::new(self.cache, hash, number, false);
+                Place::Leads(number, given) => {
+                    let lead = Lead::new(self.cache, hash, number, false, given);
                     self.led.push((key, lead));
                 }
                 Place::Led(lead) => self.led.push((key, *lead)),
@@ -410,8 +409,13 @@ where
     }
 
     fn land(&self, key: K, value: V) {
+        let (hash, segment) = self.cache.inner.locate(&key);
+        // If the entry is replaced after this the load is void.
+        let given = segment
+            .find(hash, |other| *other == key)
+            .and_then(|found| self.cache.inner.given_to(segment, &found));
         let seen = Seen::Loading(LoadId::Open(self.id));
-        let _ = self.cache.store(key, value, InsertOptions::new(), seen);
+        let _ = self.cache.update_at(hash, Offer::new(key, value, seen), given, 0);
     }
 }
 

@@ -19,6 +19,7 @@
 //! compiled once with this crate. Here is the rest: to find a key, to fill a cell, to call the listener, to drop.
 
 mod flight;
+mod given;
 mod invalidation;
 mod leaving;
 mod load_log;
@@ -34,6 +35,7 @@ mod times;
 mod write;
 
 pub(crate) use flight::{Boarding, Flight, Landing, Reason};
+pub(crate) use given::Given;
 pub(crate) use invalidation::{Takes, Visited};
 pub(crate) use leaving::{Leaving, Panics};
 pub(crate) use loads::{Ended, LoadId};
@@ -94,6 +96,8 @@ struct Extras {
     /// None until something is loaded.
     loads: Option<Box<dyn AnyLoads>>,
     tags: TagIndex,
+    /// By slot. Empty until an entry has a weight or tags of its own.
+    given: Vec<Given>,
 }
 
 impl Core {
@@ -164,6 +168,8 @@ pub(crate) struct Arrival<'a> {
     /// None without end.
     pub(crate) life: Option<&'a Life>,
     pub(crate) tags: &'a [Tag],
+    /// Which of weight and tags options gave.
+    pub(crate) given: Given,
     /// There if it comes from a snapshot.
     pub(crate) back: Option<&'a Back>,
 }
@@ -171,6 +177,12 @@ pub(crate) struct Arrival<'a> {
 impl Arrival<'_> {
     fn is_pinned(&self) -> bool {
         self.pin == Some(true)
+    }
+
+    /// Returns whether there is anything to note in [`Extras`].
+    #[inline]
+    fn has_extras(&self) -> bool {
+        !self.tags.is_empty() || self.given != Given::NOTHING
     }
 }
 

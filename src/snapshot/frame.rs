@@ -24,7 +24,7 @@ use std::io::{ErrorKind, Read, Write};
 /// A byte that is no text, a name, and line ends that do not survive being copied as text.
 const MAGIC: [u8; 8] = *b"\x89LDR\r\n\x1a\n";
 /// The format's version: a reader reads no other.
-pub(crate) const VERSION: u16 = 1;
+pub(crate) const VERSION: u16 = 2;
 const PREAMBLE: usize = MAGIC.len() + 2;
 
 const HEADER: u8 = 0;
@@ -469,10 +469,10 @@ mod tests {
     fn the_format_is_what_it_was() {
         // Made by another program, with another implementation of the checksum.
         let expected = [
-            b"\x89LDR\r\n\x1a\n\x01\0".as_slice(),
-            b"\0\x02\0\0\0hi\x2d\x88\x88\x04",
-            b"\x07\x05\0\0\0\x01a\x02bc\xeb\xe7\x1b\x11",
-            b"\xff\x10\0\0\0\x02\0\0\0\0\0\0\0\x02\0\0\0\0\0\0\0\x8a\x3a\x72\x48",
+            b"\x89LDR\r\n\x1a\n\x02\0".as_slice(),
+            b"\0\x02\0\0\0hi\xe3\xe4\x42\xb9",
+            b"\x07\x05\0\0\0\x01a\x02bc\x28\xca\x8f\xa2",
+            b"\xff\x10\0\0\0\x02\0\0\0\0\0\0\0\x02\0\0\0\0\0\0\0\x9d\x3e\x27\xf2",
         ];
         let records = vec![(7, b"a".to_vec()), (7, b"bc".to_vec())];
         assert_eq!(written(b"hi", &records), expected.concat());

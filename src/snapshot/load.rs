@@ -9,10 +9,9 @@ use super::{PROGRESS_EVERY, SnapshotReport};
 use crate::cache::{Cache, Stored};
 use crate::clock::nanos;
 use crate::error::SnapshotError;
-use crate::segment::{Arrival, Back, Kept, Life, Offer, Rest, Seen};
+use crate::segment::{Arrival, Back, Given, Kept, Life, Offer, Rest, Seen};
 use std::hash::{BuildHasher, Hash};
 use std::io::Read;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::SystemTime;
 
 /// So many entries before it is its turn, the processor is told of an entry's place in the index.
@@ -36,8 +35,13 @@ enum Known {
 
 impl Known {
     fn new(kept: Kept) -> Self {
-        let Kept { weight: 1, is_pinned: false, tags, back: Back { note, mark, rest: Rest::ENDLESS } } =
-            &kept
+        let Kept {
+            weight: 1,
+            is_pinned: false,
+            tags,
+            given: Given::NOTHING,
+            back: Back { note, mark, rest: Rest::ENDLESS },
+        } = &kept
         else {
             return Self::More(Box::new(kept));
         };
@@ -48,7 +52,7 @@ impl Known {
         match self {
             Self::Plain { note, mark } => {
                 let back = Back { note, mark, rest: Rest::ENDLESS };
-                Kept { weight: 1, is_pinned: false, tags: Vec::new(), back }
+                Kept { weight: 1, is_pinned: false, tags: Vec::new(), given: Given::NOTHING, back }
             }
             Self::More(kept) => *kept,
         }
@@ -126,9 +130,13 @@ where
             // What is left of it, without jitter, if that is less.
             ttl: if rest.end <= ttl { Life::ENDLESS.ttl } else { ttl },
             tti: rest.idle.unwrap_or(rules.tti),
+            given: rest.ttl.unwrap_or(0),
             took: if self.inner.is_early { rest.took } else { 0 },
             ..Life::ENDLESS
         };
+        if kept.given != Given::NOTHING || rest.ttl.is_some() || rest.idle.is_some() {
+            self.inner.note_given();
+        }
         let is_limited = rest.is_limited() || negative.is_some();
         let mut arrival = Arrival {
             hash: self.inner.hash(&key),
@@ -137,6 +145,7 @@ where
             missing: 0,
             life: (self.inner.is_timed || is_limited).then_some(&life),
             tags: &kept.tags,
+            given: kept.given,
             back: Some(&kept.back),
         };
         let offer = Offer::new(key, value, Seen::Before);
