@@ -224,7 +224,8 @@ where
     }
 
     /// How long an entry lives after it was last written or read by a method that counts as a read: `get`, `with`,
-    /// `get_many`, and a hit of `get_or_load` and its like. By default without end. See
+    /// `get_many`, a hit of `get_or_load` and its like, and a `compute` or a method of `entry` that keeps the entry. By default
+    /// without end. See
     /// [`time_to_live`](Self::time_to_live).
     ///
     /// A read notes the time in the entry's deadline, without a lock, at most once for each tick of a coarse clock.

@@ -112,7 +112,7 @@ impl Stats {
         stats
     }
 
-    /// Reads that found their key; loads of what was due are among them.
+    /// Reads that found their key. Loads of what was due are among them, and calls of `compute` and of the methods of `entry`.
     #[must_use]
     pub fn hit_count(&self) -> u64 {
         self.hits

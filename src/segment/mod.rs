@@ -317,10 +317,14 @@ impl<K, V> Segment<K, V> {
     /// entry's time to idle begins again.
     #[inline]
     pub(crate) fn find_to_read(&self, hash: u64, matches: impl Fn(&K) -> bool) -> Option<Found<'_, K, V>> {
-        let good = |found: &Found<'_, K, V>| {
-            self.times().is_none_or(|times| times.note_read(found.slot())).then_some(())
-        };
+        let good = |found: &Found<'_, K, V>| self.renew(found).then_some(());
         self.find_good(|| self.table.look(hash, &matches), good).map(|(found, ())| found)
+    }
+
+    /// Reports whether an entry that was found, and is read, has not expired; its time to idle begins again then.
+    #[inline]
+    pub(crate) fn renew(&self, found: &Found<'_, K, V>) -> bool {
+        self.times().is_none_or(|times| times.note_read(found.slot()))
     }
 
     /// Leaves behind what the policy wants to know of a read.
