@@ -243,7 +243,7 @@ where
 
     /// The values of many keys, in their order.
     ///
-    /// The same as a [`get`](Self::get) for each, but cheaper.
+    /// The same as a [`get`](Self::get) for each, at its own time, but cheaper.
     pub fn get_many<'q, Q>(&self, keys: impl IntoIterator<Item = &'q Q>) -> Vec<Option<V>>
     where
         Q: Hash + Equivalent<K> + ?Sized + 'q,

@@ -26,7 +26,8 @@ where
     /// Each key has a flight of its own, so others can wait for single ones, and this call waits for those that others
     /// load. A key for which the loader gives nothing is left out, here and for those who wait for it in calls like this
     /// one; who wants it alone runs its own loader. Further keys that the loader gives are kept, too, unless they were
-    /// written or made invalid meanwhile. Of several values for one key the first counts.
+    /// written or made invalid meanwhile. Of several values for one key the first counts. A value that is there is read before the
+    /// loader runs, and given also if it ends while that does.
     ///
     /// The loader may be called more than once: for parts of the keys, where the builder set
     /// [`max_batch`](crate::Builder::max_batch), and when another caller gave up who was loading some of them.

@@ -547,6 +547,11 @@ impl<K, V> Segment<K, V> {
         }
     }
 
+    /// Returns when an entry that was found ends, by the clock; `u64::MAX` without end.
+    pub(crate) fn deadline(&self, slot: u32) -> u64 {
+        self.times().map_or(FOREVER, |times| times.deadline(slot))
+    }
+
     /// What is left of the life of an entry that was found.
     pub(crate) fn remaining(&self, slot: u32) -> Option<Duration> {
         let times = self.times()?;
