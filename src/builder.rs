@@ -358,7 +358,8 @@ where
     /// This is for many processes with a cache each that would otherwise all load at once: within one cache there is one loader
     /// anyway. The authors find 1 to do for most; more is earlier. What counts as time here is
     /// [`refresh_after_write`](Self::refresh_after_write), or the end of the entry. Entries that were inserted are not loaded
-    /// early. Takes 8 bytes an entry.
+    /// early. How long a load took is measured by the [`clock`](Self::clock): under a manual one what it was advanced meanwhile. Takes
+    /// 8 bytes an entry.
     ///
     /// What is not a finite number from 0 on is a [`BuildError`].
     pub fn refresh_early(mut self, beta: f64) -> Self {

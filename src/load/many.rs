@@ -6,6 +6,7 @@
 use super::led::{leading, leading_async};
 use super::{Joined, Lead, Place, Want, sure};
 use crate::cache::Cache;
+use crate::clock::Moment;
 use crate::error::LoadError;
 use crate::segment::{Landing, LoadId, Offer, Seen};
 use std::collections::HashMap;
@@ -370,7 +371,7 @@ pub(super) struct Batch<'a, K: 'static, V: 'static, S> {
     pub(super) keys: Vec<K>,
     led: Vec<Lead<'a, K, V, S>>,
     others: Others<'a, K, V, S>,
-    started: Option<u64>,
+    started: Option<Moment>,
 }
 
 impl<K, V, S> Batch<'_, K, V, S> {

@@ -34,6 +34,7 @@ mod warm;
 pub use warm::{WarmError, WarmProgress, WarmUp};
 
 use crate::cache::{Cache, Stored};
+use crate::clock::Moment;
 use crate::error::LoadError;
 use crate::options::InsertOptions;
 use crate::segment::{Boarding, Claim, Ended, Flight, Landing, LoadId, Offer, Reason, Seen};
@@ -446,8 +447,8 @@ struct Lead<'a, K: 'static, V: 'static, S> {
     cache: &'a Cache<K, V, S>,
     hash: u64,
     number: u64,
-    /// By the cache's clock, if it matters how long it takes.
-    started: Option<u64>,
+    /// There if it matters how long it takes.
+    started: Option<Moment>,
     /// Whether it is a refresh of which it is not known yet how it ends.
     is_refresh: bool,
     /// The options that a refreshed entry was given.
