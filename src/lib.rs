@@ -100,9 +100,9 @@
 //! No read sees an expired entry, whether it was removed yet or not; only the methods that count entries without looking at
 //! them do: `len`, `is_empty` and `weighted_size`. It is removed, as [`Expired`](RemovalCause::Expired), by the next write or
 //! invalidation of its key, or by one of the next writes to its segment, each of which looks at a few such entries; reads remove nothing, but for the [two kinds](#guarantees) that take a lock.
-//! [`run_pending_tasks`](Cache::run_pending_tasks) removes all that have been over for a millisecond or more, and
-//! [`housekeeping`](Builder::housekeeping) calls that every now and then. What is still good for something, as in the table
-//! below, stays until it is not, or is written, removed or evicted.
+//! [`run_pending_tasks`](Cache::run_pending_tasks) removes all that ended 2^20 nanoseconds ago (1.05 ms) or earlier, since ends are
+//! kept in ticks of that length, and [`housekeeping`](Builder::housekeeping) calls that every now and then. An entry that can
+//! still be served, as in the table below, stays until it cannot, or is written, removed or evicted.
 //!
 //! To every operation an expired entry is as if it were not there: `compute` is given `None`, `remove` finds nothing,
 //! `invalidate_tag` does not count it, and `get_or_load` loads. An end is no invalidation: a load that is under way for the
