@@ -166,8 +166,9 @@ where
     }
 
     /// The tags that an entry carries: what [`Cache::invalidate_tag`] removes together. Asked once for each insert, before
-    /// any lock is taken, with the same promises as a weigher. A new value has its own tags. Numbers of several kinds need
-    /// their kinds beside them, or they are one [`Tag`]: `("user", 7)`.
+    /// any lock is taken, with the same promises as a weigher. A new value has its own tags, unless its entry was
+    /// [given](crate::InsertOptions#updates) some. Numbers of several kinds need their kinds beside them, or they are one
+    /// [`Tag`]: `("user", 7)`.
     ///
     /// ```
     /// let results = larder::Cache::builder()
@@ -235,7 +236,8 @@ where
     }
 
     /// How long an entry lives after it was last written or read by a method that counts as a read: `get`, `with`,
-    /// `get_many`, and a hit of `get_or_load` and its like. By default without end. See
+    /// `get_many`, a hit of `get_or_load` and its like, and a `compute` or a method of `entry` that keeps the entry. By default
+    /// without end. See
     /// [`time_to_live`](Self::time_to_live).
     ///
     /// A read notes the time in the entry's deadline, without a lock, at most once for each tick of a coarse clock.
@@ -368,7 +370,8 @@ where
     /// This is for many processes with a cache each that would otherwise all load at once: within one cache there is one loader
     /// anyway. The authors find 1 to do for most; more is earlier. What counts as time here is
     /// [`refresh_after_write`](Self::refresh_after_write), or the end of the entry. Entries that were inserted are not loaded
-    /// early. Takes 8 bytes an entry.
+    /// early. How long a load took is measured by the [`clock`](Self::clock): under a manual one what it was advanced meanwhile. Takes
+    /// 8 bytes an entry.
     ///
     /// What is not a finite number from 0 on is a [`BuildError`].
     pub fn refresh_early(mut self, beta: f64) -> Self {

@@ -8,7 +8,7 @@ use crate::options::InsertOptions;
 use crate::parts::keeper::keep;
 use crate::policy::{End, EvictionPolicy};
 use crate::removal::RemovalCause;
-use crate::segment::{Arrival, Bank, Leaving, Offer, Outcome, Panics, Rules, Seen, Segment};
+use crate::segment::{Arrival, Bank, Given, Leaving, Offer, Outcome, Panics, Rules, Seen, Segment};
 use crate::stats::{Reads, Stats};
 use crate::table::{Found, Held, Spread, Unsure};
 use crate::tag::Tag;
@@ -16,6 +16,7 @@ use equivalent::Equivalent;
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
 use std::io;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -85,6 +86,7 @@ impl<K, V, S> Cache<K, V, S> {
             reads: builder.record_stats.then(Reads::new),
             bank: Bank::new(builder.max_capacity.unwrap_or(u64::MAX)),
             loading: Loading::new(builder.load_timeout, builder.max_batch, builder.refresher),
+            has_given: AtomicBool::new(false),
             weigher: builder.weigher,
             tagger: builder.tagger,
             is_timed: rules.is_any(),
@@ -243,7 +245,7 @@ where
 
     /// The values of many keys, in their order.
     ///
-    /// The same as a [`get`](Self::get) for each, but cheaper.
+    /// The same as a [`get`](Self::get) for each, at its own time, but cheaper.
     pub fn get_many<'q, Q>(&self, keys: impl IntoIterator<Item = &'q Q>) -> Vec<Option<V>>
     where
         Q: Hash + Equivalent<K> + ?Sized + 'q,
@@ -377,6 +379,9 @@ where
     /// An entry that is heavier than the whole capacity is refused: the listener gets it as
     /// [`Rejected`](RemovalCause::Rejected), and the key is absent afterwards. The same goes for one whose life is zero, as
     /// [`Expired`](RemovalCause::Expired). An entry may be evicted at any time, even the one just inserted.
+    ///
+    /// The new entry has nothing of the options that the one before was given, but for its pin: to keep them, update it, as by
+    /// [`compute`](Self::compute).
     pub fn insert(&self, key: K, value: V) {
         self.insert_with(key, value, InsertOptions::new());
     }
@@ -550,14 +555,39 @@ where
     #[inline(always)]
     pub(crate) fn store_at(&self, hash: u64, offer: Offer<'_, K, V>, options: InsertOptions) -> Stored<K> {
         let Some((key, value)) = &offer.entry else { unreachable!("an offer is of an entry") };
+        let given = Given { weight: options.weight.is_some(), tags: options.tags.is_some() };
+        if options.is_any() {
+            self.inner.note_given();
+        }
         let by_weigher = || self.inner.weigher.as_ref().map_or(1, |weigher| weigher(key, value));
         let weight = options.weight.unwrap_or_else(by_weigher);
         let tags = options.tags.unwrap_or_else(|| self.inner.tags_of(key, value));
         let own = self.inner.own_life(hash, key, value, options.ttl, options.tti, options.took);
         let life = own.as_ref().or(self.inner.is_timed.then_some(&self.inner.rules.life));
         let pin = options.pinned;
-        let mut arrival = Arrival { hash, weight, pin, missing: 0, life, tags: &tags, back: None };
+        let mut arrival = Arrival { hash, weight, pin, missing: 0, life, tags: &tags, given, back: None };
         self.store_ready(&mut arrival, offer)
+    }
+
+    /// Stores the next value of an entry that was `given` these options. Loading it `took` so many nanoseconds, if that is to be
+    /// kept.
+    #[inline]
+    pub(crate) fn update_at(
+        &self,
+        hash: u64,
+        offer: Offer<'_, K, V>,
+        given: Option<Box<InsertOptions>>,
+        took: u64,
+    ) -> Stored<K> {
+        match given {
+            None => self.store_at(hash, offer, InsertOptions { took, ..InsertOptions::new() }),
+            Some(given) => self.store_as_given(hash, offer, InsertOptions { took, ..*given }),
+        }
+    }
+
+    #[cold]
+    fn store_as_given(&self, hash: u64, offer: Offer<'_, K, V>, options: InsertOptions) -> Stored<K> {
+        self.store_at(hash, offer, options)
     }
 
     /// The same for an arrival that is ready.

@@ -23,7 +23,8 @@ use std::time::{Duration, Instant};
 ///
 /// On Linux the first two stand still while the machine is suspended; elsewhere they do as [`Instant`] does.
 ///
-/// For tests of one's own expiry there is a clock that is set by hand. Its clones show the same time:
+/// For tests of one's own expiry there is a clock that is set by hand. Its clones show the same time. A loader that advances it takes
+/// that long: see [`Stats::total_load_time`](crate::Stats::total_load_time).
 ///
 /// ```
 /// use larder::{Cache, Clock};
@@ -47,6 +48,21 @@ pub struct Clock(Source);
 
 /// What all times have more than their nanoseconds: their highest bit. Without it they are over, by any clock.
 pub(crate) const EPOCH: u64 = 1 << 63;
+
+/// A moment: really, and as the clock shows it.
+#[derive(Clone, Copy)]
+pub(crate) struct Moment {
+    real: u64,
+    shown: u64,
+}
+
+/// How long something took, in nanoseconds.
+#[derive(Clone, Copy)]
+pub(crate) struct Took {
+    pub(crate) real: u64,
+    /// By the clock: another time only by a manual one.
+    pub(crate) shown: u64,
+}
 
 #[derive(Clone)]
 enum Source {
@@ -109,12 +125,17 @@ impl Clock {
         }
     }
 
-    /// As [`now`](Self::now), but never coarse: to measure how long something takes.
-    pub(crate) fn precisely(&self) -> u64 {
-        match &self.0 {
-            Source::Coarse => precise_nanos(),
-            _ => self.now(),
-        }
+    /// Returns a moment from which to measure how long something takes: never coarse.
+    pub(crate) fn moment(&self) -> Moment {
+        let real = precise_nanos();
+        let shown = if let Source::Manual(now) = &self.0 { now.load(Relaxed) } else { real };
+        Moment { real, shown }
+    }
+
+    /// Returns the time since some moment.
+    pub(crate) fn since(&self, Moment { real, shown }: Moment) -> Took {
+        let now = self.moment();
+        Took { real: now.real.saturating_sub(real), shown: now.shown.saturating_sub(shown) }
     }
 }
 

@@ -6,10 +6,8 @@
 
 use crate::cache::{Cache, Stored};
 use crate::hash::RandomState;
-use crate::options::InsertOptions;
 use crate::removal::RemovalCause;
 use crate::segment::{Offer, Seen};
-use crate::table::Found;
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
 
@@ -63,7 +61,12 @@ where
     /// being carried out, nobody else changes the key.
     ///
     /// `decide` runs without a lock, so it may use the cache; and it runs again when another thread was faster, so it
-    /// should have no other effects. Only its last answer counts. Does not count as a hit or a miss.
+    /// should have no other effects. Only its last answer counts.
+    ///
+    /// Counts a hit if the key had a value when `decide` was last called, a miss if not. If the entry is kept it has been read, as by
+    /// [`get`](Self::get): the policy is told, its time to idle begins again, an [`Expiry`](crate::Expiry) hears of it, and one of
+    /// [`max_reads`](crate::Builder::max_reads) is spent. A new value of an entry keeps what that was given by options: see
+    /// [`InsertOptions`](crate::InsertOptions#updates).
     ///
     /// ```
     /// use larder::{Cache, Computed, Op};
@@ -82,47 +85,59 @@ where
     pub fn compute(&self, key: K, mut decide: impl FnMut(Option<&V>) -> Op<V>) -> Computed<V> {
         let mut key = key;
         let (hash, segment) = self.inner.locate(&key);
-        loop {
+        let (computed, is_hit) = loop {
             let found = segment.find(hash, |other| *other == key);
             let current = found.as_ref().map(|found| &found.entry().1);
-            let value = match (decide(current), current) {
-                (Op::Keep, Some(value)) => return Computed::Kept(value.clone()),
-                (Op::Keep, None) => return Computed::Absent,
+            let is_hit = current.is_some();
+            let value = match (decide(current), found.as_ref()) {
+                (Op::Keep, Some(found)) => {
+                    if segment.renew(found) && self.inner.note_read(segment, found) {
+                        break (Computed::Kept(found.entry().1.clone()), is_hit);
+                    }
+                    // It has expired, or another read was its last one.
+                    continue;
+                }
+                (Op::Keep, None) => break (Computed::Absent, is_hit),
                 (Op::Remove, None) => {
                     // What is being loaded goes, and so does what has just landed.
                     if self.confirm_absent((hash, segment), &key) {
-                        return Computed::Absent;
+                        break (Computed::Absent, is_hit);
                     }
                     continue;
                 }
-                (Op::Remove, Some(value)) => {
-                    let value = value.clone();
-                    let slot = found.as_ref().map_or(u32::MAX, Found::slot);
-                    let removed = segment.remove(&self.inner.bank, slot, RemovalCause::Explicit);
+                (Op::Remove, Some(current)) => {
+                    let value = current.entry().1.clone();
+                    let removed = segment.remove(&self.inner.bank, current.slot(), RemovalCause::Explicit);
                     drop(found);
                     match removed {
                         Some(leaving) => {
                             leaving.settle();
-                            return Computed::Removed(value);
+                            break (Computed::Removed(value), is_hit);
                         }
                         None => continue,
                     }
                 }
                 (Op::Insert(value), _) => value,
             };
+            let given = found.as_ref().and_then(|found| self.inner.given_to(segment, found));
             let seen = found.as_ref().map_or(Seen::Nothing, |found| Seen::At(found.slot()));
             let mut offer = Offer::new(key, value.clone(), seen);
             offer.held = found;
-            match self.store_at(hash, offer, InsertOptions::new()) {
-                Stored::Yes if seen == Seen::Nothing => return Computed::Inserted(value),
-                Stored::Yes => return Computed::Replaced(value),
-                Stored::Refused => return Computed::Rejected(value),
+            match self.update_at(hash, offer, given, 0) {
+                Stored::Yes if is_hit => break (Computed::Replaced(value), is_hit),
+                Stored::Yes => break (Computed::Inserted(value), is_hit),
+                Stored::Refused => break (Computed::Rejected(value), is_hit),
                 Stored::Changed(again) => key = again,
             }
-        }
+        };
+        self.inner.count_read(is_hit);
+        computed
     }
 
     /// The key's entry, to look at and insert in one step.
+    ///
+    /// Where its methods find the entry and keep it, that is a read of the entry, and they count a hit or a miss: as
+    /// [`compute`](Self::compute).
     ///
     /// ```
     /// use larder::Cache;

@@ -1,9 +1,10 @@
 //! What the handles of a cache share: how keys find their segment, what reads and writes do beside that, and how room moves
 //! between segments.
 
-use crate::clock::nanos;
+use crate::clock::{Moment, nanos};
 use crate::expiry::Expiry;
 use crate::hash::RandomState;
+use crate::options::InsertOptions;
 use crate::parts::folded;
 use crate::parts::keeper::Kept;
 use crate::policy::{End, EvictionPolicy};
@@ -20,7 +21,7 @@ use std::any::TypeId;
 use std::hash::{BuildHasher, Hash};
 use std::panic::RefUnwindSafe;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
-use std::sync::atomic::{AtomicU8, fence};
+use std::sync::atomic::{AtomicBool, AtomicU8, fence};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -41,6 +42,8 @@ pub(crate) struct Inner<K, V, S> {
     pub(crate) reads: Option<Reads>,
     pub(crate) bank: Bank,
     pub(crate) loading: Loading<K, V>,
+    /// Whether an entry was ever given options that its updates keep.
+    pub(crate) has_given: AtomicBool,
     pub(crate) weigher: Option<Weigher<K, V>>,
     pub(crate) tagger: Option<Tagger<K, V>>,
     /// Whether the rules say anything of time.
@@ -148,7 +151,7 @@ impl<K, V, S> Inner<K, V, S> {
     {
         let mut life = self.rules.life;
         match (&self.negative, ttl) {
-            (_, Some(ttl)) => life.ttl = nanos(ttl),
+            (_, Some(ttl)) => (life.ttl, life.given) = (nanos(ttl), nanos(ttl)),
             (Some(negative), None) if (negative.is_it)(value) => life.ttl = negative.ttl,
             _ => {}
         }
@@ -171,6 +174,24 @@ impl<K, V, S> Inner<K, V, S> {
             Some(found) => expiry.after_update(key, value, segment.remaining(found.slot())),
             None => expiry.after_create(key, value),
         })
+    }
+
+    /// An entry is given options that its updates keep: to be called before it is stored.
+    #[inline]
+    pub(crate) fn note_given(&self) {
+        // Relaxed, also in `given_to`: a thread that finds the entry there sees all that came before its publication.
+        if !self.has_given.load(Relaxed) {
+            self.has_given.store(true, Relaxed);
+        }
+    }
+
+    /// Returns the options that an entry that was found was given, for its next value.
+    pub(crate) fn given_to(
+        &self,
+        segment: &Segment<K, V>,
+        found: &Found<'_, K, V>,
+    ) -> Option<Box<InsertOptions>> {
+        if self.has_given.load(Relaxed) { segment.given_to(found.slot()) } else { None }
     }
 
     /// What a read does beside giving the value. Says whether it may give it: the entry may have no reads left.
@@ -206,18 +227,19 @@ impl<K, V, S> Inner<K, V, S> {
     }
 
     /// The time, for [`note_load`](Self::note_load), if anybody wants to know how long loads take.
-    pub(crate) fn load_starts(&self) -> Option<u64> {
-        (self.reads.is_some() || self.is_early).then(|| self.rules.clock.precisely())
+    pub(crate) fn load_starts(&self) -> Option<Moment> {
+        (self.reads.is_some() || self.is_early).then(|| self.rules.clock.moment())
     }
 
     /// Counts a load. Gives how long it took, in nanoseconds, if that is to be kept with the entry.
-    pub(crate) fn note_load(&self, has_succeeded: bool, started: Option<u64>) -> u64 {
+    pub(crate) fn note_load(&self, has_succeeded: bool, started: Option<Moment>) -> u64 {
         let Some(started) = started else { return 0 };
-        let took = self.rules.clock.precisely().saturating_sub(started);
+        let took = self.rules.clock.since(started);
         if let Some(reads) = &self.reads {
-            reads.count_load(has_succeeded, took);
+            // Under a manual clock loaders take time, too, besides what tests let them take.
+            reads.count_load(has_succeeded, took.real.max(took.shown));
         }
-        if self.is_early { took } else { 0 }
+        if self.is_early { took.shown } else { 0 }
     }
 
     pub(crate) fn count_stale(&self) {

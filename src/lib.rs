@@ -100,9 +100,9 @@
 //! No read sees an expired entry, whether it was removed yet or not; only the methods that count entries without looking at
 //! them do: `len`, `is_empty` and `weighted_size`. It is removed, as [`Expired`](RemovalCause::Expired), by the next write or
 //! invalidation of its key, or by one of the next writes to its segment, each of which looks at a few such entries; reads remove nothing, but for the [two kinds](#guarantees) that take a lock.
-//! [`run_pending_tasks`](Cache::run_pending_tasks) removes all that have been over for a millisecond or more, and
-//! [`housekeeping`](Builder::housekeeping) calls that every now and then. What is still good for something, as in the table
-//! below, stays until it is not, or is written, removed or evicted.
+//! [`run_pending_tasks`](Cache::run_pending_tasks) removes all that ended 2^20 nanoseconds ago (1.05 ms) or earlier, since ends are
+//! kept in ticks of that length, and [`housekeeping`](Builder::housekeeping) calls that every now and then. An entry that can
+//! still be served, as in the table below, stays until it cannot, or is written, removed or evicted.
 //!
 //! To every operation an expired entry is as if it were not there: `compute` is given `None`, `remove` finds nothing,
 //! `invalidate_tag` does not count it, and `get_or_load` loads. An end is no invalidation: a load that is under way for the
@@ -264,7 +264,8 @@
 //!   called or its last handle is dropped, which drops all keys and values.
 //! - An entry takes 16 bytes more where entries end, for its deadline and its place in a timing wheel; and 8 bytes more for
 //!   each of these, from when the first entry needs it: an end that reads must not move, a time to idle other than the
-//!   builder's, a number of reads, when it was written, how long it took to load, who refreshes it.
+//!   builder's, a time to live that options gave, a number of reads, when it was written, how long it took to load, who refreshes
+//!   it.
 //! - Where the number of entries is bounded, cells and index for all of them, up to 16 MiB each for a segment, are
 //!   asked of the allocator as zeroed blocks when the cache is built. For such blocks operating systems reserve addresses,
 //!   and give memory when it is written to. All else grows with the number of entries. What a segment needed beyond these

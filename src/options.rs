@@ -5,6 +5,18 @@ use std::time::Duration;
 
 /// How an entry is inserted, beside its key and value: [`Cache::insert_with`](crate::Cache::insert_with).
 ///
+/// # Updates
+///
+/// Options make tags, times, a weight and a pin the entry's own. They stay with it when its value is updated: by
+/// [`compute`](crate::Cache::compute) and [`entry`](crate::Cache::entry), by [`refresh`](crate::Cache::refresh), and by a load of
+/// what was due or stale, or that brings a key nobody asked for. The new value has the same tags, weight and pin, and its times
+/// begin again with the same lengths; the builder is not asked for them. Where an entry has none of its own, the builder's
+/// weigher, tags and times decide again.
+///
+/// `insert` and `insert_with` make a new entry: it has what its own options say, and of the one that it replaces it keeps the pin
+/// only. An expired entry is absent, and passes nothing on; but a refresh keeps what its entry was given if that expires, or is
+/// evicted, while the value is being loaded. A pin ends with its entry's time, also if that is stale.
+///
 /// ```
 /// use larder::{Cache, InsertOptions};
 ///
@@ -28,6 +40,11 @@ impl InsertOptions {
     #[must_use]
     pub const fn new() -> Self {
         Self { weight: None, pinned: None, tags: None, ttl: None, tti: None, took: 0 }
+    }
+
+    /// Returns whether there is anything that an update of the entry keeps, beside its pin.
+    pub(crate) const fn is_any(&self) -> bool {
+        self.weight.is_some() || self.tags.is_some() || self.ttl.is_some() || self.tti.is_some()
     }
 
     /// What the entry weighs, whatever the weigher says. In a cache without a weigher other entries weigh 1.

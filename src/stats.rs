@@ -112,7 +112,7 @@ impl Stats {
         stats
     }
 
-    /// Reads that found their key; loads of what was due are among them.
+    /// Reads that found their key. Loads of what was due are among them, and calls of `compute` and of the methods of `entry`.
     #[must_use]
     pub fn hit_count(&self) -> u64 {
         self.hits
@@ -167,13 +167,14 @@ impl Stats {
         self.load_waits
     }
 
-    /// The time of all loader calls that were counted, together.
+    /// The time of all loader calls that were counted, together. It is real time, whatever the cache's clock; with
+    /// [`Clock::manual`](crate::Clock::manual), a call takes as long as that was advanced meanwhile, if that is longer.
     #[must_use]
     pub fn total_load_time(&self) -> Duration {
         self.load_time
     }
 
-    /// The mean time of a loader call; zero if there was none.
+    /// The mean time of a loader call, as [`total_load_time`](Self::total_load_time) counts it; zero if there was none.
     #[must_use]
     pub fn average_load_time(&self) -> Duration {
         let calls = u128::from(self.loads + self.load_failures).max(1);

@@ -154,8 +154,17 @@ fn all_methods_agree_on_when_an_entry_ends() {
 /// What counts as a read begins the time to idle anew, before any maintenance, and nothing else does. (Case 37.)
 #[test]
 fn reads_and_only_reads_begin_the_time_to_idle_anew() {
-    let reads =
-        ["get", "with", "get_many", "get_or_load", "try_get_or_load", "get_or_load_async", "get_all_or_load"];
+    let reads = [
+        "get",
+        "with",
+        "get_many",
+        "get_or_load",
+        "try_get_or_load",
+        "get_or_load_async",
+        "get_all_or_load",
+        "compute, kept",
+        "or_insert",
+    ];
     let writes = ["compute, what it sees", "compute, replaced", "and_upsert_with", "refresh, meanwhile"];
     let ending = ["drain", "compute, removed", "remove", "invalidate"];
     for_some(|policy, segments| {
@@ -169,7 +178,7 @@ fn reads_and_only_reads_begin_the_time_to_idle_anew() {
                 clock.advance(secs(9));
                 assert!(sees(&cache));
                 clock.advance(secs(9));
-                // A written entry of its own time to idle has the builder's again, which is none.
+                // An updated entry begins its own time to idle again, or has the builder's.
                 let lives = reads.contains(&name) || writes.contains(&name);
                 assert_eq!(cache.contains_key(&1), lives, "{name}, {way:?}, {policy}");
                 cache.validate();

@@ -157,6 +157,8 @@ struct Entry {
     end: u64,
     tti: u64,
     reads: u64,
+    /// The times to live and to idle that it was given.
+    own: [Option<u64>; 2],
 }
 
 struct Model {
@@ -258,7 +260,7 @@ impl Model {
 
     /// The value of this moment is written; the entry before it leaves.
     fn written(&mut self, key: u64, ttl: Option<u64>, tti: Option<u64>, leaves: &mut Leaves) {
-        let id = self.next;
+        let (id, own_times) = (self.next, [ttl, tti]);
         let is_asked = self.setup.asked && ttl.is_none();
         let value = self.census.count(id);
         let own = match (is_asked, self.seen(key)) {
@@ -279,8 +281,17 @@ impl Model {
             end = end.min(self.now.saturating_add(own));
         }
         let deadline = end.min(self.now.saturating_add(tti)).min(self.now.saturating_add(own));
-        self.put(key, Entry { id, deadline, end, tti, reads: self.setup.max_reads.unwrap_or(NEVER) });
+        self.put(
+            key,
+            Entry { id, deadline, end, tti, reads: self.setup.max_reads.unwrap_or(NEVER), own: own_times },
+        );
         leaves.arrival = Some(id);
+    }
+
+    /// The same for an update, which keeps the times that the entry was given.
+    fn updated(&mut self, key: u64, leaves: &mut Leaves) {
+        let [ttl, tti] = self.seen(key).map_or([None; 2], |entry| entry.own);
+        self.written(key, ttl, tti, leaves);
     }
 
     /// The key is read: gives what is to be found.
@@ -355,7 +366,7 @@ impl Model {
             Step::Refresh(key) => {
                 let value = self.value();
                 assert_eq!(id(cache.refresh(key, |_| value)), self.next);
-                self.written(key, None, None, &mut leaves);
+                self.updated(key, &mut leaves);
             }
             Step::Remove(key) => {
                 assert_eq!(cache.remove(&key).map(id), self.id(key));
@@ -379,7 +390,7 @@ impl Model {
                     Computed::Rejected(_) => {}
                     other => panic!("{other:?}"),
                 }
-                self.written(key, None, None, &mut leaves);
+                self.updated(key, &mut leaves);
             }
             Step::ComputeRemove(key) => {
                 match cache.compute(key, |_| Op::Remove) {
@@ -392,10 +403,12 @@ impl Model {
             Step::OrInsert(key) => {
                 let value = self.value();
                 let given = id(cache.entry(key).or_insert(value));
-                assert_eq!(given, self.id(key).unwrap_or(self.next));
-                if self.id(key).is_none() {
+                let id = self.next;
+                let expected = self.read(key, &mut leaves).unwrap_or_else(|| {
                     self.written(key, None, None, &mut leaves);
-                }
+                    id
+                });
+                assert_eq!(given, expected);
             }
             Step::Pin(key, pinned) => {
                 let found = if pinned { cache.pin(&key) } else { cache.unpin(&key) };

@@ -1,13 +1,13 @@
 //! The import order: a module uses only what stands above it, and unsafe code has one room.
 //!
 //! ```text
-//! error, expiry, hash, metadata, refresh, removal, sync, tag
+//! error, expiry, hash, metadata, options, refresh, removal, sync, tag
 //!                          know nothing of the others
 //! parts                    plain data structures
 //! table                    entries, under any order
 //! clock                    asks the system by the table's unsafe room
 //! policy                   orders of entries, of which it sees the headers
-//! segment, stats, options  both together, behind one lock
+//! segment, stats           both together, behind one lock
 //! inner                    segments, and the user's code where no lock is held
 //! cache, builder, compute, iter, load, snapshot, weak
 //! ```
@@ -18,17 +18,17 @@ use std::path::{Path, PathBuf};
 
 /// Modules from the ground up. Those in one layer do not know each other, unless `FRIENDS` says so.
 const LAYERS: [&[&str]; 7] = [
-    &["error", "expiry", "hash", "metadata", "refresh", "removal", "sync", "tag"],
+    &["error", "expiry", "hash", "metadata", "options", "refresh", "removal", "sync", "tag"],
     &["parts"],
     &["table"],
     &["clock", "policy"],
-    &["options", "segment", "stats"],
+    &["segment", "stats"],
     &["inner"],
     &["cache", "builder", "compute", "iter", "load", "snapshot", "weak"],
 ];
 
 /// (who, whom): further imports that are meant to be.
-const FRIENDS: [(&str, &str); 8] = [
+const FRIENDS: [(&str, &str); 9] = [
     // A cache can be made of a builder and a builder makes a cache.
     ("cache", "builder"),
     ("builder", "cache"),
@@ -38,6 +38,8 @@ const FRIENDS: [(&str, &str); 8] = [
     ("load", "cache"),
     ("snapshot", "cache"),
     ("weak", "cache"),
+    // Tags are among the options.
+    ("options", "tag"),
     // Counters of segments make up the statistics.
     ("stats", "segment"),
 ];

@@ -8,7 +8,7 @@ mod common;
 
 use common::loads::{Gate, Numbers, Task, block_on, counting, joiner, leader, numbers, until_waiting};
 use common::{ends, panics, size, until};
-use larder::{Cache, Clock};
+use larder::{Cache, Clock, WarmUp};
 use std::future::ready;
 use std::sync::Barrier;
 use std::sync::atomic::Ordering::SeqCst;
@@ -173,6 +173,51 @@ fn absence_is_a_value() {
     assert_eq!(cache.get(&1), Some(None));
     cache.invalidate(&1);
     assert_eq!(cache.get_or_load(1, |_| Some(1)), Some(1));
+}
+
+#[test]
+fn the_time_of_loads_is_real_under_a_manual_clock() {
+    let cache = counting().clock(Clock::manual()).build().unwrap();
+    let start = Instant::now();
+    cache.get_or_load(1, |_| {
+        until(|| !start.elapsed().is_zero());
+        1
+    });
+    assert!(!cache.stats().average_load_time().is_zero());
+}
+
+#[test]
+fn a_loader_takes_as_long_as_it_advances_a_manual_clock() {
+    // Much longer than they really take.
+    let day = Duration::from_secs(86_400);
+    type Load = fn(&Numbers, &Clock);
+    let loads: [(&str, Load); 6] = [
+        ("get_or_load", |cache, clock| _ = cache.get_or_load(1, |_| slow(clock, 1))),
+        ("try_get_or_load", |cache, clock| _ = cache.try_get_or_load(1, |_| Err::<u64, u64>(slow(clock, 1)))),
+        ("get_or_load_async", |cache, clock| {
+            Task::new(cache.get_or_load_async(1, |_| async { slow(clock, 1) })).ready();
+        }),
+        ("refresh", |cache, clock| _ = cache.refresh(1, |_| slow(clock, 1))),
+        ("get_all_or_load", |cache, clock| {
+            _ = cache.get_all_or_load([1, 2], |_| slow(clock, [(1, 1), (2, 2)]))
+        }),
+        ("warm", |cache, clock| {
+            _ = cache.warm([1, 2], WarmUp::new(), |_: &[u64]| slow(clock, [(1, 1), (2, 2)]))
+        }),
+    ];
+    fn slow<T>(clock: &Clock, value: T) -> T {
+        clock.advance(Duration::from_secs(86_400));
+        value
+    }
+    for (name, load) in loads {
+        let clock = Clock::manual();
+        let cache = counting().clock(clock.clone()).build().unwrap();
+        load(&cache, &clock);
+        cache.invalidate_all();
+        load(&cache, &clock);
+        let stats = cache.stats();
+        assert_eq!((stats.average_load_time(), stats.total_load_time()), (day, 2 * day), "{name}");
+    }
 }
 
 #[test]

@@ -48,6 +48,37 @@ fn everything_comes_back() {
 }
 
 #[test]
+fn an_update_after_a_restart_keeps_what_its_entry_was_given() {
+    let clock = Clock::manual();
+    let make = || {
+        Cache::<u64, u64>::builder()
+            .max_capacity(100)
+            .clock(clock.clone())
+            .weigher(|_: &u64, _: &u64| 3)
+            .tags(|_: &u64, _: &u64| ["rule"])
+            .build()
+            .unwrap()
+    };
+    let seconds = Duration::from_secs;
+    let cache = make();
+    let options = InsertOptions::new().weight(9).tags(["own"]).ttl(seconds(100)).tti(seconds(60));
+    cache.insert_with(1, 1, options);
+    cache.insert(2, 2);
+    clock.advance(seconds(50));
+    let again = make();
+    again.snapshot().load_from(&saved(&cache)[..]).unwrap();
+    for key in [1, 2] {
+        assert_eq!(again.entry(key).and_upsert_with(|value| value.unwrap() + 10), key + 10);
+    }
+    let known = |key| again.metadata(&key).map(|metadata| (metadata.weight, metadata.remaining));
+    assert_eq!((known(1), known(2)), (Some((9, Some(seconds(60)))), Some((3, None))));
+    clock.advance(seconds(50));
+    assert_eq!(again.get(&1), Some(11));
+    assert_eq!(known(1), Some((9, Some(seconds(50)))));
+    assert_eq!((again.invalidate_tag("rule"), again.invalidate_tag("own")), (1, 1));
+}
+
+#[test]
 fn what_is_known_of_an_entry_comes_back() {
     let make = || {
         Cache::<u64, u64>::builder()

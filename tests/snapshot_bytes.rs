@@ -261,7 +261,10 @@ struct Entry {
     idle: Option<u64>,
     reads: Option<u64>,
     age: Option<u64>,
-    took: u64,
+    ttl: Option<u64>,
+    took: Option<u64>,
+    has_own_weight: bool,
+    has_own_tags: bool,
     note: u64,
     turn: u64,
     mark: u8,
@@ -280,7 +283,10 @@ impl Entry {
             idle: None,
             reads: None,
             age: None,
-            took: 0,
+            ttl: None,
+            took: None,
+            has_own_weight: false,
+            has_own_tags: false,
             note: 0,
             turn: 0,
             mark: 0,
@@ -288,7 +294,8 @@ impl Entry {
     }
 
     fn record(&self) -> Vec<u8> {
-        let mut record = vec![0];
+        let mut record = vec![0, 0];
+        let mut flags = 0_u16;
         let tags = self.tags.as_ref().map(|tags| tags.len() as u64);
         let numbers = [
             (0, self.weight),
@@ -298,15 +305,19 @@ impl Entry {
             (5, self.idle),
             (6, self.reads),
             (7, self.age),
+            (8, self.ttl),
+            (9, self.took),
         ];
         for (flag, number) in numbers {
             if let Some(number) = number {
-                record[0] |= 1 << flag;
+                flags |= 1 << flag;
                 format::varint(&mut record, number);
             }
         }
-        record[0] |= u8::from(self.is_pinned) << 1;
-        format::varint(&mut record, self.took);
+        for (flag, is_set) in [(1, self.is_pinned), (10, self.has_own_weight), (11, self.has_own_tags)] {
+            flags |= u16::from(is_set) << flag;
+        }
+        record[..2].copy_from_slice(&flags.to_le_bytes());
         format::varint(&mut record, self.note);
         format::varint(&mut record, self.turn);
         record.push(self.mark);
@@ -382,24 +393,30 @@ fn word() -> impl Strategy<Value = u64> {
 
 fn entry() -> impl Strategy<Value = Entry> {
     let optional = || prop::option::weighted(0.3, number());
-    let life = (optional(), optional(), optional(), optional(), optional(), number());
+    let life = (optional(), optional(), optional(), optional(), optional(), optional());
+    let own = (optional(), any::<bool>(), any::<bool>());
     let tags = prop::option::weighted(0.3, prop::collection::vec(0..4_u64, 0..6));
     let policys = (word(), number(), any::<u8>());
-    (0..24_u64, optional(), prop::bool::weighted(0.2), tags, life, policys).prop_map(
-        |(key, weight, is_pinned, tags, (deadline, end, idle, reads, age, took), (note, turn, mark))| Entry {
-            weight,
-            is_pinned,
-            tags,
-            deadline,
-            end,
-            idle,
-            reads,
-            age,
-            took,
-            note,
-            turn,
-            mark,
-            ..Entry::new(key)
+    (0..24_u64, optional(), prop::bool::weighted(0.2), tags, own, life, policys).prop_map(
+        |(key, weight, is_pinned, tags, own, (deadline, end, idle, reads, age, took), (note, turn, mark))| {
+            Entry {
+                weight,
+                is_pinned,
+                tags,
+                deadline,
+                end,
+                idle,
+                reads,
+                age,
+                ttl: own.0,
+                took,
+                has_own_weight: own.1,
+                has_own_tags: own.2,
+                note,
+                turn,
+                mark,
+                ..Entry::new(key)
+            }
         },
     )
 }

@@ -136,6 +136,10 @@ impl Model {
         self.now = to;
     }
 
+    fn count_read(&mut self, is_hit: bool) {
+        *(if is_hit { &mut self.counts.hits } else { &mut self.counts.misses }) += 1;
+    }
+
     /// When something changes.
     fn times(&self) -> Vec<u64> {
         let of_entry = |entry: &Entry| {
@@ -170,7 +174,7 @@ impl Model {
             Step::Get(key) => {
                 let expected = self.seen_id(key);
                 assert_eq!(cache.get(&key), expected);
-                *(if expected.is_some() { &mut self.counts.hits } else { &mut self.counts.misses }) += 1;
+                self.count_read(expected.is_some());
                 expected.into_iter().for_each(|_| _ = self.read(key));
             }
             Step::Load(ref load) => self.call(load),
@@ -232,11 +236,13 @@ impl Model {
                 });
                 assert_eq!(seen, self.seen_id(key));
                 assert_eq!(matches!(computed, Computed::Replaced(_)), seen.is_some());
-                self.written(key, id, [NEVER; 2]);
+                self.count_read(seen.is_some());
+                self.updated(key, id);
             }
             Step::ComputeRemove(key) => {
                 let is_removed = matches!(cache.compute(key, |_| Op::Remove), Computed::Removed(_));
                 assert_eq!(is_removed, self.seen(key).is_some());
+                self.count_read(is_removed);
                 self.removed(key);
             }
             // Is a load out of date after that?
@@ -247,7 +253,9 @@ impl Model {
                     Op::Keep
                 });
                 assert_eq!(seen, self.seen_id(key));
+                self.count_read(seen.is_some());
                 self.may_end = Some(key);
+                seen.into_iter().for_each(|_| _ = self.read(key));
             }
             Step::ComputeKeep(_) => {}
             Step::Advance(time) => self.advance(self.now + time),

@@ -63,22 +63,25 @@ proptest! {
                 .tags(|&key: &u64, _: &u64| tags_of(key))
                 .build()
                 .unwrap();
-            let mut model: Vec<Option<BTreeSet<u64>>> = vec![None; KEYS as usize];
+            // With whether they are the entry's own.
+            let mut model: Vec<Option<(bool, BTreeSet<u64>)>> = vec![None; KEYS as usize];
+            let by_rule = |key| Some((false, tags_of(key).into_iter().collect()));
             for (at, step) in steps.iter().cloned().enumerate() {
                 let value = at as u64;
                 match step {
                     Step::Insert(key, tags) => {
                         cache.insert_with(key, value, InsertOptions::new().tags(tags.clone()));
-                        model[key as usize] = Some(tags.into_iter().collect());
+                        model[key as usize] = Some((true, tags.into_iter().collect()));
                     }
                     Step::Plain(key) => {
                         cache.insert(key, value);
-                        model[key as usize] = Some(tags_of(key).into_iter().collect());
+                        model[key as usize] = by_rule(key);
                     }
                     Step::Compute(key) => {
                         let computed = cache.compute(key, |_| Op::Insert(value));
-                        if !matches!(computed, Computed::Rejected(_)) {
-                            model[key as usize] = Some(tags_of(key).into_iter().collect());
+                        let keeps = matches!(model[key as usize], Some((true, _)));
+                        if !keeps && !matches!(computed, Computed::Rejected(_)) {
+                            model[key as usize] = by_rule(key);
                         }
                     }
                     Step::Remove(key) => {
@@ -87,7 +90,9 @@ proptest! {
                     }
                     Step::InvalidateTag(tag) => {
                         let removed = cache.invalidate_tag(tag);
-                        let carries = |tags: &Option<BTreeSet<u64>>| tags.as_ref().is_some_and(|tags| tags.contains(&tag));
+                        let carries = |entry: &Option<(bool, BTreeSet<u64>)>| {
+                            entry.as_ref().is_some_and(|(_, tags)| tags.contains(&tag))
+                        };
                         assert_eq!(removed, model.iter().filter(|tags| carries(tags)).count());
                         model.iter_mut().filter(|tags| carries(tags)).for_each(|tags| *tags = None);
                     }

@@ -6,9 +6,9 @@
 use super::led::{leading, leading_async};
 use super::{Joined, Lead, Place, Want, sure};
 use crate::cache::Cache;
+use crate::clock::Moment;
 use crate::error::LoadError;
-use crate::options::InsertOptions;
-use crate::segment::{Landing, LoadId, Seen};
+use crate::segment::{Landing, LoadId, Offer, Seen};
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash};
 use std::sync::Arc;
@@ -27,7 +27,8 @@ where
     /// Each key has a flight of its own, so others can wait for single ones, and this call waits for those that others
     /// load. A key for which the loader gives nothing is left out, here and for those who wait for it in calls like this
     /// one; who wants it alone runs its own loader. Further keys that the loader gives are kept, too, unless they were
-    /// written or made invalid meanwhile. Of several values for one key the first counts.
+    /// written or made invalid meanwhile. Of several values for one key the first counts. A value that is there is read before the
+    /// loader runs, and given also if it ends while that does.
     ///
     /// The loader may be called more than once: for parts of the keys, where the builder set
     /// [`max_batch`](crate::Builder::max_batch), and when another caller gave up who was loading some of them.
@@ -234,8 +235,8 @@ where
             let hash = self.cache.inner.hash(&key);
             match self.cache.board(hash, &key, &mut Want::Missing)? {
                 Place::There(value) => _ = self.found.insert(key, value),
-                Place::Leads(number) => {
-                    let lead = Lead::new(self.cache, hash, number, false);
+                Place::Leads(number, given) => {
+                    let lead = Lead::new(self.cache, hash, number, false, given);
                     self.led.push((key, lead));
                 }
                 Place::Led(lead) => self.led.push((key, *lead)),
@@ -370,7 +371,7 @@ pub(super) struct Batch<'a, K: 'static, V: 'static, S> {
     pub(super) keys: Vec<K>,
     led: Vec<Lead<'a, K, V, S>>,
     others: Others<'a, K, V, S>,
-    started: Option<u64>,
+    started: Option<Moment>,
 }
 
 impl<K, V, S> Batch<'_, K, V, S> {
@@ -410,8 +411,13 @@ where
     }
 
     fn land(&self, key: K, value: V) {
+        let (hash, segment) = self.cache.inner.locate(&key);
+        // If the entry is replaced after this the load is void.
+        let given = segment
+            .find(hash, |other| *other == key)
+            .and_then(|found| self.cache.inner.given_to(segment, &found));
         let seen = Seen::Loading(LoadId::Open(self.id));
-        let _ = self.cache.store(key, value, InsertOptions::new(), seen);
+        let _ = self.cache.update_at(hash, Offer::new(key, value, seen), given, 0);
     }
 }
 

@@ -34,6 +34,7 @@ mod warm;
 pub use warm::{WarmError, WarmProgress, WarmUp};
 
 use crate::cache::{Cache, Stored};
+use crate::clock::Moment;
 use crate::error::LoadError;
 use crate::options::InsertOptions;
 use crate::segment::{Boarding, Claim, Ended, Flight, Landing, LoadId, Offer, Reason, Seen};
@@ -177,6 +178,8 @@ where
 
     /// Loads the value of `key` anew, whether it is there or not, and gives it. Readers see the one before meanwhile.
     ///
+    /// The new value keeps what its entry was given by options: see [`InsertOptions`](crate::InsertOptions#updates).
+    ///
     /// Joins a load of the key that is under way, which may have read what was there before you called: where that matters,
     /// load elsewhere and [`insert`](Self::insert). A write or an invalidation of the key meanwhile has the last word: then the
     /// loaded value is given but not kept. Otherwise as [`get_or_load`](Self::get_or_load).
@@ -269,7 +272,7 @@ where
         let mut lead = loop {
             match self.board(hash, &key, &mut want)? {
                 Place::There(value) => return Ok(value),
-                Place::Leads(number) => break Lead::new(self, hash, number, want.is_refresh()),
+                Place::Leads(number, given) => break Lead::new(self, hash, number, want.is_refresh(), given),
                 Place::Led(lead) => break *lead,
                 Place::Joins(joined) => {
                     self.inner.count_wait();
@@ -301,7 +304,9 @@ where
             let mut lead = loop {
                 match self.board(hash, &key, &mut want)? {
                     Place::There(value) => return Ok(value),
-                    Place::Leads(number) => break Lead::new(self, hash, number, want.is_refresh()),
+                    Place::Leads(number, given) => {
+                        break Lead::new(self, hash, number, want.is_refresh(), given);
+                    }
                     Place::Led(lead) => break *lead,
                     Place::Joins(joined) => {
                         self.inner.count_wait();
@@ -363,7 +368,7 @@ where
                 }
                 Boarding::Joins(flight, _) if led::is_led_here(flight.number) => Err(LoadError::Recursive),
                 Boarding::Joins(flight, too_old) => Ok(Place::Joins(Joined { flight, too_old })),
-                Boarding::Leads(number) => Ok(Place::Leads(number)),
+                Boarding::Leads(number, given) => Ok(Place::Leads(number, given)),
             };
         }
     }
@@ -412,8 +417,8 @@ enum Want<'a, K: 'static, V: 'static, S> {
 enum Place<'a, K: 'static, V: 'static, S> {
     There(V),
     Joins(Joined<V>),
-    /// The load of this number.
-    Leads(u64),
+    /// The load of this number, of a value that has these options.
+    Leads(u64, Option<Box<InsertOptions>>),
     Led(Box<Lead<'a, K, V, S>>),
 }
 
@@ -447,10 +452,12 @@ struct Lead<'a, K: 'static, V: 'static, S> {
     cache: &'a Cache<K, V, S>,
     hash: u64,
     number: u64,
-    /// By the cache's clock, if it matters how long it takes.
-    started: Option<u64>,
+    /// There if it matters how long it takes.
+    started: Option<Moment>,
     /// Whether it is a refresh of which it is not known yet how it ends.
     is_refresh: bool,
+    /// The options that a refreshed entry was given.
+    given: Option<Box<InsertOptions>>,
     /// On the entry that was found due; only a refresh has one.
     claim: Option<Claim>,
     /// What those who wait get when this is dropped.
@@ -489,9 +496,7 @@ where
         let Landing::Loaded(value) = &self.landing else { unreachable!("nothing was loaded") };
         let mut offer = Offer::new(key, value.clone(), Seen::Loading(LoadId::Of(self.number)));
         offer.ended = Some(&mut self.ended);
-        let mut options = InsertOptions::new();
-        options.took = took;
-        let stored = self.cache.store_at(self.hash, offer, options);
+        let stored = self.cache.update_at(self.hash, offer, self.given.take(), took);
         self.settle(if matches!(stored, Stored::Changed(_)) { Fate::NotKept } else { Fate::Kept });
         let flight = self.end();
         let landing = std::mem::replace(&mut self.landing, Landing::Abandoned);
@@ -508,13 +513,20 @@ where
 }
 
 impl<'a, K, V, S> Lead<'a, K, V, S> {
-    fn new(cache: &'a Cache<K, V, S>, hash: u64, number: u64, is_refresh: bool) -> Self {
+    fn new(
+        cache: &'a Cache<K, V, S>,
+        hash: u64,
+        number: u64,
+        is_refresh: bool,
+        given: Option<Box<InsertOptions>>,
+    ) -> Self {
         Self {
             cache,
             hash,
             number,
             started: cache.inner.load_starts(),
             is_refresh,
+            given,
             claim: None,
             landing: Landing::Abandoned,
             is_under_way: true,

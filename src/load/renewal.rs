@@ -3,6 +3,7 @@
 use super::{Joined, Lead, Want, led};
 use crate::cache::Cache;
 use crate::error::LoadError;
+use crate::options::InsertOptions;
 use crate::refresh::Refresh;
 use crate::segment::{Boarding, Claim, Landing, Reason, Segment, Spent, Stage};
 use std::hash::{BuildHasher, Hash};
@@ -96,23 +97,30 @@ where
             segment.void_load(hash, flight.number);
             boarding = segment.board(hash, key.clone(), Reason::Due(claim));
         }
-        let Boarding::Leads(number) = boarding else { return None };
+        let Boarding::Leads(number, given) = boarding else { return None };
         let Some((hook, key, keys_twin)) = hook else {
-            let mut lead = Lead::new(self, hash, number, true);
+            let mut lead = Lead::new(self, hash, number, true, given);
             lead.claim = Some(held.hand_over());
             return Some(lead);
         };
-        let refresh = self.refresh_elsewhere(hash, [key, keys_twin], number, held.hand_over());
+        let refresh = self.refresh_elsewhere(hash, [key, keys_twin], number, given, held.hand_over());
         led::leading(&[number], || hook(refresh));
         None
     }
 
     /// A load for others to make.
-    fn refresh_elsewhere(&self, hash: u64, [key, twin]: [K; 2], number: u64, claim: Claim) -> Refresh<K, V> {
+    fn refresh_elsewhere(
+        &self,
+        hash: u64,
+        [key, twin]: [K; 2],
+        number: u64,
+        given: Option<Box<InsertOptions>>,
+        claim: Claim,
+    ) -> Refresh<K, V> {
         let cache = self.clone();
         let started = self.inner.load_starts();
         let finish = move |value: Option<V>| {
-            let mut lead = Lead::new(&cache, hash, number, true);
+            let mut lead = Lead::new(&cache, hash, number, true, given);
             lead.started = started;
             lead.claim = Some(claim);
             led::leading(&[number], || drop(lead.land(&twin, value.ok_or(GivenUp))));

@@ -442,7 +442,9 @@ where
             let hash = self.cache.inner.hash(&key);
             let place = self.cache.board(hash, &key, &mut Want::Missing);
             match place.map_err(|error| self.stopped(error))? {
-                Place::Leads(number) => led.push((key, Lead::new(self.cache, hash, number, false))),
+                Place::Leads(number, given) => {
+                    led.push((key, Lead::new(self.cache, hash, number, false, given)));
+                }
                 Place::Led(lead) => led.push((key, *lead)),
                 // Somebody has brought it meanwhile (then this was a read, but of an entry just written), or is about to; or it
                 // came twice.

@@ -3,6 +3,7 @@
 use super::loads::{AnyLoads, Ended};
 use super::soft::Claim;
 use super::{Extras, Segment};
+use crate::options::InsertOptions;
 use crate::parts::wait::Wait;
 use crate::tag::Tag;
 use std::any::Any;
@@ -69,7 +70,8 @@ pub(crate) enum Boarding<V> {
     /// With the tags that were invalidated since the flight began.
     Joins(Arc<Flight<V>>, Vec<Tag>),
     /// Nobody is loading it: the one who asks does it now, under this number.
-    Leads(u64),
+    /// A refresh has the options that its entry was given.
+    Leads(u64, Option<Box<InsertOptions>>),
 }
 
 impl<K: Eq + Send + Sync + 'static, V: Send + Sync + 'static> Segment<K, V> {
@@ -82,21 +84,27 @@ impl<K: Eq + Send + Sync + 'static, V: Send + Sync + 'static> Segment<K, V> {
         // Locked after the key has come, and so unlocked before it is dropped.
         let mut writer = self.table.lock();
         let find = || self.table.find_locked(&writer, hash, |other| *other == key);
-        let is_there = match reason {
-            Reason::Missing => find().is_some_and(|slot| !self.is_over(slot)),
-            Reason::Anew => false,
+        // The entry whose value is renewed, and whether there is nothing to load.
+        let (renewed, is_there) = match reason {
+            Reason::Missing => (None, find().is_some_and(|slot| !self.is_over(slot))),
+            Reason::Anew => (find().filter(|&slot| !self.is_over(slot)), false),
             // If it has gone, its old value is good enough for who found it.
-            Reason::Due(claim) => !find().is_some_and(|slot| self.is_claimed(slot, claim)),
+            Reason::Due(claim) => {
+                let renewed = find().filter(|&slot| self.is_claimed(slot, claim));
+                (renewed, renewed.is_none())
+            }
         };
         if is_there {
             return Boarding::There;
         }
+        let given = renewed.and_then(|slot| self.given(&writer, slot));
         let loads = writer.extras().loads();
         if let Some((flight, tags)) = loads.join(hash, &key) {
             return Boarding::Joins(flight, tags);
         }
-        loads.register(hash, key, number);
-        Boarding::Leads(number)
+        let tags = given.as_ref().and_then(|given| given.tags.as_deref());
+        loads.register(hash, key, number, tags.unwrap_or_default());
+        Boarding::Leads(number, given)
     }
 
     /// Begins to watch which keys change, for [`LoadId::Open`](super::LoadId::Open).

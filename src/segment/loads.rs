@@ -41,6 +41,8 @@ struct Load<K, V> {
     number: u64,
     /// Events before this do not concern it.
     since: u64,
+    /// Tags that its value will carry: its entry's own, if it is a refresh. Others the value may have.
+    tags: Box<[Tag]>,
     /// Set if no caller may join it and its value is not kept. Events may say so, too: see [`Loads::is_good`].
     is_void: bool,
     /// For those who wait, if anybody does.
@@ -190,7 +192,9 @@ impl<K, V> Loads<K, V> {
     /// Returns whether callers may join a load and its value may be kept.
     #[inline]
     fn is_good(&self, load: &Load<K, V>) -> bool {
-        !load.is_void && !self.log.is_visited(load.since, load.hash)
+        !load.is_void
+            && !self.log.is_visited(load.since, load.hash)
+            && (load.tags.is_empty() || self.log.is_clear(load.since, &load.tags))
     }
 
     #[inline]
@@ -238,9 +242,10 @@ impl<K, V> Loads<K, V> {
     }
 
     #[inline]
-    pub(super) fn register(&mut self, hash: u64, key: K, number: u64) {
+    pub(super) fn register(&mut self, hash: u64, key: K, number: u64, tags: &[Tag]) {
         let hash = policy_hash(hash);
-        let load = Load { hash, key, number, since: self.log.begin(), is_void: false, flight: None };
+        let (since, tags) = (self.log.begin(), tags.into());
+        let load = Load { hash, key, number, since, tags, is_void: false, flight: None };
         self.good += 1;
         if self.lone.is_none() {
             self.lone = Some(load);
@@ -332,7 +337,8 @@ mod tests {
 
     #[derive(Clone, Debug)]
     enum Step {
-        Register(u64),
+        /// If there is a second number, the load is a refresh of an entry with that tag.
+        Register(u64, Option<u64>),
         Open,
         /// Ends one of the loads under way.
         End(usize),
@@ -345,7 +351,8 @@ mod tests {
 
     fn step() -> impl Strategy<Value = Step> {
         prop_oneof![
-            4 => (0..POSITIONS).prop_map(Step::Register),
+            4 => (0..POSITIONS, prop::option::weighted(0.3, 0..3_u64))
+                .prop_map(|(position, tag)| Step::Register(position, tag)),
             1 => Just(Step::Open),
             5 => (0..100_usize).prop_map(Step::End),
             2 => (0..POSITIONS).prop_map(Step::Void),
@@ -360,14 +367,16 @@ mod tests {
         id: LoadId,
         hash: u64,
         is_void: bool,
-        /// Positions and tags, a bit each.
+        /// Its entry's tags. Here and below a bit each.
+        own: u64,
+        /// Positions and tags.
         hashes: u64,
         tags: u64,
     }
 
     impl Naive {
         fn is_good(&self, position: u64) -> bool {
-            !self.is_void && self.hashes & 1 << position == 0
+            !self.is_void && self.hashes & 1 << position == 0 && self.tags & self.own == 0
         }
     }
 
@@ -383,21 +392,22 @@ mod tests {
     }
 
     impl Both {
-        fn begin(&mut self, id: LoadId, hash: u64) {
-            self.naive.push(Naive { id, hash, is_void: false, hashes: 0, tags: 0 });
+        fn begin(&mut self, id: LoadId, hash: u64, own: u64) {
+            self.naive.push(Naive { id, hash, is_void: false, own, hashes: 0, tags: 0 });
             self.next += 1;
         }
 
         fn take(&mut self, step: &Step) {
             match *step {
-                Step::Register(position) => {
+                Step::Register(position, tag) => {
                     let (hash, number) = (hash_at(position), self.next);
-                    self.loads.register(hash, position, number);
-                    self.begin(LoadId::Of(number), hash);
+                    let tags: Vec<_> = tag.into_iter().map(Tag::from).collect();
+                    self.loads.register(hash, position, number, &tags);
+                    self.begin(LoadId::Of(number), hash, tag.map_or(0, |tag| 1 << tag));
                 }
                 Step::Open => {
                     self.loads.open(self.next);
-                    self.begin(LoadId::Open(self.next), 0);
+                    self.begin(LoadId::Open(self.next), 0, 0);
                 }
                 Step::End(_) if self.naive.is_empty() => {}
                 Step::End(which) => {
@@ -484,7 +494,7 @@ mod tests {
     #[test]
     fn the_steps_of_a_scan_are_one_event() {
         let mut loads: Loads<u64, u64> = Loads::new();
-        loads.register(hash_at(5), 5, 0);
+        loads.register(hash_at(5), 5, 0, &[]);
         loads.open(1);
         let steps = 10 * MOST_EVENTS as u64;
         for step in 0..steps {
@@ -498,10 +508,10 @@ mod tests {
     #[test]
     fn a_visit_that_is_forgotten_counts() {
         let mut loads: Loads<u64, u64> = Loads::new();
-        loads.register(hash_at(5), 5, 0);
+        loads.register(hash_at(5), 5, 0, &[]);
         loads.open(1);
         loads.void_range(5, 6);
-        loads.register(hash_at(7), 7, 2);
+        loads.register(hash_at(7), 7, 2, &[]);
         (0..2 * MOST_EVENTS as u64).for_each(|tag| loads.void_tag(Tag::from(tag)));
         assert!(loads.log.forgotten > 0);
         assert!(!loads.may_land(hash_at(5), &[], LoadId::Of(0)) && loads.join(hash_at(5), &5).is_none());

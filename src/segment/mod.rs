@@ -20,6 +20,7 @@
 
 mod delivery;
 mod flight;
+mod given;
 mod invalidation;
 mod leaving;
 mod load_log;
@@ -36,6 +37,7 @@ mod write;
 
 pub(crate) use delivery::Delivery;
 pub(crate) use flight::{Boarding, Flight, Landing, Reason};
+pub(crate) use given::Given;
 pub(crate) use invalidation::{Takes, Visited};
 pub(crate) use leaving::{Leaving, Panics};
 pub(crate) use loads::{Ended, LoadId};
@@ -96,6 +98,8 @@ struct Extras {
     /// None until something is loaded.
     loads: Option<Box<dyn AnyLoads>>,
     tags: TagIndex,
+    /// By slot. Empty until an entry has a weight or tags of its own.
+    given: Vec<Given>,
 }
 
 impl Core {
@@ -166,6 +170,8 @@ pub(crate) struct Arrival<'a> {
     /// None without end.
     pub(crate) life: Option<&'a Life>,
     pub(crate) tags: &'a [Tag],
+    /// Which of weight and tags options gave.
+    pub(crate) given: Given,
     /// There if it comes from a snapshot.
     pub(crate) back: Option<&'a Back>,
 }
@@ -173,6 +179,12 @@ pub(crate) struct Arrival<'a> {
 impl Arrival<'_> {
     fn is_pinned(&self) -> bool {
         self.pin == Some(true)
+    }
+
+    /// Returns whether there is anything to note in [`Extras`].
+    #[inline]
+    fn has_extras(&self) -> bool {
+        !self.tags.is_empty() || self.given != Given::NOTHING
     }
 }
 
@@ -308,10 +320,14 @@ impl<K, V> Segment<K, V> {
     /// entry's time to idle begins again.
     #[inline]
     pub(crate) fn find_to_read(&self, hash: u64, matches: impl Fn(&K) -> bool) -> Option<Found<'_, K, V>> {
-        let good = |found: &Found<'_, K, V>| {
-            self.times().is_none_or(|times| times.note_read(found.slot())).then_some(())
-        };
+        let good = |found: &Found<'_, K, V>| self.renew(found).then_some(());
         self.find_good(|| self.table.look(hash, &matches), good).map(|(found, ())| found)
+    }
+
+    /// Reports whether an entry that was found, and is read, has not expired; its time to idle begins again then.
+    #[inline]
+    pub(crate) fn renew(&self, found: &Found<'_, K, V>) -> bool {
+        self.times().is_none_or(|times| times.note_read(found.slot()))
     }
 
     /// Leaves behind what the policy wants to know of a read.

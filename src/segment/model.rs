@@ -28,8 +28,16 @@ fn segment() -> Arc<Numbers> {
 
 /// Stores a value for key 1, and returns the load that ends with it.
 fn store(segment: &Numbers, value: u32, seen: Seen) -> (Outcome, Option<Ended<u32, u32>>) {
-    let mut arrival =
-        Arrival { hash: HASH, weight: 1, pin: None, missing: 0, life: None, tags: &[], back: None };
+    let mut arrival = Arrival {
+        hash: HASH,
+        weight: 1,
+        pin: None,
+        missing: 0,
+        life: None,
+        tags: &[],
+        given: Given::NOTHING,
+        back: None,
+    };
     let mut ended = None;
     let mut offer = Offer::new(1, value, seen);
     offer.ended = Some(&mut ended);
@@ -60,7 +68,7 @@ fn load(segment: &Numbers, value: u32, loads: &AtomicUsize) -> Option<u32> {
             Some(Landing::Loaded(value)) => Some(*value),
             _ => unreachable!("its leader lands a value"),
         },
-        Boarding::Leads(number) => {
+        Boarding::Leads(number, _) => {
             loads.fetch_add(1, Relaxed);
             let (_, ended) = store(segment, value, Seen::Loading(LoadId::Of(number)));
             let ended = ended.expect("the load ends with its value");
@@ -114,7 +122,7 @@ fn a_load_does_not_outlive_an_invalidation() {
         let (segment, source) = (segment(), Arc::new(AtomicU32::new(1)));
         let (shared, read) = (Arc::clone(&segment), Arc::clone(&source));
         let loader = loom::thread::spawn(move || {
-            let Boarding::Leads(number) = shared.board(HASH, 1, Reason::Missing) else {
+            let Boarding::Leads(number, _) = shared.board(HASH, 1, Reason::Missing) else {
                 unreachable!("nobody else loads it")
             };
             let seen = Seen::Loading(LoadId::Of(number));

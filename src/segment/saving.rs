@@ -2,7 +2,7 @@
 
 use super::times::{Extra, FOREVER, Times, coded};
 use super::write::Write;
-use super::{Core, Location, Segment};
+use super::{Core, Given, Location, Segment};
 use crate::policy::{Policy, Reads, Slot};
 use crate::table::{Found, Writer};
 use crate::tag::Tag;
@@ -32,6 +32,7 @@ pub(crate) struct Kept {
     pub(crate) weight: u64,
     pub(crate) is_pinned: bool,
     pub(crate) tags: Vec<Tag>,
+    pub(crate) given: Given,
     pub(crate) back: Back,
 }
 
@@ -55,6 +56,8 @@ pub(crate) struct Rest {
     pub(crate) end: u64,
     /// Its time to idle, if it has one of its own.
     pub(crate) idle: Option<u64>,
+    /// Its time to live from its next write on, if it has one of its own.
+    pub(crate) ttl: Option<u64>,
     pub(crate) reads: Option<u64>,
     pub(crate) age: Option<u64>,
     /// How long it took to load; 0 if that is not known.
@@ -63,7 +66,7 @@ pub(crate) struct Rest {
 
 impl Rest {
     pub(crate) const ENDLESS: Self =
-        Self { deadline: FOREVER, end: FOREVER, idle: None, reads: None, age: None, took: 0 };
+        Self { deadline: FOREVER, end: FOREVER, idle: None, ttl: None, reads: None, age: None, took: 0 };
 
     /// Lets time pass. Says whether anything is left.
     pub(crate) fn pass(&mut self, time: u64) -> bool {
@@ -119,11 +122,13 @@ impl<K, V> Segment<K, V> {
             let rest = times.map_or(Some(Rest::ENDLESS), |(times, now)| times.rest(slot, now));
             let Some(rest) = rest else { continue };
             let header = writer.header(slot);
-            let tags = writer.extras.as_ref().map(|extras| extras.tags.of(slot).collect());
+            let extras = writer.extras.as_ref();
+            let tags = extras.map(|extras| extras.tags.of(slot).collect());
             let kept = Kept {
                 weight: writer.weights.get(slot),
                 is_pinned: header.is_pinned(),
                 tags: tags.unwrap_or_default(),
+                given: extras.map_or(Given::NOTHING, |extras| extras.given(slot)),
                 back: Back { note: Some(place.note), mark: header.mark(), turn: place.turn, rest },
             };
             into.push((found, kept));
@@ -184,10 +189,12 @@ impl Times {
             end => end,
         };
         let limits_reads = self.rules.max_reads.is_some();
+        let (ttl, idle) = self.given(slot);
         Some(Rest {
             deadline: left(deadline),
             end: left(end),
-            idle: Some(self.extra(Extra::Idle, slot)).filter(|idle| *idle != 0),
+            idle,
+            ttl,
             reads: limits_reads.then(|| self.extra(Extra::Reads, slot)),
             age: self.written(slot).map(|written| now.saturating_sub(written)),
             took: self.extra(Extra::Took, slot),

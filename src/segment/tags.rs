@@ -80,7 +80,6 @@ impl TagIndex {
         self.heads[slot as usize] = at;
     }
 
-    #[cfg_attr(not(feature = "serde"), allow(dead_code, reason = "only snapshots need it"))]
     /// The tags of the entry in `slot`.
     pub(super) fn of(&self, slot: u32) -> impl Iterator<Item = Tag> {
         let at = |link: u32| (link != NONE).then(|| &self.links[link as usize]);

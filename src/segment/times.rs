@@ -87,12 +87,14 @@ pub(crate) struct Life {
     pub(crate) tti: u64,
     /// From now, by what an `Expiry` said.
     pub(crate) own: u64,
+    /// The time to live that options gave; 0 for none.
+    pub(crate) given: u64,
     /// How long it took to load the value; 0 if that is not known.
     pub(crate) took: u64,
 }
 
 impl Life {
-    pub(crate) const ENDLESS: Self = Self { ttl: FOREVER, tti: FOREVER, own: FOREVER, took: 0 };
+    pub(crate) const ENDLESS: Self = Self { ttl: FOREVER, tti: FOREVER, own: FOREVER, given: 0, took: 0 };
 
     fn is_limited(self) -> bool {
         self != Self::ENDLESS
@@ -179,6 +181,8 @@ pub(super) enum Extra {
     End,
     /// The time to idle, if not that of the rules.
     Idle,
+    /// The time to live, if options gave it.
+    Given,
     /// Reads that are left, in a cache that limits them.
     Reads,
     /// When it was written, in a cache that keeps that.
@@ -189,7 +193,7 @@ pub(super) enum Extra {
     Turn,
 }
 
-type Extras = [OnceLock<Column>; 6];
+type Extras = [OnceLock<Column>; 7];
 
 impl Times {
     fn new(rules: Arc<Rules>, deadlines: Column) -> Self {
@@ -322,7 +326,8 @@ impl Times {
         let moves = life.tti != FOREVER || self.rules.is_asked;
         // Also one without end, which the rule's must not take the place of.
         let is_own = life.tti != self.rules.life.tti;
-        if moves || is_own || life.took != 0 || self.rules.keeps_more() || self.extras.get().is_some() {
+        let has_more = is_own || life.given != 0 || life.took != 0;
+        if moves || has_more || self.rules.keeps_more() || self.extras.get().is_some() {
             self.begin_more(slot, if moves { coded(end) } else { 0 }, &life, now);
         }
         if deadline != FOREVER {
@@ -338,6 +343,7 @@ impl Times {
     fn begin_more(&self, slot: u32, end: u64, life: &Life, now: u64) {
         self.note(Extra::End, slot, end);
         self.note(Extra::Idle, slot, if life.tti == self.rules.life.tti { 0 } else { life.tti });
+        self.note(Extra::Given, slot, life.given);
         self.note(Extra::Reads, slot, self.rules.max_reads.unwrap_or(0));
         self.note(Extra::Written, slot, if self.rules.has_ages { now } else { 0 });
         self.note(Extra::Took, slot, life.took);
@@ -350,6 +356,12 @@ impl Times {
         let is_zero = arrival.life.is_some_and(|life| life.ttl.min(life.tti).min(life.own) == 0);
         // Where the clock stops nothing ends.
         is_zero && self.grace == 0 && now != FOREVER
+    }
+
+    /// Returns the time to live and the time to idle that are the own ones of the entry in `slot`.
+    pub(super) fn given(&self, slot: u32) -> (Option<u64>, Option<u64>) {
+        let own = |extra| Some(self.extra(extra, slot)).filter(|span| *span != 0);
+        (own(Extra::Given), own(Extra::Idle))
     }
 
     /// Whether reads put off the deadline of the entry in `slot`.
@@ -541,6 +553,11 @@ impl<K, V> Segment<K, V> {
             Some(_) => Err(Unsure),
             None => Ok(true),
         }
+    }
+
+    /// Returns when an entry that was found ends, by the clock; `u64::MAX` without end.
+    pub(crate) fn deadline(&self, slot: u32) -> u64 {
+        self.times().map_or(FOREVER, |times| times.deadline(slot))
     }
 
     /// What is left of the life of an entry that was found.

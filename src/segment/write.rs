@@ -137,7 +137,7 @@ impl<'a> Write<'a> {
 
     /// A new entry stands in `slot`.
     pub(super) fn settle_in(&mut self, slot: u32, arrival: &Arrival<'_>) {
-        if self.writer.extras.is_some() || !arrival.tags.is_empty() {
+        if self.writer.extras.is_some() || arrival.has_extras() {
             self.note_arrival(slot, arrival);
         }
         self.set_weight(slot, arrival.weight);
@@ -192,7 +192,7 @@ impl<'a> Write<'a> {
     /// A new value of the entry in `old` stands in `new`.
     #[inline(never)]
     pub(super) fn settle_over(&mut self, old: u32, new: u32, unlinked: Unlinked, arrival: &Arrival<'_>) {
-        if self.writer.extras.is_some() || !arrival.tags.is_empty() {
+        if self.writer.extras.is_some() || arrival.has_extras() {
             self.writer.extras().tags.clear(old);
             self.note_arrival(new, arrival);
         }
@@ -367,6 +367,7 @@ impl<'a> Write<'a> {
         if !arrival.tags.is_empty() {
             extras.tags.add(slot, arrival.tags);
         }
+        extras.note_given(slot, arrival.given);
     }
 
     /// What carries this tag is out of date.

@@ -9,7 +9,7 @@ use super::{PROGRESS_EVERY, SnapshotReport};
 use crate::cache::{Cache, Stored};
 use crate::clock::nanos;
 use crate::error::SnapshotError;
-use crate::segment::{Arrival, Back, Kept, Life, Offer, Rest, Seen};
+use crate::segment::{Arrival, Back, Given, Kept, Life, Offer, Rest, Seen};
 use std::hash::{BuildHasher, Hash};
 use std::io::Read;
 use std::time::SystemTime;
@@ -35,7 +35,7 @@ enum Known {
 
 impl Known {
     fn new(kept: Kept) -> Self {
-        let Kept { weight: 1, is_pinned: false, tags, back } = &kept else {
+        let Kept { weight: 1, is_pinned: false, tags, given: Given::NOTHING, back } = &kept else {
             return Self::More(Box::new(kept));
         };
         match *back {
@@ -57,7 +57,7 @@ impl Known {
         match self {
             Self::Plain { note, mark, turn } => {
                 let back = Back { note, mark, turn, rest: Rest::ENDLESS };
-                Kept { weight: 1, is_pinned: false, tags: Vec::new(), back }
+                Kept { weight: 1, is_pinned: false, tags: Vec::new(), given: Given::NOTHING, back }
             }
             Self::More(kept) => *kept,
         }
@@ -139,9 +139,13 @@ where
             // What is left of it, without jitter, if that is less.
             ttl: if rest.end <= ttl { Life::ENDLESS.ttl } else { ttl },
             tti: rest.idle.unwrap_or(rules.tti),
+            given: rest.ttl.unwrap_or(0),
             took: if self.inner.is_early { rest.took } else { 0 },
             ..Life::ENDLESS
         };
+        if kept.given != Given::NOTHING || rest.ttl.is_some() || rest.idle.is_some() {
+            self.inner.note_given();
+        }
         let is_limited = rest.is_limited() || negative.is_some();
         let mut arrival = Arrival {
             hash: self.inner.hash(&key),
@@ -150,6 +154,7 @@ where
             missing: 0,
             life: (self.inner.is_timed || is_limited).then_some(&life),
             tags: &kept.tags,
+            given: kept.given,
             back: Some(&kept.back),
         };
         let offer = Offer::new(key, value, Seen::Before);

@@ -1,7 +1,7 @@
 //! What stands in a file after its header.
 
 use super::fields::{Fields, put_bytes, put_u8, put_u64, put_varint};
-use crate::segment::{Back, Kept, Rest};
+use crate::segment::{Back, Given, Kept, Rest};
 use crate::tag::Tag;
 
 /// An entry. Pinned ones come first, then the others from the hottest to the coldest.
@@ -14,21 +14,26 @@ pub(super) const COMPLETE: u8 = 3;
 /// Words in a record.
 const WORDS_AT_ONCE: usize = 1 << 12;
 
-const WEIGHT: u8 = 1;
-const PINNED: u8 = 1 << 1;
-const TAGS: u8 = 1 << 2;
-const DEADLINE: u8 = 1 << 3;
-const END: u8 = 1 << 4;
-const IDLE: u8 = 1 << 5;
-const READS: u8 = 1 << 6;
-const AGE: u8 = 1 << 7;
+const WEIGHT: u16 = 1;
+const PINNED: u16 = 1 << 1;
+const TAGS: u16 = 1 << 2;
+const DEADLINE: u16 = 1 << 3;
+const END: u16 = 1 << 4;
+const IDLE: u16 = 1 << 5;
+const READS: u16 = 1 << 6;
+const AGE: u16 = 1 << 7;
+const TTL: u16 = 1 << 8;
+const TOOK: u16 = 1 << 9;
+/// Weight and tags are the entry's own.
+const OWN_WEIGHT: u16 = 1 << 10;
+const OWN_TAGS: u16 = 1 << 11;
 
 /// Appends all of an entry but its value, which comes last.
 pub(super) fn put_entry(into: &mut Vec<u8>, key: &[u8], kept: &Kept) {
-    let Kept { weight, is_pinned, tags, back: Back { note, mark, turn, rest } } = kept;
-    if *weight == 1 && tags.is_empty() && *rest == Rest::ENDLESS {
+    let Kept { weight, is_pinned, tags, given, back: Back { note, mark, turn, rest } } = kept;
+    if *weight == 1 && tags.is_empty() && *given == Given::NOTHING && *rest == Rest::ENDLESS {
         // As most are.
-        into.extend([if *is_pinned { PINNED } else { 0 }, 0]);
+        into.extend((if *is_pinned { PINNED } else { 0 }).to_le_bytes());
     } else {
         put_rest(into, kept);
     }
@@ -41,12 +46,15 @@ pub(super) fn put_entry(into: &mut Vec<u8>, key: &[u8], kept: &Kept) {
 
 /// Appends the flags and the numbers that they announce.
 fn put_rest(into: &mut Vec<u8>, kept: &Kept) {
-    let Kept { weight, is_pinned, tags, back: Back { rest, .. } } = kept;
-    let flags = into.len();
-    into.push(0);
+    let Kept { weight, is_pinned, tags, given, back: Back { rest, .. } } = kept;
+    let place = into.len();
+    into.extend([0; 2]);
+    let mut flags = 0;
+    let marks = [(PINNED, *is_pinned), (OWN_WEIGHT, given.weight), (OWN_TAGS, given.tags)];
+    marks.into_iter().filter(|mark| mark.1).for_each(|mark| flags |= mark.0);
     let mut put = |flag, is_there: bool, number: u64| {
         if is_there {
-            into[flags] |= flag;
+            flags |= flag;
             put_varint(into, number);
         }
     };
@@ -57,16 +65,15 @@ fn put_rest(into: &mut Vec<u8>, kept: &Kept) {
     put(IDLE, rest.idle.is_some(), rest.idle.unwrap_or(0));
     put(READS, rest.reads.is_some(), rest.reads.unwrap_or(0));
     put(AGE, rest.age.is_some(), rest.age.unwrap_or(0));
-    if *is_pinned {
-        into[flags] |= PINNED;
-    }
-    put_varint(into, rest.took);
+    put(TTL, rest.ttl.is_some(), rest.ttl.unwrap_or(0));
+    put(TOOK, rest.took != 0, rest.took);
+    into[place..place + 2].copy_from_slice(&u16::to_le_bytes(flags));
 }
 
 /// Gives the bytes of an entry's key and of its value. None if these are not of an entry.
 pub(super) fn entry(record: &[u8]) -> Option<(&[u8], &[u8], Kept)> {
     let mut fields = Fields::new(record);
-    let flags = fields.u8()?;
+    let flags = u16::from_le_bytes([fields.u8()?, fields.u8()?]);
     let mut number = |flag, otherwise: u64| if flags & flag == 0 { Some(otherwise) } else { fields.varint() };
     let weight = number(WEIGHT, 1)?;
     let tags = number(TAGS, 0)?;
@@ -75,12 +82,14 @@ pub(super) fn entry(record: &[u8]) -> Option<(&[u8], &[u8], Kept)> {
     let idle = number(IDLE, 0)?;
     let reads = number(READS, 0)?;
     let age = number(AGE, 0)?;
-    let took = fields.varint()?;
+    let ttl = number(TTL, 0)?;
+    let took = number(TOOK, 0)?;
     let there = |flag, number| (flags & flag != 0).then_some(number);
     let rest = Rest {
         deadline,
         end,
         idle: there(IDLE, idle),
+        ttl: there(TTL, ttl),
         reads: there(READS, reads),
         age: there(AGE, age),
         took,
@@ -94,7 +103,8 @@ pub(super) fn entry(record: &[u8]) -> Option<(&[u8], &[u8], Kept)> {
     let tags = (0..tags).map(|_| fields.u64().map(Tag::from)).collect::<Option<_>>()?;
     let key = fields.bytes()?;
     let is_pinned = flags & PINNED != 0;
-    Some((key, fields.rest(), Kept { weight, is_pinned, tags, back: Back { note, mark, turn, rest } }))
+    let given = Given { weight: flags & OWN_WEIGHT != 0, tags: flags & OWN_TAGS != 0 };
+    Some((key, fields.rest(), Kept { weight, is_pinned, tags, given, back: Back { note, mark, turn, rest } }))
 }
 
 /// The records of the words of one segment's policy.
@@ -131,12 +141,14 @@ mod tests {
     fn kept() -> impl Strategy<Value = Kept> {
         let number = prop_oneof![Just(0), Just(1), Just(u64::MAX), any::<u64>()];
         let optional = || proptest::option::of(number.clone());
+        let own = (any::<bool>(), any::<bool>(), optional());
         let rest = (number.clone(), number.clone(), optional(), optional(), optional(), number.clone());
         let tags = proptest::collection::vec(any::<u64>().prop_map(Tag::from), 0..4);
-        (number.clone(), any::<bool>(), tags, number, any::<(u8, u32)>(), rest).prop_map(
-            |(weight, is_pinned, tags, note, (mark, turn), (deadline, end, idle, reads, age, took))| {
-                let rest = Rest { deadline, end, idle, reads, age, took };
-                Kept { weight, is_pinned, tags, back: Back { note: Some(note), mark, turn, rest } }
+        (number.clone(), any::<bool>(), tags, own, number, any::<(u8, u32)>(), rest).prop_map(
+            |(weight, is_pinned, tags, own, note, (mark, turn), (deadline, end, idle, reads, age, took))| {
+                let given = Given { weight: own.0, tags: own.1 };
+                let rest = Rest { deadline, end, idle, ttl: own.2, reads, age, took };
+                Kept { weight, is_pinned, tags, given, back: Back { note: Some(note), mark, turn, rest } }
             },
         )
     }

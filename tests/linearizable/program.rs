@@ -155,6 +155,9 @@ struct Author<'a> {
     keys: u64,
     /// Kinds of operations that this program has, each as often as its weight says.
     chapters: Vec<Chapter<'a>>,
+    /// Whether inserts give tags and lives, which updates keep. Then there are none: the model knows those of values, not of
+    /// entries.
+    gives: bool,
     tags: Vec<u8>,
 }
 
@@ -182,7 +185,8 @@ impl<'a> Author<'a> {
         let specials = if setup.is_timed() { 5 } else { 2 };
         chapters.extend(std::iter::repeat_n(Self::special as Chapter<'a>, specials));
         let keys = if is_crowded { MOST_KEYS } else { [1, 1, 1, 2, 3][random.below(5) as usize] };
-        Self { setup, random, keys, chapters, tags: Vec::new() }
+        let gives = !setup.is_soft() && random.one_in(2);
+        Self { setup, random, keys, chapters, gives, tags: Vec::new() }
     }
 
     /// Gives an operation its numbers, and its values their tags.
@@ -273,7 +277,7 @@ impl<'a> Author<'a> {
     }
 
     fn write(&mut self) -> Op {
-        if self.random.one_in(2) {
+        if !self.gives || self.random.one_in(2) {
             return Op::Insert(self.key());
         }
         let lives = self.setup.is_timed() && self.random.one_in(2);
@@ -293,10 +297,10 @@ impl<'a> Author<'a> {
     fn computation(&mut self) -> Op {
         match self.random.below(5) {
             0 => Op::Compute(self.key(), Decision::Keep),
-            1 => Op::Compute(self.key(), Decision::Insert),
+            1 if !self.gives => Op::Compute(self.key(), Decision::Insert),
             2 => Op::Compute(self.key(), Decision::Remove),
-            3 => Op::OrInsert(self.key()),
-            _ => Op::Upsert(self.key()),
+            3 if !self.gives => Op::Upsert(self.key()),
+            _ => Op::OrInsert(self.key()),
         }
     }
 
@@ -308,7 +312,7 @@ impl<'a> Author<'a> {
             _ => Fate::Loads,
         };
         Loading {
-            is_refresh: self.random.one_in(3),
+            is_refresh: !self.gives && self.random.one_in(3),
             is_try,
             polls: self.random.one_in(3).then(|| 1 + self.random.below(4)),
             pauses: self.random.below(4),
@@ -325,7 +329,7 @@ impl<'a> Author<'a> {
         Op::LoadMany(LoadingMany {
             keys: self.some_keys(),
             brings: if self.random.one_in(3) { self.some_keys() } else { all },
-            unasked: if self.random.one_in(2) { self.some_keys() } else { 0 },
+            unasked: if !self.gives && self.random.one_in(2) { self.some_keys() } else { 0 },
             polls: self.random.one_in(4).then(|| 1 + self.random.below(6)),
             pauses: self.random.below(4),
             fate: match self.random.below(6) {

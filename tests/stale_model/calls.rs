@@ -214,7 +214,7 @@ impl Model {
                         self.rescue(key, true, true).into_iter().for_each(|id| _ = found.insert(key, id));
                     }
                 }
-                values.into_iter().for_each(|(key, id)| self.written(key, id, [NEVER; 2]));
+                values.into_iter().for_each(|(key, id)| self.updated(key, id));
             }
         }
         assert_eq!(result, if is_failed { Err(()) } else { Ok(found) });

@@ -11,6 +11,8 @@ pub(super) struct Entry {
     pub(super) tti: u64,
     pub(super) deadline: u64,
     pub(super) reads: u64,
+    /// The times to live and to idle that it was given.
+    pub(super) own: [u64; 2],
     /// The load that somebody makes of it who found it due.
     pub(super) claim: Option<u64>,
     pub(super) failures: u32,
@@ -39,6 +41,8 @@ pub(super) struct Flight {
     /// Whether its tag was invalidated since.
     pub(super) is_tagged: bool,
     pub(super) is_refresh: bool,
+    /// The times that the entry was given that is loaded anew.
+    pub(super) own: [u64; 2],
     pub(super) elsewhere: Option<Refresh<u64, u64>>,
 }
 
@@ -136,6 +140,7 @@ impl Model {
         }
         self.void(key);
         let life = |own: u64, general: Option<u64>| if own == NEVER { general.unwrap_or(NEVER) } else { own };
+        let own = [ttl, tti];
         let (end, tti) = (self.now.saturating_add(life(ttl, self.setup.ttl)), life(tti, self.setup.tti));
         let entry = Entry {
             id,
@@ -144,11 +149,21 @@ impl Model {
             tti,
             deadline: end.min(self.now.saturating_add(tti)),
             reads: self.setup.max_reads.unwrap_or(NEVER),
+            own,
             claim: None,
             failures: 0,
             retry: 0,
         };
         self.entries.insert(key, entry);
+    }
+
+    /// The same for an update, which keeps the times that the entry was given, unless it was evicted just before.
+    pub(super) fn updated(&mut self, key: u64, id: u64) {
+        let log = self.log.lock().unwrap();
+        let is_there = |entry: &&Entry| !log.iter().any(|event| event.1 == entry.id && event.2.was_evicted());
+        let own = self.seen(key).filter(is_there).map_or([NEVER; 2], |entry| entry.own);
+        drop(log);
+        self.written(key, id, own);
     }
 
     /// To read an entry that is not over puts off its end.
@@ -226,11 +241,13 @@ impl Model {
         elsewhere: Option<Refresh<u64, u64>>,
     ) -> u64 {
         let number = self.id();
+        let renewed = if is_renewal { self.entries.get(&key) } else { self.seen(key) };
+        let own = renewed.filter(|_| is_refresh).map_or([NEVER; 2], |entry| entry.own);
         if is_renewal {
             self.entries.get_mut(&key).expect("it was found").claim = Some(number);
         }
         let (is_valid, is_tagged) = (true, false);
-        self.flights.push(Flight { number, key, is_valid, is_tagged, is_refresh, elsewhere });
+        self.flights.push(Flight { number, key, is_valid, is_tagged, is_refresh, own, elsewhere });
         number
     }
 
@@ -253,7 +270,7 @@ impl Model {
             && flight.is_valid
             && !flight.is_tagged
         {
-            self.written(key, id, [NEVER; 2]);
+            self.written(key, id, flight.own);
         }
     }
 
