@@ -10,8 +10,8 @@ use crate::policy::{End, EvictionPolicy};
 use crate::refresh::Refresh;
 use crate::removal::RemovalCause;
 use crate::segment::{
-    Arrival, Bank, Carried, Leaving, Life, Offer, Outcome, Panics, Rules, Segment, Spent, Takes, Visited,
-    share, span,
+    Arrival, Bank, Carried, Leaving, Life, Missing, Offer, Outcome, Panics, Rules, Segment, Spent, Takes,
+    Visited, share, span,
 };
 use crate::stats::Reads;
 use crate::table::{Found, Spread};
@@ -288,7 +288,7 @@ impl<K, V, S> Inner<K, V, S> {
                 return (outcome, left);
             }
             self.gather(index, arrival.missing, &mut carried, &mut left);
-            if carried.amount == 0 {
+            if carried.is_empty() {
                 let (outcome, leaving) = segment.refuse(&self.bank, *arrival, offer);
                 left.push(leaving);
                 return (outcome, left);
@@ -301,20 +301,22 @@ impl<K, V, S> Inner<K, V, S> {
     fn gather<'a>(
         &'a self,
         but: usize,
-        wanted: u64,
+        wanted: Missing,
         carried: &mut Carried<'_>,
         left: &mut Vec<Leaving<'a, K, V>>,
     ) {
         carried.fill(wanted);
         let others = self.segments.len() as u64;
-        for at_most in [(wanted / others).saturating_add(1), wanted] {
+        for at_most in [(wanted.weight / others).saturating_add(1), wanted.weight] {
             for (_, segment) in self.segments.iter().enumerate().filter(|&(index, _)| index != but) {
-                if carried.amount < wanted {
-                    left.push(segment.give(&self.bank, at_most.min(wanted - carried.amount), carried));
+                if !carried.has(wanted) {
+                    let weight = at_most.min(wanted.weight.saturating_sub(carried.weight));
+                    let places = wanted.places.saturating_sub(carried.places);
+                    left.push(segment.give(&self.bank, Missing { weight, places }, carried));
                 }
             }
         }
-        // Segments whose entries have left meanwhile have given back what they had more than their shares.
+        // What segments have given back meanwhile.
         carried.fill(wanted);
     }
 
@@ -326,15 +328,16 @@ impl<K, V, S> Inner<K, V, S> {
             let shares = (0..).map(|index| share(capacity, index, self.segments.len()));
             if capacity >= before {
                 self.bank.set_capacity(capacity);
-                self.bank.put(capacity - before);
+                self.bank.weight.put(capacity - before);
                 for (segment, share) in self.segments.iter().zip(shares) {
                     left.push(segment.widen(&self.bank, share));
                 }
             } else {
                 let excess = before - capacity;
                 let mut carried = self.bank.carry();
+                carried.fill(Missing { weight: excess, places: 0 });
                 for (segment, share) in self.segments.iter().zip(shares) {
-                    left.push(segment.shrink(&self.bank, share, excess - carried.amount, &mut carried));
+                    left.push(segment.shrink(&self.bank, share, excess - carried.weight, &mut carried));
                 }
                 self.withdraw(excess, &mut carried, &mut left);
                 // And so the excess is gone.
@@ -368,14 +371,15 @@ impl<K, V, S> Inner<K, V, S> {
     /// Takes `excess` out of the budgets, wherever it is. Terminates: together they have more than that.
     fn withdraw<'a>(&'a self, excess: u64, carried: &mut Carried<'_>, left: &mut Vec<Leaving<'a, K, V>>) {
         for segment in self.segments.iter() {
-            carried.fill(excess);
-            left.push(segment.give(&self.bank, excess - carried.amount, carried));
+            carried.fill(Missing { weight: excess, places: 0 });
+            let wanted = Missing { weight: excess - carried.weight, places: 0 };
+            left.push(segment.give(&self.bank, wanted, carried));
         }
         // Pinned entries go only if they alone are too much.
-        while carried.amount < excess {
+        while carried.weight < excess {
             for segment in self.segments.iter() {
-                carried.fill(excess);
-                left.push(segment.unpin_and_give(&self.bank, excess - carried.amount, carried));
+                carried.fill(Missing { weight: excess, places: 0 });
+                left.push(segment.unpin_and_give(&self.bank, excess - carried.weight, carried));
             }
         }
     }

@@ -9,10 +9,9 @@ use super::{PROGRESS_EVERY, SnapshotReport};
 use crate::cache::{Cache, Stored};
 use crate::clock::nanos;
 use crate::error::SnapshotError;
-use crate::segment::{Arrival, Back, Kept, Life, Offer, Rest, Seen};
+use crate::segment::{Arrival, Back, Kept, Life, Missing, Offer, Rest, Seen};
 use std::hash::{BuildHasher, Hash};
 use std::io::Read;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::SystemTime;
 
 /// So many entries before it is its turn, the processor is told of an entry's place in the index.
@@ -134,7 +133,7 @@ where
             hash: self.inner.hash(&key),
             weight: kept.weight,
             pin: Some(kept.is_pinned),
-            missing: 0,
+            missing: Missing::default(),
             life: (self.inner.is_timed || is_limited).then_some(&life),
             tags: &kept.tags,
             back: Some(&kept.back),
