@@ -10,7 +10,7 @@ use crate::parts::lists::MAX_SLOTS;
 use crate::policy::EvictionPolicy;
 use crate::refresh::Refresh;
 use crate::removal::RemovalCause;
-use crate::segment::{Life, Listener, Plan, Rules, Segment, Soft, share, span};
+use crate::segment::{Delivery, Life, Listener, Plan, Rules, Segment, Soft, share, span};
 use crate::table::Sizing;
 use crate::tag::Tag;
 use std::fmt;
@@ -426,11 +426,27 @@ where
         self
     }
 
-    /// Called once for each entry that leaves, with the cause.
+    /// Called once for each entry that leaves or is refused, with the cause. Dropping the cache does not call it.
     ///
-    /// It runs in the thread whose operation made the entry leave, after the entry is out of sight and with no lock
-    /// held, so it may use the cache. If it panics, the panic reaches the caller of that operation once everything else
-    /// has been done. Dropping the cache does not call it.
+    /// # Order
+    ///
+    /// Of each key it is called in the order in which the key's values left. For that one thread at a time calls it for the
+    /// keys of a segment: most often the thread whose operation made the entry leave, before that operation returns. Where
+    /// another thread is calling it for that segment already, that thread goes on with the entry, and the operation returns;
+    /// but where many entries wait, it waits until its turn comes. When all operations on the cache have returned, every
+    /// notification has been delivered.
+    ///
+    /// Operations on many entries, such as [`invalidate_all`](Cache::invalidate_all) and [`retain`](Cache::retain), visit
+    /// the keys in the order of their hashes, and so does the listener.
+    ///
+    /// # What it may do
+    ///
+    /// No lock of the cache is held, so it may use the cache. What its own changes make leave is notified after it has
+    /// returned, so that the stack does not grow. It must not wait for another thread that changes the cache, nor for a
+    /// lock that such a thread holds: that thread may be waiting for the listener.
+    ///
+    /// If it panics, the other notifications are delivered, and then the panic reaches the caller of the operation in whose
+    /// thread it ran.
     pub fn eviction_listener(
         mut self,
         listener: impl Fn(&K, &V, RemovalCause) + Send + Sync + 'static,
@@ -508,7 +524,8 @@ where
             .map(|index| {
                 let plan = self.plan(index, segments);
                 let policy = self.policy.make(plan.weight);
-                Segment::new(&plan, policy, &rules, self.listener.clone())
+                let delivery = self.listener.clone().map(|listener| Delivery::new(listener, index));
+                Segment::new(&plan, policy, &rules, delivery)
             })
             .collect();
         let housekeeping = self.housekeeping;

@@ -70,8 +70,9 @@ impl<K, V, S> Cache<K, V, S> {
         builder: Builder<K, V>,
         hasher: S,
         rules: Arc<Rules>,
-        segments: Box<[Segment<K, V>]>,
+        segments: Arc<[Segment<K, V>]>,
     ) -> Self {
+        Segment::introduce(&segments);
         if builder.record_stats {
             segments.iter().for_each(Segment::note_reads);
         }
@@ -164,7 +165,8 @@ impl<K, V, S> Cache<K, V, S> {
     }
 
     /// Does now what otherwise waits for later operations: removes entries whose time is over, tells the policy of recent
-    /// reads, and drops removed values that no reader holds any more.
+    /// reads, and drops removed values that no reader holds any more. The listener hears of entries, unless another thread
+    /// is calling it; this does not wait for that thread.
     ///
     /// A cache needs no such call; it serves one that is idle and should let go of what it removed last.
     pub fn run_pending_tasks(&self) {
@@ -586,13 +588,9 @@ where
             left.into_iter().for_each(|leaving| leaving.settle_but(&mut panics));
         }
         let stored = match (outcome, offer.entry) {
+            (Outcome::Stored, _) => Stored::Yes,
             (Outcome::Changed, Some((key, _))) => Stored::Changed(key),
-            (_, Some((key, value))) => {
-                let segment = self.inner.segment(arrival.hash);
-                segment.notify(&key, &value, RemovalCause::Rejected, &mut panics);
-                Stored::Refused
-            }
-            (_, None) => Stored::Yes,
+            _ => Stored::Refused,
         };
         panics.resume();
         stored

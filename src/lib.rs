@@ -163,8 +163,9 @@
 //! 5. **No code of yours runs under a lock**, with two exceptions: the `Eq` of keys, while a write looks for its key,
 //!    and a [`Policy`](policy::Policy) of your own. So weighers, listeners, closures, `Clone` and `Drop` may use the
 //!    same cache.
-//! 6. **One notification for each removal**, with its [cause](RemovalCause), after the entry is out of sight, in the
-//!    thread whose operation made it leave. A refused entry is notified once, too. Dropping the cache notifies nobody.
+//! 6. **One notification for each removal**, with its [cause](RemovalCause), after the entry is out of sight; of each key in
+//!    the order in which its values left. A refused entry is notified once, too. Dropping the cache notifies nobody. Which
+//!    thread notifies: see [`eviction_listener`](Builder::eviction_listener).
 //! 7. **Iterators are weakly consistent.** An entry that is there all the while comes exactly once, no key comes twice,
 //!    nothing comes that was removed before the iterator was made, and iterators end, whatever others insert. They
 //!    block writers of a segment for a few entries at a time.
@@ -202,7 +203,8 @@
 //! A panic in `Hash`, `Eq`, `Clone`, a weigher, a loader, a closure, a hook, a listener or a policy of your own reaches the caller of the
 //! operation in which it happened, leaves no lock locked, and the cache stays usable and within its bound. A panicking
 //! weigher leaves it as it was. A panic of the listener goes on when everything else that belongs to the operation has
-//! been done, other notifications included; of several the first goes on.
+//! been done, other notifications included; of several the first goes on. The operation is the one in whose thread the
+//! listener ran: see [`eviction_listener`](Builder::eviction_listener).
 //!
 //! A panic in the `Drop` of a removed key or value goes no further than the panic hook, since the thread that happens
 //! to drop it has often nothing to do with it. (With `panic = "abort"` every panic ends the process, as always.)

@@ -405,3 +405,100 @@ fn case_59_no_writer_starves() {
     );
     cache.validate();
 }
+
+/// Writers beside each other change the same keys: of each key the listener hears in the order in which its values left.
+#[test]
+fn of_each_key_the_listener_hears_in_order() {
+    for_all(|policy, segments| {
+        let last: Arc<Mutex<std::collections::HashMap<u64, u64>>> = Arc::default();
+        let heard = Arc::clone(&last);
+        let cache: Cache<u64, u64> = Cache::builder()
+            .max_capacity(40)
+            .segments(segments)
+            .eviction_policy(policy)
+            .eviction_listener(move |key: &u64, version: &u64, _| {
+                // Lets others overtake.
+                std::thread::yield_now();
+                let before = heard.lock().unwrap().insert(*key, *version);
+                assert!(before.is_none_or(|before| before < *version), "{key}: {before:?}, then {version}");
+            })
+            .build()
+            .unwrap();
+        // A key's versions come in order, and so they leave.
+        let versions: Vec<Mutex<u64>> = (0..60).map(|_| Mutex::new(0)).collect();
+        std::thread::scope(|scope| {
+            for thread in 0..4_u64 {
+                let (cache, versions) = (&cache, &versions);
+                scope.spawn(move || {
+                    for round in 0..size(1_500, 20) as u64 {
+                        let key = (round * 7 + thread) % 60;
+                        if round % 8 == 5 {
+                            cache.invalidate(&key);
+                            continue;
+                        }
+                        let mut version = versions[key as usize].lock().unwrap();
+                        *version += 1;
+                        cache.insert(key, *version);
+                    }
+                });
+            }
+        });
+        cache.validate();
+    });
+}
+
+/// Entries that are evicted in use come back by the listener: not from within itself, and none is lost.
+#[test]
+fn a_listener_that_writes_does_not_nest() {
+    thread_local! { static DEPTH: Cell<usize> = const { Cell::new(0) } }
+    for_all(|policy, segments| {
+        let (calls, returned) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let (counter, returns) = (Arc::clone(&calls), Arc::clone(&returned));
+        let cache = with_listener(100, segments, policy, move |cache, key, value, cause| {
+            DEPTH.set(DEPTH.get() + 1);
+            assert_eq!(DEPTH.get(), 1);
+            counter.fetch_add(1, SeqCst);
+            if cause == RemovalCause::Size && value < 5 {
+                returns.fetch_add(1, SeqCst);
+                cache.insert(key, value + 1);
+            }
+            DEPTH.set(DEPTH.get() - 1);
+        });
+        let inserts = size(1_000, 200);
+        (0..inserts as u64).for_each(|key| cache.insert(key, 0));
+        let inserts = inserts + returned.load(SeqCst);
+        assert_eq!(calls.load(SeqCst) + cache.len(), inserts, "each left once or is there");
+        assert!(returned.load(SeqCst) > 0);
+        cache.validate();
+    });
+}
+
+/// The queue of one segment is long, and its writers wait: nothing is lost, and nothing grows without bound.
+#[test]
+fn writers_wait_for_a_slow_listener() {
+    let (queued, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let heard = Arc::clone(&queued);
+    let cache: Cache<u64, u64> = Cache::builder()
+        .max_capacity(100)
+        .segments(1)
+        .eviction_listener(move |_, _, _| {
+            (0..20).for_each(|_| std::thread::yield_now());
+            heard.fetch_sub(1, SeqCst);
+        })
+        .build()
+        .unwrap();
+    std::thread::scope(|scope| {
+        for thread in 0..4_u64 {
+            let (cache, queued, most) = (&cache, &queued, &most);
+            scope.spawn(move || {
+                for round in 0..size(1_000, 40) as u64 {
+                    most.fetch_max(queued.fetch_add(1, SeqCst), SeqCst);
+                    cache.insert(round * 4 + thread, round);
+                }
+            });
+        }
+    });
+    assert_eq!(queued.load(SeqCst), cache.len(), "each entry left once or is there");
+    // The capacity, and a batch that waits beside one that is being delivered.
+    assert!(most.load(SeqCst) < 200, "{}", most.load(SeqCst));
+}

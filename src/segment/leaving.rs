@@ -1,17 +1,16 @@
-//! What is done after a segment's lock is released: the listener, and the drops.
+//! What is done after a segment's lock is released: the drops, and before them the listener (`delivery`).
 
 use super::Segment;
-use crate::removal::RemovalCause;
-use crate::table::{Departures, Ticket};
+use crate::table::{Left, Queue, Ticket};
 use std::any::Any;
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 /// What an operation has left behind for the time after the lock: entries to tell the listener of, memory to free.
-#[must_use = "entries must be settled, or their memory is kept until the cache is dropped"]
+#[must_use = "entries must be settled, or the listener and the memory wait for the next operation"]
 pub(crate) struct Leaving<'a, K, V> {
     pub(super) segment: &'a Segment<K, V>,
-    pub(super) left: Option<(Departures, Option<Ticket>)>,
+    pub(super) left: Option<Left>,
 }
 
 impl<K, V> Leaving<'_, K, V> {
@@ -30,24 +29,19 @@ impl<K, V> Leaving<'_, K, V> {
     /// As [`settle`](Self::settle), but leaves a panic of the listener for later.
     #[inline]
     pub(crate) fn settle_but(self, panics: &mut Panics) {
-        if let Some((departures, reclaim)) = self.left {
-            self.segment.settle(departures, reclaim, panics);
+        if let Some(left) = self.left {
+            self.segment.settle(&left, panics);
         }
     }
 }
 
 impl<K, V> Segment<K, V> {
     #[cold]
-    fn settle(&self, departures: Departures, mut reclaim: Option<Ticket>, panics: &mut Panics) {
-        if !departures.is_empty() {
-            for (key, value, cause) in self.table.departed(&departures) {
-                self.notify(key, value, cause, panics);
-            }
-            let mut writer = self.table.lock();
-            let heavy = writer.heavy();
-            reclaim = writer.retire(departures, heavy).or(reclaim);
+    fn settle(&self, left: &Left, panics: &mut Panics) {
+        if left.queue != Queue::Empty {
+            self.deliver(left.queue, panics);
         }
-        if let Some(ticket) = reclaim {
+        if let Some(ticket) = left.reclaim {
             self.reclaim(ticket);
         }
     }
@@ -60,13 +54,6 @@ impl<K, V> Segment<K, V> {
         let Some(_reclaiming) = Reclaiming::begin() else { return };
         if let Some(scan) = self.table.scan(ticket) {
             self.table.reclaim(&scan);
-        }
-    }
-
-    /// Tells the listener, if there is one.
-    pub(crate) fn notify(&self, key: &K, value: &V, cause: RemovalCause, panics: &mut Panics) {
-        if let Some(listener) = &self.listener {
-            panics.catch(|| listener(key, value, cause));
         }
     }
 }
@@ -98,7 +85,7 @@ impl Drop for Reclaiming {
 pub(crate) struct Panics(Option<Box<dyn Any + Send>>);
 
 impl Panics {
-    fn catch(&mut self, code: impl FnOnce()) {
+    pub(super) fn catch(&mut self, code: impl FnOnce()) {
         if let Err(payload) = catch_unwind(AssertUnwindSafe(code)) {
             match self.0 {
                 None => self.0 = Some(payload),

@@ -18,6 +18,7 @@
 //! What does not depend on the types of keys and values, which is nearly all that a write does, is in `write.rs`,
 //! compiled once with this crate. Here is the rest: to find a key, to fill a cell, to call the listener, to drop.
 
+mod delivery;
 mod flight;
 mod invalidation;
 mod leaving;
@@ -33,6 +34,7 @@ mod tags;
 mod times;
 mod write;
 
+pub(crate) use delivery::Delivery;
 pub(crate) use flight::{Boarding, Flight, Landing, Reason};
 pub(crate) use invalidation::{Takes, Visited};
 pub(crate) use leaving::{Leaving, Panics};
@@ -71,7 +73,7 @@ pub(crate) struct Segment<K, V> {
     /// Where reads are recorded, if the policy wants more than marks.
     recorded: Option<ReadBuffer>,
     rules: Arc<Rules>,
-    listener: Option<Listener<K, V>>,
+    delivery: Option<Delivery<K, V>>,
 }
 
 /// What the lock guards beside the table.
@@ -253,7 +255,7 @@ impl<K, V> Segment<K, V> {
         plan: &Plan,
         policy: Chosen,
         rules: &Arc<Rules>,
-        listener: Option<Listener<K, V>>,
+        delivery: Option<Delivery<K, V>>,
     ) -> Self {
         let mark_limit = match policy.reads() {
             Reads::Ignored => Some(0),
@@ -270,9 +272,9 @@ impl<K, V> Segment<K, V> {
             clockwork: None,
             extras: None,
         };
-        let table = Table::new(plan.sizing, listener.is_some(), mark_limit, core);
+        let table = Table::new(plan.sizing, delivery.is_some(), mark_limit, core);
         let rules = Arc::clone(rules);
-        let segment = Self { table, recorded, times: OnceLock::new(), rules, listener };
+        let segment = Self { table, recorded, times: OnceLock::new(), rules, delivery };
         if segment.rules.is_any() {
             segment.begin_times();
         }
@@ -483,10 +485,32 @@ impl<K, V> Segment<K, V> {
             }
         };
         if outcome != Outcome::NoRoom {
-            end_load(write, arrival.hash, offer);
-            write.return_surplus(bank);
+            self.end(write, bank, arrival, offer, outcome);
         }
         outcome
+    }
+
+    /// Ends an operation that has brought an entry: a load ends with it, and the listener hears of it if it was refused.
+    #[inline(always)]
+    fn end(
+        &self,
+        write: &mut Write<'_>,
+        bank: &Bank,
+        arrival: &Arrival<'_>,
+        offer: &mut Offer<'_, K, V>,
+        outcome: Outcome,
+    ) where
+        K: 'static,
+        V: 'static,
+    {
+        if outcome == Outcome::Refused && self.delivery.is_some() {
+            let entry = || take(&mut offer.entry);
+            self.table.refuse(&mut write.writer, entry, arrival.weight, RemovalCause::Rejected);
+        }
+        if let (Some(ended), Seen::Loading(LoadId::Of(number))) = (&mut offer.ended, offer.seen) {
+            **ended = write.writer.end_load(arrival.hash, number);
+        }
+        write.return_surplus(bank);
     }
 
     #[inline]
@@ -513,8 +537,7 @@ impl<K, V> Segment<K, V> {
         let current = self.find_locked(&write, arrival.hash, offer);
         let is_as_seen = write.is_as(offer.seen, &arrival, current);
         let outcome = if is_as_seen { write.turn_away(current, arrival.hash) } else { Outcome::Changed };
-        end_load(&mut write, arrival.hash, offer);
-        write.return_surplus(bank);
+        self.end(&mut write, bank, &arrival, offer, outcome);
         (outcome, self.close(write))
     }
 
@@ -719,14 +742,6 @@ impl<K, V> Segment<K, V> {
         write.policy(|policy, view| policy.validate(len - pins, view));
         self.close(write).settle();
         budgets
-    }
-}
-
-/// The load that has brought an entry ends with it.
-#[inline(always)]
-fn end_load<K: 'static, V: 'static>(write: &mut Write<'_>, hash: u64, offer: &mut Offer<'_, K, V>) {
-    if let (Some(ended), Seen::Loading(LoadId::Of(number))) = (&mut offer.ended, offer.seen) {
-        **ended = write.writer.end_load(hash, number);
     }
 }
 

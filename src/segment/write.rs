@@ -6,7 +6,7 @@ use super::times::Times;
 use super::{Arrival, Core, Outcome, Seen};
 use crate::policy::{Chosen, Entries, Policy, Reads, Slot, policy_hash};
 use crate::removal::RemovalCause;
-use crate::table::{Departures, Live, Ticket, Unlinked, Writer};
+use crate::table::{Left, Live, Unlinked, Writer};
 use crate::tag::Tag;
 
 /// One write operation, with the lock held.
@@ -454,7 +454,7 @@ impl<'a> Write<'a> {
 
     /// Ends the operation: the lock should be released now.
     #[inline]
-    pub(super) fn close(mut self) -> Option<(Departures, Option<Ticket>)> {
+    pub(super) fn close(mut self) -> Option<Left> {
         let heavy = self.writer.heavy();
         self.writer.close(heavy)
     }

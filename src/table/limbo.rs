@@ -170,6 +170,11 @@ impl Limbo {
         self.open.chain.len >= self.due_at || self.open.weight > heavy
     }
 
+    /// Reports whether so many slots, or so heavy ones, would be sealed.
+    pub(super) fn is_much(&self, slots: &Retired, heavy: u64) -> bool {
+        slots.chain.len >= self.limits.batch_now() || slots.weight > heavy
+    }
+
     /// Seals the open batch if it is full, and returns the ticket up to which the operation has to reclaim, if it has to.
     pub(super) fn due(&mut self, heavy: u64) -> Option<Ticket> {
         if !self.is_due(heavy) {

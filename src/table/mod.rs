@@ -67,7 +67,7 @@ pub(crate) use index::Unsure;
 pub(crate) use kernel::coarse_nanos;
 pub(crate) use limbo::Scan;
 pub(crate) use spread::Spread;
-pub(crate) use writer::{Departures, Live, Sizing, Unlinked, Writer};
+pub(crate) use writer::{Left, Live, Queue, Sizing, Unlinked, Writer};
 
 use crate::removal::RemovalCause;
 use cells::Cell;
@@ -77,7 +77,7 @@ use std::alloc::Layout;
 use std::cell::UnsafeCell;
 use std::marker::PhantomData;
 use std::sync::atomic::Ordering::Relaxed;
-use writer::{NOTED, Spent, Store};
+use writer::{Departures, NOTED, Spent, Store};
 
 /// Entries with keys `K` and values `V`; `X` is what else the lock guards.
 pub(crate) struct Table<K, V, X> {
@@ -288,6 +288,24 @@ impl<K, V, X> Table<K, V, X> {
         self.store.index.replace(&writer.books.index, hash, old, slot);
         header.publish();
         (slot, Unlinked { slot: old, store: self.store.id() })
+    }
+
+    /// Lets the listener hear of an entry that does not get in, after those that have left. For `entry` see
+    /// [`publish`](Self::publish).
+    pub(crate) fn refuse(
+        &self,
+        writer: &mut Writer<'_, X>,
+        entry: impl FnOnce() -> (K, V),
+        weight: u64,
+        cause: RemovalCause,
+    ) {
+        self.store.check(writer.store.id());
+        let slot = writer.take();
+        // SAFETY: as in `publish`.
+        unsafe { self.store.cells.fill(slot, 0, entry()) };
+        let header = writer.header(slot);
+        header.end(cause);
+        writer.push_departed(slot, header, weight);
     }
 
     /// Returns the entry of a slot, if it is live. It can be read after the lock is released.

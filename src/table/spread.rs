@@ -1,10 +1,11 @@
 //! A power of two of things, one of which a hash chooses.
 
 use std::ops::Deref;
+use std::sync::Arc;
 
 /// Chosen without a check of bounds, which every hit would pay for. As a slice otherwise.
 pub(crate) struct Spread<T> {
-    things: Box<[T]>,
+    things: Arc<[T]>,
     mask: usize,
 }
 
@@ -12,7 +13,7 @@ impl<T> Spread<T> {
     /// # Panics
     ///
     /// If the number of things is not a power of two.
-    pub(crate) fn new(things: Box<[T]>) -> Self {
+    pub(crate) fn new(things: Arc<[T]>) -> Self {
         assert!(things.len().is_power_of_two());
         Self { mask: things.len() - 1, things }
     }

@@ -94,7 +94,7 @@ impl<X> Store<X> {
     }
 
     pub(super) fn check_departures(&self, departures: &Departures) {
-        assert!(departures.is_empty() || std::ptr::eq(departures.store, self.id()), "of another table");
+        self.check(departures.store);
     }
 }
 
@@ -135,7 +135,23 @@ pub(crate) struct Unlinked {
     pub(super) store: *const (),
 }
 
-/// Entries that have left the table.
+/// What an operation leaves behind for the time after the lock.
+pub(crate) struct Left {
+    pub(crate) queue: Queue,
+    /// The ticket up to which to [reclaim](super::Table::scan).
+    pub(crate) reclaim: Option<Ticket>,
+}
+
+/// How many entries that have left wait for the listener.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Queue {
+    Empty,
+    Short,
+    /// So many that they should not become more.
+    Long,
+}
+
+/// Entries that have left the table, for the listener, in their order.
 #[must_use]
 pub(crate) struct Departures {
     pub(super) slots: Retired,
@@ -147,12 +163,6 @@ pub(crate) struct Departures {
 pub(super) struct Spent {
     pub(super) chain: Chain,
     pub(super) store: *const (),
-}
-
-impl Departures {
-    pub(crate) fn is_empty(&self) -> bool {
-        self.slots.chain.len == 0
-    }
 }
 
 /// The one writer of a table, as long as it lives.
@@ -235,7 +245,7 @@ impl<'a, X> Writer<'a, X> {
     }
 
     #[inline]
-    fn push_departed(&mut self, slot: u32, header: &Header, weight: u64) {
+    pub(super) fn push_departed(&mut self, slot: u32, header: &Header, weight: u64) {
         let Books { departing, limbo, .. } = &mut *self.books;
         if self.store.is_heard {
             // The listener hears of them in their order.
@@ -253,21 +263,32 @@ impl<'a, X> Writer<'a, X> {
         self.store.index.entries_from(&self.books.index, cursor, out, |slot| self.header(slot).hash())
     }
 
-    /// Returns what is to be done when the lock is released, which it should be now: the entries for the listener, and the
-    /// ticket up to which to [`reclaim`](super::Table::scan). More than the weight `heavy` does not wait.
+    /// Returns what is to be done when the lock is released, which it should be now. More than the weight `heavy` does not
+    /// wait.
     #[inline]
-    pub(crate) fn close(&mut self, heavy: u64) -> Option<(Departures, Option<Ticket>)> {
+    pub(crate) fn close(&mut self, heavy: u64) -> Option<Left> {
         let books = &*self.books;
         if books.departing.chain.len == 0 && !books.limbo.is_due(heavy) {
             return None;
         }
-        Some(self.hand_out(heavy))
+        Some(self.leave(heavy))
     }
 
     #[cold]
-    fn hand_out(&mut self, heavy: u64) -> (Departures, Option<Ticket>) {
-        let departures = Departures { slots: self.books.departing.take(), store: self.store.id() };
-        (departures, self.books.limbo.due(heavy))
+    fn leave(&mut self, heavy: u64) -> Left {
+        let Books { departing, limbo, .. } = &mut *self.books;
+        let queue = match departing.chain.len {
+            0 => Queue::Empty,
+            _ if limbo.is_much(departing, heavy) => Queue::Long,
+            _ => Queue::Short,
+        };
+        Left { queue, reclaim: limbo.due(heavy) }
+    }
+
+    /// Takes the entries that wait for the listener; `None` if there are none.
+    pub(crate) fn departures(&mut self) -> Option<Departures> {
+        let slots = self.books.departing.take();
+        (slots.chain.len > 0).then(|| Departures { slots, store: self.store.id() })
     }
 
     /// Hands over entries that the listener has seen, to wait until no reader looks at them. Returns the same ticket as
