@@ -8,7 +8,7 @@ use crate::options::InsertOptions;
 use crate::parts::keeper::keep;
 use crate::policy::{End, EvictionPolicy};
 use crate::removal::RemovalCause;
-use crate::segment::{Arrival, Bank, Leaving, Missing, Offer, Outcome, Panics, Rules, Seen, Segment};
+use crate::segment::{Arrival, Bank, Leaving, Offer, Outcome, Panics, Rules, Search, Seen, Segment};
 use crate::stats::{Reads, Stats};
 use crate::table::{Found, Held, Spread, Unsure};
 use crate::tag::Tag;
@@ -557,7 +557,7 @@ where
         let life = own.as_ref().or(self.inner.is_timed.then_some(&self.inner.rules.life));
         let pin = options.pinned;
         let mut arrival =
-            Arrival { hash, weight, pin, missing: Missing::default(), life, tags: &tags, back: None };
+            Arrival { hash, weight, pin, search: Search::default(), life, tags: &tags, back: None };
         self.store_ready(&mut arrival, offer)
     }
 

@@ -10,8 +10,8 @@ use crate::policy::{End, EvictionPolicy};
 use crate::refresh::Refresh;
 use crate::removal::RemovalCause;
 use crate::segment::{
-    Arrival, Bank, Carried, Leaving, Life, Missing, Offer, Outcome, Panics, Rules, Segment, Spent, Takes,
-    Visited, share, span,
+    Arrival, Bank, Carried, Leaving, Life, Missing, Moving, Offer, Outcome, Panics, Rules, Search, Segment,
+    Spent, Takes, Visited, share, span,
 };
 use crate::stats::Reads;
 use crate::table::{Found, Spread};
@@ -278,7 +278,8 @@ impl<K, V, S> Inner<K, V, S> {
         let index = self.segments.index(arrival.hash);
         let segment = &self.segments[index];
         let mut left = Vec::new();
-        let _moving = self.bank.move_budget();
+        let moving = self.bank.move_budget();
+        arrival.search.is_moving = true;
         let mut carried = self.bank.carry();
         loop {
             // First without more: while this waited for the right to move budget, others may have moved some here.
@@ -287,8 +288,11 @@ impl<K, V, S> Inner<K, V, S> {
             if outcome != Outcome::NoRoom {
                 return (outcome, left);
             }
-            self.gather(index, arrival.missing, &mut carried, &mut left);
-            if carried.is_empty() {
+            let Search { missing, lacking, .. } = arrival.search;
+            self.collect(index, missing, &moving, &mut carried, &mut left);
+            self.gather(index, lacking, &mut carried, &mut left);
+            arrival.search.has_collected = true;
+            if carried.is_empty() && !lacking.is_nothing() {
                 let (outcome, leaving) = segment.refuse(&self.bank, *arrival, offer);
                 left.push(leaving);
                 return (outcome, left);
@@ -296,8 +300,25 @@ impl<K, V, S> Inner<K, V, S> {
         }
     }
 
-    /// Takes up to `wanted` of budget from the spare and from all segments but one: first evenly, then the rest. The caller
-    /// holds the right to move it, so if this takes nothing there is none to be had.
+    /// Collects what is loose in all segments but one, and takes up to `wanted` of it.
+    fn collect<'a>(
+        &'a self,
+        but: usize,
+        wanted: Missing,
+        moving: &Moving<'_>,
+        carried: &mut Carried<'_>,
+        left: &mut Vec<Leaving<'a, K, V>>,
+    ) {
+        for (_, segment) in self.segments.iter().enumerate().filter(|&(index, _)| index != but) {
+            left.push(segment.collect(&self.bank, carried));
+        }
+        moving.end_collection();
+        carried.put_down(wanted);
+        carried.fill(wanted);
+    }
+
+    /// Takes up to `wanted` of budget from all segments but one, whose entries go for it: first evenly, then the rest. The
+    /// caller holds the right to move it, so if this takes nothing there is none to be had.
     fn gather<'a>(
         &'a self,
         but: usize,
@@ -305,7 +326,6 @@ impl<K, V, S> Inner<K, V, S> {
         carried: &mut Carried<'_>,
         left: &mut Vec<Leaving<'a, K, V>>,
     ) {
-        carried.fill(wanted);
         let others = self.segments.len() as u64;
         for at_most in [(wanted.weight / others).saturating_add(1), wanted.weight] {
             for (_, segment) in self.segments.iter().enumerate().filter(|&(index, _)| index != but) {

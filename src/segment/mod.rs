@@ -39,7 +39,7 @@ pub(crate) use flight::{Boarding, Flight, Landing, Reason};
 pub(crate) use invalidation::{Takes, Visited};
 pub(crate) use leaving::{Leaving, Panics};
 pub(crate) use loads::{Ended, LoadId};
-pub(crate) use room::{Bank, Carried, Missing, share};
+pub(crate) use room::{Bank, Carried, Missing, Moving, Search, share};
 #[cfg(feature = "serde")]
 pub(crate) use saving::{Back, Kept, Order, Place, Rest};
 pub(crate) use soft::{Claim, Soft, Stage};
@@ -162,8 +162,8 @@ pub(crate) struct Arrival<'a> {
     pub(crate) weight: u64,
     /// Whether it is to be pinned; `None` keeps what the entry was that it replaces.
     pub(crate) pin: Option<bool>,
-    /// What more budget the segment needs, if it found no room.
-    pub(crate) missing: Missing,
+    /// How far it has come to get room.
+    pub(crate) search: Search,
     /// None without end.
     pub(crate) life: Option<&'a Life>,
     pub(crate) tags: &'a [Tag],
@@ -669,6 +669,13 @@ impl<K, V> Segment<K, V> {
     pub(crate) fn widen(&self, bank: &Bank, share: u64) -> Leaving<'_, K, V> {
         let mut write = self.write();
         write.set_share(bank, share);
+        self.close(write)
+    }
+
+    /// Gives up what is free.
+    pub(crate) fn collect(&self, bank: &Bank, carried: &mut Carried<'_>) -> Leaving<'_, K, V> {
+        let mut write = self.write();
+        write.collect(bank, carried);
         self.close(write)
     }
 

@@ -32,7 +32,7 @@ fn store(segment: &Numbers, value: u32, seen: Seen) -> (Outcome, Option<Ended<u3
         hash: HASH,
         weight: 1,
         pin: None,
-        missing: Missing::default(),
+        search: Search::default(),
         life: None,
         tags: &[],
         back: None,

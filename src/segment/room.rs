@@ -1,19 +1,25 @@
 //! How much a segment may hold, and how room moves between segments.
 //!
-//! The cache is bounded by weight, and perhaps by a number of entries: two *allowances*. Each segment has a budget of each,
-//! within which it keeps the bound alone. Nobody has any at first: segments draw from what is [spare](Pool) as they fill, in
-//! portions that get smaller as the pool runs dry. So nothing is evicted as long as the whole cache has room, but for the
-//! little that a segment keeps [in hand](Allowance::in_hand). Always, of both:
+//! The cache is bounded by weight, and perhaps by a number of entries. Each segment has a budget of each, within which it keeps
+//! the bound alone. Nobody has any at first: segments draw from what is [spare](Pool) as they fill, in portions that get
+//! smaller as the pool runs dry. Always, of both:
 //!
 //! ```text
 //! sum of the segments' budgets + what is spare + what is Carried = the bound
 //! ```
 //!
+//! # Nothing is evicted while there is room
+//!
+//! What a segment has drawn and does not use yet is *loose*. A segment that finds the pool dry has what is loose in the others
+//! [collected](Bank::is_loose) before it evicts. Portions are so small that this happens a few times while a cache fills, and
+//! then no more: in a full cache nothing is loose but a thousandth, which segments keep [in hand](Allowance::in_hand) so that
+//! an entry that comes for one that was removed seldom meets the pool.
+//!
 //! # When all is given out
 //!
-//! A segment that has less than its *share*, an equal part of the bound, and has to evict, says that it is hungry. One that has
-//! more than its share then gives up an entry more than its own newcomer needs. So budgets follow the traffic and come back to
-//! equal parts, one entry at a time. Near its share a segment does neither: hashes do not divide keys evenly.
+//! A segment that has much less than its *share*, an equal part of the bound, and has to evict, cries. One that has much more
+//! then gives up an entry more than its own newcomer needs. So what heavy entries have moved comes back, one entry at a time.
+//! That hashes do not divide keys evenly is no reason.
 //!
 //! An entry that does not fit into its segment even if all others left takes budget from the other segments at once
 //! ([`Bank::move_budget`]).
@@ -81,6 +87,8 @@ pub(crate) struct Bank {
     moving: Mutex<()>,
     /// Whether somebody holds `moving`.
     is_moving: AtomicBool,
+    /// Whether segments may have drawn more than they use. Only [`Moving::end_collection`] denies it, when nobody draws.
+    is_loose: AtomicBool,
 }
 
 /// The right to move budget between segments.
@@ -90,6 +98,13 @@ pub(crate) struct Bank {
 pub(crate) struct Moving<'a> {
     bank: &'a Bank,
     _lock: MutexGuard<'a, ()>,
+}
+
+impl Moving<'_> {
+    /// Notes that nothing is loose any more, after all segments have given it up.
+    pub(crate) fn end_collection(&self) {
+        self.bank.is_loose.store(false, Relaxed);
+    }
 }
 
 impl Drop for Moving<'_> {
@@ -105,7 +120,18 @@ impl Bank {
             places: Pool::new(places, segments),
             moving: Mutex::new(()),
             is_moving: AtomicBool::new(false),
+            is_loose: AtomicBool::new(false),
         }
+    }
+
+    /// Reports whether budget is being moved. Then only its mover draws: it would be taken from the mover otherwise.
+    pub(crate) fn is_moving(&self) -> bool {
+        self.is_moving.load(Relaxed)
+    }
+
+    /// Reports whether what other segments do not use should be collected before anything is evicted.
+    pub(crate) fn is_loose(&self) -> bool {
+        self.is_loose.load(Relaxed)
     }
 
     /// Waits for the right to move budget.
@@ -138,6 +164,25 @@ pub(crate) struct Missing {
     pub(crate) places: u64,
 }
 
+impl Missing {
+    pub(crate) fn is_nothing(self) -> bool {
+        self == Self::default()
+    }
+}
+
+/// How far an entry has come to get room.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Search {
+    /// Whether its bringer has the right to move budget.
+    pub(crate) is_moving: bool,
+    /// Whether what was loose has been collected.
+    pub(crate) has_collected: bool,
+    /// What is missing beside the segment's entries.
+    pub(crate) missing: Missing,
+    /// What would be missing if all of them left that may.
+    pub(crate) lacking: Missing,
+}
+
 /// Budget on its way between segments. If it does not arrive, since a policy panics, it is spare.
 pub(crate) struct Carried<'a> {
     bank: &'a Bank,
@@ -154,6 +199,14 @@ impl Carried<'_> {
 
     pub(crate) fn has(&self, wanted: Missing) -> bool {
         self.weight >= wanted.weight && self.places >= wanted.places
+    }
+
+    /// Puts down what is more than `wanted`.
+    pub(crate) fn put_down(&mut self, wanted: Missing) {
+        let (weight, places) = (self.weight.min(wanted.weight), self.places.min(wanted.places));
+        self.bank.weight.put(self.weight - weight);
+        self.bank.places.put(self.places - places);
+        (self.weight, self.places) = (weight, places);
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -183,11 +236,20 @@ pub(crate) struct Allowance {
     /// What the segment may have free at the end of an operation: what it has drawn last beside what it needed, or a
     /// thousandth of its share, so that an entry that comes for one that has left seldom meets the pool.
     in_hand: u64,
+    /// How far from its share the budget may be without consequences: four deviations of what random keys make of it.
+    tolerance: u64,
 }
 
 impl Allowance {
     fn new(share: u64) -> Self {
-        Self { share, budget: 0, used: 0, in_hand: share >> 10 }
+        let mut new = Self { share: 0, budget: 0, used: 0, in_hand: share >> 10, tolerance: 0 };
+        new.set_share(share);
+        new
+    }
+
+    fn set_share(&mut self, share: u64) {
+        self.share = share;
+        self.tolerance = (share / 16).max(4 * share.isqrt());
     }
 
     #[inline]
@@ -195,13 +257,15 @@ impl Allowance {
         self.budget - self.used
     }
 
-    /// Draws what `wanted` more needs, and a portion beside it. Takes less if there is less.
-    fn draw(&mut self, pool: &Pool, wanted: u64) {
+    /// Draws what `wanted` more needs, and a portion beside it. Takes less if there is less. Reports whether some of it is
+    /// loose.
+    fn draw(&mut self, pool: &Pool, wanted: u64) -> bool {
         let (missing, portion) = (wanted.saturating_sub(self.free()), pool.portion());
         if missing > 0 {
             self.budget += pool.take(missing.saturating_add(portion));
             self.in_hand = portion.max(self.share >> 10);
         }
+        self.free() > wanted
     }
 
     #[inline]
@@ -222,14 +286,9 @@ impl Allowance {
         pool.put(surplus);
     }
 
-    /// How far from its share a budget may be without consequences.
-    fn tolerance(&self) -> u64 {
-        self.share / 16
-    }
-
     /// Tells the others that this segment should have more, if it should.
     fn cry(&self, pool: &Pool) {
-        let is_poor = self.budget < self.share - self.tolerance() && pool.spare() == 0;
+        let is_poor = self.budget < self.share.saturating_sub(self.tolerance) && pool.spare() == 0;
         if is_poor && !pool.is_hungry.load(Relaxed) {
             pool.is_hungry.store(true, Relaxed);
         }
@@ -237,7 +296,7 @@ impl Allowance {
 
     /// Reports whether another segment needs what this one has more than its share.
     fn should_feed(&self, pool: &Pool) -> bool {
-        self.budget > self.share.saturating_add(self.tolerance()) && pool.is_hungry.load(Relaxed)
+        self.budget > self.share.saturating_add(self.tolerance) && pool.is_hungry.load(Relaxed)
     }
 }
 
@@ -262,13 +321,30 @@ impl Room {
         weight <= self.weight.free() && self.places.free() > 0
     }
 
-    /// Draws what one more entry needs, as far as it is spare. Budget that others move is theirs.
+    /// Draws what one more entry needs, as far as it is spare.
     pub(crate) fn draw(&mut self, bank: &Bank, weight: u64, places: u64) {
-        if !bank.is_moving.load(Relaxed) {
-            self.weight.draw(&bank.weight, weight);
-            self.places.draw(&bank.places, places);
-            self.expect(bank);
+        let is_loose = self.weight.draw(&bank.weight, weight) | self.places.draw(&bank.places, places);
+        if is_loose && !bank.is_loose() {
+            bank.is_loose.store(true, Relaxed);
         }
+        self.expect(bank);
+    }
+
+    /// Changes the share of the weight.
+    pub(crate) fn set_share(&mut self, bank: &Bank, share: u64) {
+        self.weight.set_share(share);
+        self.expect(bank);
+    }
+
+    /// Gives up what is free.
+    pub(crate) fn collect(&mut self, bank: &Bank, carried: &mut Carried<'_>) {
+        for (own, carried) in
+            [(&mut self.weight, &mut carried.weight), (&mut self.places, &mut carried.places)]
+        {
+            *carried += own.free();
+            own.budget = own.used;
+        }
+        self.expect(bank);
     }
 
     /// Adapts what the policy may expect.
@@ -276,9 +352,12 @@ impl Room {
         self.expected = self.weight.share.min(self.weight.budget.saturating_add(bank.weight.spare()));
     }
 
-    /// What is missing for `weight` more.
-    pub(crate) fn missing(&self, weight: u64) -> u64 {
-        weight.saturating_sub(self.weight.free())
+    /// Returns what is missing for `weight` more.
+    pub(crate) fn missing(&self, weight: u64, places: u64) -> Missing {
+        Missing {
+            weight: weight.saturating_sub(self.weight.free()),
+            places: places.saturating_sub(self.places.free()),
+        }
     }
 
     /// Returns what is missing for an entry even if all others left that may.

@@ -107,13 +107,11 @@ impl<'a> Write<'a> {
         if self.writer.room.fits(weight) { Way::In } else { self.find_room(bank, arrival) }
     }
 
-    /// Makes room for an entry that does not fit: what is spare comes first, then the policy's victims go.
+    /// Makes room for an entry that does not fit: what is spare comes first, then what is loose, then the policy's victims go.
     #[inline(always)]
     fn find_room(&mut self, bank: &Bank, arrival: &mut Arrival<'_>) -> Way {
         let Arrival { hash, weight, .. } = *arrival;
-        self.draw(bank, weight, 1);
-        arrival.missing = self.writer.room.lacking(weight, 1);
-        if arrival.missing != Missing::default() {
+        if self.lacks_room(bank, arrival, [weight, 1], [weight, 1]) {
             return Way::Barred(Outcome::NoRoom);
         }
         if self.writer.room.fits(weight) {
@@ -133,12 +131,25 @@ impl<'a> Write<'a> {
         Way::In
     }
 
-    /// Draws budget for an entry, if there is any, and tells the policy.
+    /// Draws weight and places for `more` than there is. Reports whether other segments have to give some before anything is
+    /// evicted here; `alone` is what the entry takes if all others leave.
     #[inline]
-    fn draw(&mut self, bank: &Bank, weight: u64, places: u64) {
-        if bank.weight.spare() > 0 || bank.places.spare() > 0 {
-            self.draw_some(bank, weight, places);
+    fn lacks_room(
+        &mut self,
+        bank: &Bank,
+        arrival: &mut Arrival<'_>,
+        more: [u64; 2],
+        alone: [u64; 2],
+    ) -> bool {
+        let search = &mut arrival.search;
+        if (bank.weight.spare() > 0 || bank.places.spare() > 0) && (!bank.is_moving() || search.is_moving) {
+            self.draw_some(bank, more[0], more[1]);
         }
+        let room = &self.writer.room;
+        search.missing = room.missing(more[0], more[1]);
+        search.lacking = room.lacking(alone[0], alone[1]);
+        let may_collect = !search.has_collected && bank.is_loose() && !search.missing.is_nothing();
+        !search.lacking.is_nothing() || may_collect
     }
 
     #[inline(never)]
@@ -184,14 +195,10 @@ impl<'a> Write<'a> {
         // `compute` finds it unchanged.
         let beside_others = arrival.weight.saturating_sub(if pinned { before } else { 0 });
         let more = arrival.weight.saturating_sub(before);
-        if self.writer.room.missing(more) > 0 {
-            self.draw(bank, more, 0);
-        }
-        arrival.missing = self.writer.room.lacking(beside_others, 0);
-        if arrival.missing != Missing::default() {
+        if more > 0 && self.lacks_room(bank, arrival, [more, 0], [beside_others, 0]) {
             return Way::Barred(Outcome::NoRoom);
         }
-        while self.writer.room.missing(more) > 0 {
+        while !self.writer.room.missing(more, 0).is_nothing() {
             let victim = self.victim();
             if let Some(victim) = victim.filter(|victim| victim.slot() != slot) {
                 self.let_go(victim, RemovalCause::Size);
@@ -405,10 +412,14 @@ impl<'a> Write<'a> {
         }
     }
 
-    /// Changes the share, and what the policy may expect.
     pub(super) fn set_share(&mut self, bank: &Bank, share: u64) {
-        self.writer.room.weight.share = share;
-        self.writer.room.expect(bank);
+        self.writer.room.set_share(bank, share);
+        self.tell_capacity();
+    }
+
+    /// Gives up what is free.
+    pub(super) fn collect(&mut self, bank: &Bank, carried: &mut Carried<'_>) {
+        self.writer.room.collect(bank, carried);
         self.tell_capacity();
     }
 

@@ -9,7 +9,7 @@ use super::{PROGRESS_EVERY, SnapshotReport};
 use crate::cache::{Cache, Stored};
 use crate::clock::nanos;
 use crate::error::SnapshotError;
-use crate::segment::{Arrival, Back, Kept, Life, Missing, Offer, Rest, Seen};
+use crate::segment::{Arrival, Back, Kept, Life, Offer, Rest, Search, Seen};
 use std::hash::{BuildHasher, Hash};
 use std::io::Read;
 use std::time::SystemTime;
@@ -133,7 +133,7 @@ where
             hash: self.inner.hash(&key),
             weight: kept.weight,
             pin: Some(kept.is_pinned),
-            missing: Missing::default(),
+            search: Search::default(),
             life: (self.inner.is_timed || is_limited).then_some(&life),
             tags: &kept.tags,
             back: Some(&kept.back),
