@@ -584,7 +584,7 @@ where
         let segments = (0..segments)
             .map(|index| {
                 let plan = self.plan(index, segments);
-                let policy = self.policy.make(plan.share);
+                let policy = self.policy.make(plan.weight);
                 let delivery = self.listener.clone().map(|listener| Delivery::new(listener, index));
                 Segment::new(&plan, policy, &rules, delivery)
             })
@@ -653,15 +653,13 @@ where
 
     fn plan(&self, index: usize, segments: usize) -> Plan {
         let capacity = self.max_capacity.unwrap_or(u64::MAX);
-        // The most that there is stands for no bound.
-        let max_len = self.max_entries.map_or(u64::MAX, |entries| share(entries, index, segments));
         let expected = self.entries().map(|entries| share(entries, index, segments));
         // Beyond this the number says "no bound" rather than what to prepare for.
         let expected = expected.filter(|&entries| entries <= MAX_SLOTS as u64 / 2).unwrap_or(0) as usize;
         let initial = self.initial_capacity.div_ceil(segments);
         Plan {
-            share: share(capacity, index, segments),
-            max_len: usize::try_from(max_len).unwrap_or(usize::MAX),
+            weight: share(capacity, index, segments),
+            places: self.max_entries.map(|entries| share(entries, index, segments)),
             sizing: Sizing { initial: if expected > 0 { initial.min(expected) } else { initial }, expected },
         }
     }

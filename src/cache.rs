@@ -8,7 +8,7 @@ use crate::options::InsertOptions;
 use crate::parts::keeper::keep;
 use crate::policy::{End, EvictionPolicy};
 use crate::removal::RemovalCause;
-use crate::segment::{Arrival, Bank, Given, Leaving, Offer, Outcome, Panics, Rules, Seen, Segment};
+use crate::segment::{Arrival, Bank, Given, Leaving, Offer, Outcome, Panics, Rules, Search, Seen, Segment};
 use crate::stats::{Reads, Stats};
 use crate::table::{Found, Held, Spread, Unsure};
 use crate::tag::Tag;
@@ -77,6 +77,8 @@ impl<K, V, S> Cache<K, V, S> {
         if builder.record_stats {
             segments.iter().for_each(Segment::note_reads);
         }
+        let capacity = builder.max_capacity.unwrap_or(u64::MAX);
+        let bank = Bank::new(capacity, builder.max_entries, segments.len());
         let inner = Inner {
             segments: Spread::new(segments),
             hasher,
@@ -84,7 +86,7 @@ impl<K, V, S> Cache<K, V, S> {
             is_soft: rules.soft.is_some(),
             is_early: rules.soft.as_ref().is_some_and(|soft| soft.early > 0.0),
             reads: builder.record_stats.then(Reads::new),
-            bank: Bank::new(builder.max_capacity.unwrap_or(u64::MAX)),
+            bank,
             loading: Loading::new(builder.load_timeout, builder.max_batch, builder.refresher),
             has_given: AtomicBool::new(false),
             weigher: builder.weigher,
@@ -184,8 +186,14 @@ impl<K, V, S> Cache<K, V, S> {
     /// For tests. No other thread may be using the cache.
     #[doc(hidden)]
     pub fn validate(&self) {
-        let budgets: u64 = self.inner.segments.iter().map(Segment::validate).sum();
-        assert_eq!(budgets + self.inner.bank.spare(), self.capacity(), "budgets and spare");
+        let bank = &self.inner.bank;
+        let [mut weight, mut places] = [bank.weight.spare(), bank.places.spare()];
+        for budgets in self.inner.segments.iter().map(Segment::validate) {
+            weight += budgets.weight;
+            places += budgets.places;
+        }
+        assert_eq!(weight, self.capacity(), "budgets and spare");
+        assert_eq!(places, bank.places.bound(), "places and spare");
     }
 }
 
@@ -565,7 +573,8 @@ where
         let own = self.inner.own_life(hash, key, value, options.ttl, options.tti, options.took);
         let life = own.as_ref().or(self.inner.is_timed.then_some(&self.inner.rules.life));
         let pin = options.pinned;
-        let mut arrival = Arrival { hash, weight, pin, missing: 0, life, tags: &tags, given, back: None };
+        let search = Search::default();
+        let mut arrival = Arrival { hash, weight, pin, search, life, tags: &tags, given, back: None };
         self.store_ready(&mut arrival, offer)
     }
 

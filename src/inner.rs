@@ -11,8 +11,8 @@ use crate::policy::{End, EvictionPolicy};
 use crate::refresh::Refresh;
 use crate::removal::RemovalCause;
 use crate::segment::{
-    Arrival, Bank, Carried, Leaving, Life, Offer, Outcome, Panics, Rules, Segment, Spent, Takes, Visited,
-    share, span,
+    Arrival, Bank, Carried, Leaving, Life, Missing, Moving, Offer, Outcome, Panics, Rules, Search, Segment,
+    Spent, Takes, Visited, share, span,
 };
 use crate::stats::Reads;
 use crate::table::{Found, Spread};
@@ -304,7 +304,8 @@ impl<K, V, S> Inner<K, V, S> {
         let index = self.segments.index(arrival.hash);
         let segment = &self.segments[index];
         let mut left = Vec::new();
-        let _moving = self.bank.move_budget();
+        let moving = self.bank.move_budget();
+        arrival.search.is_moving = true;
         let mut carried = self.bank.carry();
         loop {
             // First without more: while this waited for the right to move budget, others may have moved some here.
@@ -313,8 +314,11 @@ impl<K, V, S> Inner<K, V, S> {
             if outcome != Outcome::NoRoom {
                 return (outcome, left);
             }
-            self.gather(index, arrival.missing, &mut carried, &mut left);
-            if carried.amount == 0 {
+            let Search { missing, lacking, .. } = arrival.search;
+            self.collect(index, missing, &moving, &mut carried, &mut left);
+            self.gather(index, lacking, &mut carried, &mut left);
+            arrival.search.has_collected = true;
+            if carried.is_empty() && !lacking.is_nothing() {
                 let (outcome, leaving) = segment.refuse(&self.bank, *arrival, offer);
                 left.push(leaving);
                 return (outcome, left);
@@ -322,25 +326,43 @@ impl<K, V, S> Inner<K, V, S> {
         }
     }
 
-    /// Takes up to `wanted` of budget from the spare and from all segments but one: first evenly, then the rest. The caller
-    /// holds the right to move it, so if this takes nothing there is none to be had.
-    fn gather<'a>(
+    /// Collects what is loose in all segments but one, and takes up to `wanted` of it.
+    fn collect<'a>(
         &'a self,
         but: usize,
-        wanted: u64,
+        wanted: Missing,
+        moving: &Moving<'_>,
         carried: &mut Carried<'_>,
         left: &mut Vec<Leaving<'a, K, V>>,
     ) {
+        for (_, segment) in self.segments.iter().enumerate().filter(|&(index, _)| index != but) {
+            left.push(segment.collect(&self.bank, carried));
+        }
+        moving.end_collection();
+        carried.put_down(wanted);
         carried.fill(wanted);
+    }
+
+    /// Takes up to `wanted` of budget from all segments but one, whose entries go for it: first evenly, then the rest. The
+    /// caller holds the right to move it, so if this takes nothing there is none to be had.
+    fn gather<'a>(
+        &'a self,
+        but: usize,
+        wanted: Missing,
+        carried: &mut Carried<'_>,
+        left: &mut Vec<Leaving<'a, K, V>>,
+    ) {
         let others = self.segments.len() as u64;
-        for at_most in [(wanted / others).saturating_add(1), wanted] {
+        for at_most in [(wanted.weight / others).saturating_add(1), wanted.weight] {
             for (_, segment) in self.segments.iter().enumerate().filter(|&(index, _)| index != but) {
-                if carried.amount < wanted {
-                    left.push(segment.give(&self.bank, at_most.min(wanted - carried.amount), carried));
+                if !carried.has(wanted) {
+                    let weight = at_most.min(wanted.weight.saturating_sub(carried.weight));
+                    let places = wanted.places.saturating_sub(carried.places);
+                    left.push(segment.give(&self.bank, Missing { weight, places }, carried));
                 }
             }
         }
-        // Segments whose entries have left meanwhile have given back what they had more than their shares.
+        // What segments have given back meanwhile.
         carried.fill(wanted);
     }
 
@@ -352,15 +374,16 @@ impl<K, V, S> Inner<K, V, S> {
             let shares = (0..).map(|index| share(capacity, index, self.segments.len()));
             if capacity >= before {
                 self.bank.set_capacity(capacity);
-                self.bank.put(capacity - before);
+                self.bank.weight.put(capacity - before);
                 for (segment, share) in self.segments.iter().zip(shares) {
                     left.push(segment.widen(&self.bank, share));
                 }
             } else {
                 let excess = before - capacity;
                 let mut carried = self.bank.carry();
+                carried.fill(Missing { weight: excess, places: 0 });
                 for (segment, share) in self.segments.iter().zip(shares) {
-                    left.push(segment.shrink(&self.bank, share, excess - carried.amount, &mut carried));
+                    left.push(segment.shrink(&self.bank, share, excess - carried.weight, &mut carried));
                 }
                 self.withdraw(excess, &mut carried, &mut left);
                 // And so the excess is gone.
@@ -394,14 +417,15 @@ impl<K, V, S> Inner<K, V, S> {
     /// Takes `excess` out of the budgets, wherever it is. Terminates: together they have more than that.
     fn withdraw<'a>(&'a self, excess: u64, carried: &mut Carried<'_>, left: &mut Vec<Leaving<'a, K, V>>) {
         for segment in self.segments.iter() {
-            carried.fill(excess);
-            left.push(segment.give(&self.bank, excess - carried.amount, carried));
+            carried.fill(Missing { weight: excess, places: 0 });
+            let wanted = Missing { weight: excess - carried.weight, places: 0 };
+            left.push(segment.give(&self.bank, wanted, carried));
         }
         // Pinned entries go only if they alone are too much.
-        while carried.amount < excess {
+        while carried.weight < excess {
             for segment in self.segments.iter() {
-                carried.fill(excess);
-                left.push(segment.unpin_and_give(&self.bank, excess - carried.amount, carried));
+                carried.fill(Missing { weight: excess, places: 0 });
+                left.push(segment.unpin_and_give(&self.bank, excess - carried.weight, carried));
             }
         }
     }

@@ -41,7 +41,7 @@ pub(crate) use given::Given;
 pub(crate) use invalidation::{Takes, Visited};
 pub(crate) use leaving::{Leaving, Panics};
 pub(crate) use loads::{Ended, LoadId};
-pub(crate) use room::{Bank, Carried, share};
+pub(crate) use room::{Bank, Carried, Missing, Moving, Search, share};
 #[cfg(feature = "serde")]
 pub(crate) use saving::{Back, Kept, Order, Place, Rest};
 pub(crate) use soft::{Claim, Soft, Stage};
@@ -153,8 +153,9 @@ pub(crate) struct Counts {
 
 /// What is needed to set up a segment.
 pub(crate) struct Plan {
-    pub(crate) share: u64,
-    pub(crate) max_len: usize,
+    /// Equal parts of the bounds.
+    pub(crate) weight: u64,
+    pub(crate) places: Option<u64>,
     pub(crate) sizing: Sizing,
 }
 
@@ -165,8 +166,8 @@ pub(crate) struct Arrival<'a> {
     pub(crate) weight: u64,
     /// Whether it is to be pinned; `None` keeps what the entry was that it replaces.
     pub(crate) pin: Option<bool>,
-    /// How much more budget the segment needs, if it found no room.
-    pub(crate) missing: u64,
+    /// How far it has come to get room.
+    pub(crate) search: Search,
     /// None without end.
     pub(crate) life: Option<&'a Life>,
     pub(crate) tags: &'a [Tag],
@@ -278,7 +279,7 @@ impl<K, V> Segment<K, V> {
         let core = Core {
             policy,
             weights: Weights::default(),
-            room: Room::new(plan.share, plan.max_len),
+            room: Room::new(plan.weight, plan.places),
             told: 0,
             counts: Counts::default(),
             clockwork: None,
@@ -677,8 +678,8 @@ impl<K, V> Segment<K, V> {
         carried: &mut Carried<'_>,
     ) -> Leaving<'_, K, V> {
         let mut write = self.write();
-        write.writer.room.share = share;
-        write.give(share, wanted, carried);
+        write.set_share(bank, share);
+        write.give(bank, share, Missing { weight: wanted, places: 0 }, carried);
         write.return_surplus(bank);
         self.close(write)
     }
@@ -691,34 +692,40 @@ impl<K, V> Segment<K, V> {
         carried: &mut Carried<'_>,
     ) -> Leaving<'_, K, V> {
         let mut write = self.write();
-        let enough = carried.amount + wanted;
+        let enough = carried.weight + wanted;
         let slots = 0..write.writer.given() as u32;
         for slot in slots {
-            if carried.amount == enough {
+            if carried.weight == enough {
                 break;
             }
             let weighs = write.writer.weights.get(slot) > 0;
             if let Some(live) = write.writer.live(slot).filter(|_| weighs) {
                 write.take_out(live, RemovalCause::Size);
-                write.give(0, enough - carried.amount, carried);
+                write.give(bank, 0, Missing { weight: enough - carried.weight, places: 0 }, carried);
             }
         }
         write.return_surplus(bank);
         self.close(write)
     }
 
-    /// Changes the share to `share`, which is more than before, and takes from the spare what that is.
+    /// Changes the share to `share`, which is more than before: there is something to draw.
     pub(crate) fn widen(&self, bank: &Bank, share: u64) -> Leaving<'_, K, V> {
         let mut write = self.write();
-        write.writer.room.share = share;
-        write.top_up(bank);
+        write.set_share(bank, share);
+        self.close(write)
+    }
+
+    /// Gives up what is free.
+    pub(crate) fn collect(&self, bank: &Bank, carried: &mut Carried<'_>) -> Leaving<'_, K, V> {
+        let mut write = self.write();
+        write.collect(bank, carried);
         self.close(write)
     }
 
     /// Gives up to `wanted` of its budget, evicting what does not fit any more.
-    pub(crate) fn give(&self, bank: &Bank, wanted: u64, carried: &mut Carried<'_>) -> Leaving<'_, K, V> {
+    pub(crate) fn give(&self, bank: &Bank, wanted: Missing, carried: &mut Carried<'_>) -> Leaving<'_, K, V> {
         let mut write = self.write();
-        write.give(0, wanted, carried);
+        write.give(bank, 0, wanted, carried);
         write.return_surplus(bank);
         self.close(write)
     }
@@ -736,11 +743,11 @@ impl<K, V> Segment<K, V> {
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.table.lock().room.len
+        self.table.lock().room.places.used as usize
     }
 
     pub(crate) fn weight(&self) -> u64 {
-        self.table.lock().room.weight
+        self.table.lock().room.weight.used
     }
 
     pub(crate) fn counts(&self) -> Counts {
@@ -752,10 +759,10 @@ impl<K, V> Segment<K, V> {
         self.table.lock().expired()
     }
 
-    /// Checks everything that is kept twice. No other thread may be using the segment; gives its budget.
-    pub(crate) fn validate(&self) -> u64 {
+    /// Checks everything that is kept twice. No other thread may be using the segment; gives its budgets.
+    pub(crate) fn validate(&self) -> Missing {
         let mut write = self.write();
-        let len = write.writer.room.len;
+        let len = write.writer.room.places.used as usize;
         write.writer.validate(len);
         let (mut weight, mut pinned, mut ordered) = (0, 0, 0);
         for slot in (0..write.writer.given() as u32).filter(|&slot| write.writer.live(slot).is_some()) {
@@ -766,11 +773,12 @@ impl<K, V> Segment<K, V> {
             ordered += usize::from(write.writer.is_ordered(slot));
         }
         let room = &write.writer.room;
-        assert_eq!(room.weight, weight, "the weight of the entries");
+        assert_eq!(room.weight.used, weight, "the weight of the entries");
         assert_eq!(room.pinned, pinned, "the weight of the pinned entries");
-        assert!(room.weight <= room.budget, "{} of {} used", room.weight, room.budget);
-        assert!(room.len <= room.max_len, "{} of {} entries", room.len, room.max_len);
-        let budget = room.budget;
+        assert!(room.weight.used <= room.weight.budget, "{weight} of {} used", room.weight.budget);
+        assert!(room.places.used <= room.places.budget, "{len} of {} entries", room.places.budget);
+        let places = if room.counts_entries { room.places.budget } else { 0 };
+        let budgets = Missing { weight: room.weight.budget, places };
         if let Some(extras) = &write.writer.extras {
             extras.tags.validate(|slot| write.writer.live(slot).is_some());
             extras.loads.iter().for_each(|loads| loads.validate());
@@ -784,7 +792,7 @@ impl<K, V> Segment<K, V> {
         }
         write.policy(|policy, view| policy.validate(ordered, view));
         self.close(write).settle();
-        budget
+        budgets
     }
 }
 

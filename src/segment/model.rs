@@ -22,7 +22,7 @@ fn segment() -> Arc<Numbers> {
         has_ages: false,
         soft: None,
     };
-    let plan = Plan { share: 8, max_len: 8, sizing: Sizing { initial: 1, expected: 0 } };
+    let plan = Plan { weight: 8, places: Some(8), sizing: Sizing { initial: 1, expected: 0 } };
     Arc::new(Segment::new(&plan, EvictionPolicy::fifo().make(8), &Arc::new(rules), None))
 }
 
@@ -32,7 +32,7 @@ fn store(segment: &Numbers, value: u32, seen: Seen) -> (Outcome, Option<Ended<u3
         hash: HASH,
         weight: 1,
         pin: None,
-        missing: 0,
+        search: Search::default(),
         life: None,
         tags: &[],
         given: Given::NOTHING,
@@ -42,7 +42,7 @@ fn store(segment: &Numbers, value: u32, seen: Seen) -> (Outcome, Option<Ended<u3
     let mut offer = Offer::new(1, value, seen);
     offer.ended = Some(&mut ended);
     let mut panics = Panics::default();
-    let outcome = segment.insert(&Bank::new(8), &mut arrival, &mut offer, &mut panics);
+    let outcome = segment.insert(&Bank::new(8, Some(8), 1), &mut arrival, &mut offer, &mut panics);
     panics.resume();
     (outcome, ended)
 }
@@ -51,8 +51,8 @@ fn store(segment: &Numbers, value: u32, seen: Seen) -> (Outcome, Option<Ended<u3
 fn invalidate(segment: &Numbers) {
     loop {
         let leaving = match segment.find(HASH, |key| *key == 1) {
-            Some(found) => segment.remove(&Bank::new(8), found.slot(), RemovalCause::Explicit),
-            None => segment.invalidate_absent(&Bank::new(8), HASH, |key| *key == 1),
+            Some(found) => segment.remove(&Bank::new(8, Some(8), 1), found.slot(), RemovalCause::Explicit),
+            None => segment.invalidate_absent(&Bank::new(8, Some(8), 1), HASH, |key| *key == 1),
         };
         if let Some(leaving) = leaving {
             return leaving.settle();

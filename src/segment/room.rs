@@ -1,37 +1,110 @@
 //! How much a segment may hold, and how room moves between segments.
 //!
-//! The capacity is split into equal shares, so that a segment can keep its bound alone. Only what does not fit into a
-//! segment's share needs more: then other segments give up budget. Always:
+//! The cache is bounded by weight, and perhaps by a number of entries. Each segment has a budget of each, within which it keeps
+//! the bound alone. Nobody has any at first: segments draw from what is [spare](Pool) as they fill, in portions that get
+//! smaller as the pool runs dry. Always, of both:
 //!
 //! ```text
-//! sum of the segments' budgets + Bank::spare + all that is Carried = capacity
+//! sum of the segments' budgets + what is spare + what is Carried = the bound
 //! ```
 //!
-//! A segment with more than its share gives the surplus back as entries leave it, and one with less takes from the
-//! spare before it evicts.
+//! # Nothing is evicted while there is room
+//!
+//! What a segment has drawn and does not use yet is *loose*. A segment that finds the pool dry has what is loose in the others
+//! [collected](Bank::is_loose) before it evicts. Portions are so small that this happens a few times while a cache fills, and
+//! then no more: in a full cache nothing is loose but a thousandth, which segments keep [in hand](Allowance::in_hand) so that
+//! an entry that comes for one that was removed seldom meets the pool.
+//!
+//! # When all is given out
+//!
+//! A segment that has much less than its *share*, an equal part of the bound, and has to evict, cries. One that has much more
+//! then gives up an entry more than its own newcomer needs. So what heavy entries have moved comes back, one entry at a time.
+//! That hashes do not divide keys evenly is no reason.
+//!
+//! An entry that does not fit into its segment even if all others left takes budget from the other segments at once
+//! ([`Bank::move_budget`]).
 
 use parking_lot::{Mutex, MutexGuard};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 
-/// The capacity, and the part of it that no segment has. Amounts only: nothing else is ordered by them, so relaxed.
-pub(crate) struct Bank {
-    capacity: AtomicU64,
+/// A bound, and the part of it that no segment has. Amounts only: nothing else is ordered by them, so relaxed.
+pub(crate) struct Pool {
+    bound: AtomicU64,
     spare: AtomicU64,
+    /// Whether a segment with less than its share has had to evict.
+    is_hungry: AtomicBool,
+    segments: u64,
+}
+
+impl Pool {
+    fn new(bound: u64, segments: usize) -> Self {
+        Self {
+            bound: AtomicU64::new(bound),
+            spare: AtomicU64::new(bound),
+            is_hungry: AtomicBool::new(false),
+            segments: segments as u64,
+        }
+    }
+
+    pub(crate) fn bound(&self) -> u64 {
+        self.bound.load(Relaxed)
+    }
+
+    pub(crate) fn spare(&self) -> u64 {
+        self.spare.load(Relaxed)
+    }
+
+    /// Returns how much a segment draws at once beside what it needs: so little that the others get their parts.
+    fn portion(&self) -> u64 {
+        self.spare() / (4 * self.segments)
+    }
+
+    pub(crate) fn put(&self, amount: u64) {
+        if amount > 0 {
+            self.spare.fetch_add(amount, Relaxed);
+        }
+    }
+
+    /// Takes as much as there is, at most `amount`.
+    pub(crate) fn take(&self, amount: u64) -> u64 {
+        if self.spare() == 0 {
+            return 0;
+        }
+        let rest = |spare: u64| Some(spare.saturating_sub(amount));
+        let spare = self.spare.fetch_update(Relaxed, Relaxed, rest).unwrap_or_else(|spare| spare);
+        spare.min(amount)
+    }
+}
+
+/// The bounds of a cache.
+pub(crate) struct Bank {
+    pub(crate) weight: Pool,
+    /// The number of entries; nothing is spare where it is not bounded.
+    pub(crate) places: Pool,
     /// Held while budget moves between segments, so that two heavy entries do not take it from each other endlessly. Taken
     /// before segments' locks, so what user code runs under those, `Eq` of keys and policies, runs under it, too.
     moving: Mutex<()>,
     /// Whether somebody holds `moving`.
     is_moving: AtomicBool,
+    /// Whether segments may have drawn more than they use. Only [`Moving::end_collection`] denies it, when nobody draws.
+    is_loose: AtomicBool,
 }
 
 /// The right to move budget between segments.
 ///
-/// While it is held no segment takes from the spare by itself. So budget goes only towards its holder: what a segment does
-/// not have when its lock has been taken once it will not get, and what it gives up is in the spare.
+/// While it is held no segment draws by itself. So budget goes only towards its holder: what a segment does not have when
+/// its lock has been taken once it will not get, and what it gives up is spare.
 pub(crate) struct Moving<'a> {
     bank: &'a Bank,
     _lock: MutexGuard<'a, ()>,
+}
+
+impl Moving<'_> {
+    /// Notes that nothing is loose any more, after all segments have given it up.
+    pub(crate) fn end_collection(&self) {
+        self.bank.is_loose.store(false, Relaxed);
+    }
 }
 
 impl Drop for Moving<'_> {
@@ -41,13 +114,24 @@ impl Drop for Moving<'_> {
 }
 
 impl Bank {
-    pub(crate) fn new(capacity: u64) -> Self {
+    pub(crate) fn new(weight: u64, places: Option<u64>, segments: usize) -> Self {
         Self {
-            capacity: AtomicU64::new(capacity),
-            spare: AtomicU64::new(0),
+            weight: Pool::new(weight, segments),
+            places: Pool::new(places.unwrap_or(0), segments),
             moving: Mutex::new(()),
             is_moving: AtomicBool::new(false),
+            is_loose: AtomicBool::new(false),
         }
+    }
+
+    /// Reports whether budget is being moved. Then only its mover draws: it would be taken from the mover otherwise.
+    pub(crate) fn is_moving(&self) -> bool {
+        self.is_moving.load(Relaxed)
+    }
+
+    /// Reports whether what other segments do not use should be collected before anything is evicted.
+    pub(crate) fn is_loose(&self) -> bool {
+        self.is_loose.load(Relaxed)
     }
 
     /// Waits for the right to move budget.
@@ -58,105 +142,277 @@ impl Bank {
         Moving { bank: self, _lock: lock }
     }
 
-    /// Reports whether budget is being moved, so that segments take none by themselves.
-    pub(crate) fn is_moving(&self) -> bool {
-        self.is_moving.load(Relaxed)
-    }
-
     pub(crate) fn capacity(&self) -> u64 {
-        self.capacity.load(Relaxed)
+        self.weight.bound()
     }
 
     /// Sets the capacity. The caller holds the right to move budget, and sees to the budgets.
     pub(crate) fn set_capacity(&self, capacity: u64) {
-        self.capacity.store(capacity, Relaxed);
-    }
-
-    pub(crate) fn put(&self, amount: u64) {
-        self.spare.fetch_add(amount, Relaxed);
-    }
-
-    /// Takes as much as there is, at most `amount`.
-    pub(crate) fn take(&self, amount: u64) -> u64 {
-        if self.spare.load(Relaxed) == 0 {
-            return 0;
-        }
-        let rest = |spare: u64| Some(spare.saturating_sub(amount));
-        let spare = self.spare.fetch_update(Relaxed, Relaxed, rest).unwrap_or_else(|spare| spare);
-        spare.min(amount)
-    }
-
-    pub(crate) fn spare(&self) -> u64 {
-        self.spare.load(Relaxed)
+        self.weight.bound.store(capacity, Relaxed);
     }
 
     /// Empty hands, to carry budget in.
     pub(crate) fn carry(&self) -> Carried<'_> {
-        Carried { bank: self, amount: 0 }
+        Carried { bank: self, weight: 0, places: 0 }
     }
 }
 
-/// Budget on its way between segments. If it does not arrive, since a policy panics, it goes to the spare.
+/// What a segment has too little of for an entry.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Missing {
+    pub(crate) weight: u64,
+    pub(crate) places: u64,
+}
+
+impl Missing {
+    pub(crate) fn is_nothing(self) -> bool {
+        self == Self::default()
+    }
+}
+
+/// How far an entry has come to get room.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Search {
+    /// Whether its bringer has the right to move budget.
+    pub(crate) is_moving: bool,
+    /// Whether what was loose has been collected.
+    pub(crate) has_collected: bool,
+    /// What is missing beside the segment's entries.
+    pub(crate) missing: Missing,
+    /// What would be missing if all of them left that may.
+    pub(crate) lacking: Missing,
+}
+
+/// Budget on its way between segments. If it does not arrive, since a policy panics, it is spare.
 pub(crate) struct Carried<'a> {
     bank: &'a Bank,
-    pub(crate) amount: u64,
+    pub(crate) weight: u64,
+    pub(crate) places: u64,
 }
 
 impl Carried<'_> {
-    /// Takes from the spare until it has `wanted`.
-    pub(crate) fn fill(&mut self, wanted: u64) {
-        self.amount += self.bank.take(wanted - self.amount);
+    /// Takes from what is spare until it has what is `wanted`.
+    pub(crate) fn fill(&mut self, wanted: Missing) {
+        self.weight += self.bank.weight.take(wanted.weight.saturating_sub(self.weight));
+        self.places += self.bank.places.take(wanted.places.saturating_sub(self.places));
+    }
+
+    pub(crate) fn has(&self, wanted: Missing) -> bool {
+        self.weight >= wanted.weight && self.places >= wanted.places
+    }
+
+    /// Puts down what is more than `wanted`.
+    pub(crate) fn put_down(&mut self, wanted: Missing) {
+        let (weight, places) = (self.weight.min(wanted.weight), self.places.min(wanted.places));
+        self.bank.weight.put(self.weight - weight);
+        self.bank.places.put(self.places - places);
+        (self.weight, self.places) = (weight, places);
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.weight == 0 && self.places == 0
     }
 
     /// Hands it all over.
-    pub(crate) fn hand_over(&mut self) -> u64 {
-        std::mem::take(&mut self.amount)
+    pub(crate) fn hand_over(&mut self) -> Missing {
+        Missing { weight: std::mem::take(&mut self.weight), places: std::mem::take(&mut self.places) }
     }
 }
 
 impl Drop for Carried<'_> {
     fn drop(&mut self) {
-        self.bank.put(self.amount);
+        self.bank.weight.put(self.weight);
+        self.bank.places.put(self.places);
+    }
+}
+
+/// A segment's part of a bound.
+pub(crate) struct Allowance {
+    /// An equal part of the bound.
+    pub(crate) share: u64,
+    /// What the segment may use now. Never less than `used`.
+    pub(crate) budget: u64,
+    pub(crate) used: u64,
+    /// What the segment may have free at the end of an operation: what it has drawn last beside what it needed, or a
+    /// thousandth of its share, so that an entry that comes for one that has left seldom meets the pool.
+    in_hand: u64,
+    /// How far from its share the budget may be without consequences: four deviations of what random keys make of it.
+    tolerance: u64,
+}
+
+impl Allowance {
+    const UNBOUNDED: Self =
+        Self { share: u64::MAX, budget: u64::MAX, used: 0, in_hand: u64::MAX, tolerance: 0 };
+
+    fn new(share: u64) -> Self {
+        let mut new = Self { share: 0, budget: 0, used: 0, in_hand: share >> 10, tolerance: 0 };
+        new.set_share(share);
+        new
+    }
+
+    fn set_share(&mut self, share: u64) {
+        self.share = share;
+        self.tolerance = (share / 16).max(4 * share.isqrt());
+    }
+
+    #[inline]
+    pub(crate) fn free(&self) -> u64 {
+        self.budget - self.used
+    }
+
+    fn take_free(&mut self) -> u64 {
+        let free = self.free();
+        self.budget = self.used;
+        free
+    }
+
+    /// Draws what `wanted` more needs, and a portion beside it. Takes less if there is less. Reports whether some of it is
+    /// loose.
+    fn draw(&mut self, pool: &Pool, wanted: u64) -> bool {
+        let (missing, portion) = (wanted.saturating_sub(self.free()), pool.portion());
+        if missing > 0 {
+            self.budget += pool.take(missing.saturating_add(portion));
+            self.in_hand = portion.max(self.share >> 10);
+        }
+        self.free() > wanted
+    }
+
+    #[inline]
+    fn has_surplus(&self) -> bool {
+        self.free() > self.in_hand
+    }
+
+    /// Gives back what it has free and should not keep in hand.
+    fn give_back(&mut self, pool: &Pool) {
+        self.in_hand = pool.portion().max(self.share >> 10);
+        self.give_up(pool, self.in_hand);
+    }
+
+    /// Gives back what it has free beside `kept`.
+    fn give_up(&mut self, pool: &Pool, kept: u64) {
+        let surplus = self.free().saturating_sub(kept);
+        self.budget -= surplus;
+        pool.put(surplus);
+    }
+
+    /// Tells the others that this segment should have more, if it should.
+    fn cry(&self, pool: &Pool) {
+        let is_poor = self.budget < self.share.saturating_sub(self.tolerance) && pool.spare() == 0;
+        if is_poor && !pool.is_hungry.load(Relaxed) {
+            pool.is_hungry.store(true, Relaxed);
+        }
+    }
+
+    /// Reports whether another segment needs what this one has more than its share.
+    fn should_feed(&self, pool: &Pool) -> bool {
+        self.budget > self.share.saturating_add(self.tolerance) && pool.is_hungry.load(Relaxed)
     }
 }
 
 /// One segment's room, kept under its lock.
 pub(crate) struct Room {
-    /// What the segment is entitled to.
-    pub(crate) share: u64,
-    /// What its entries may weigh together now. Never less than `weight`.
-    pub(crate) budget: u64,
-    pub(crate) weight: u64,
-    /// The part of `weight` that is pinned.
+    pub(crate) weight: Allowance,
+    pub(crate) places: Allowance,
+    /// Whether the number of entries is bounded.
+    pub(crate) counts_entries: bool,
+    /// The part of the weight that is pinned.
     pub(crate) pinned: u64,
-    pub(crate) len: usize,
-    pub(crate) max_len: usize,
+    /// The budget that the segment has or will have when it is full, for the policy.
+    expected: u64,
 }
 
 impl Room {
-    pub(crate) fn new(share: u64, max_len: usize) -> Self {
-        Self { share, budget: share, weight: 0, pinned: 0, len: 0, max_len }
+    pub(crate) fn new(weight: u64, places: Option<u64>) -> Self {
+        Self {
+            weight: Allowance::new(weight),
+            places: places.map_or(Allowance::UNBOUNDED, Allowance::new),
+            counts_entries: places.is_some(),
+            pinned: 0,
+            expected: weight,
+        }
     }
 
     /// Whether one more entry fits.
     #[inline]
     pub(crate) fn fits(&self, weight: u64) -> bool {
-        weight <= self.budget - self.weight && self.len < self.max_len
+        weight <= self.weight.free() && self.places.free() > 0
     }
 
-    /// What is missing for `weight` more.
-    pub(crate) fn missing(&self, weight: u64) -> u64 {
-        weight.saturating_sub(self.budget - self.weight)
+    /// Draws what one more entry needs, as far as it is spare.
+    pub(crate) fn draw(&mut self, bank: &Bank, weight: u64, places: u64) {
+        let is_loose = self.weight.draw(&bank.weight, weight) | self.places.draw(&bank.places, places);
+        if is_loose && !bank.is_loose() {
+            bank.is_loose.store(true, Relaxed);
+        }
+        self.expect(bank);
     }
 
-    /// What is missing for an entry of `weight` even if all others left that may.
-    pub(crate) fn lacking(&self, weight: u64) -> u64 {
-        weight.saturating_sub(self.for_policy())
+    /// Changes the share of the weight.
+    pub(crate) fn set_share(&mut self, bank: &Bank, share: u64) {
+        self.weight.set_share(share);
+        self.expect(bank);
+    }
+
+    /// Gives up what is free.
+    pub(crate) fn collect(&mut self, bank: &Bank, carried: &mut Carried<'_>) {
+        carried.weight += self.weight.take_free();
+        if self.counts_entries {
+            carried.places += self.places.take_free();
+        }
+        self.expect(bank);
+    }
+
+    /// Adapts what the policy may expect.
+    pub(crate) fn expect(&mut self, bank: &Bank) {
+        self.expected = self.weight.share.min(self.weight.budget.saturating_add(bank.weight.spare()));
+    }
+
+    /// Returns what is missing for `weight` more.
+    pub(crate) fn missing(&self, weight: u64, places: u64) -> Missing {
+        Missing {
+            weight: weight.saturating_sub(self.weight.free()),
+            places: places.saturating_sub(self.places.free()),
+        }
+    }
+
+    /// Returns what is missing for an entry even if all others left that may.
+    pub(crate) fn lacking(&self, weight: u64, places: u64) -> Missing {
+        Missing {
+            weight: weight.saturating_sub(self.weight.budget - self.pinned),
+            places: places.saturating_sub(self.places.budget),
+        }
     }
 
     /// What the policy may fill.
     pub(crate) fn for_policy(&self) -> u64 {
-        self.budget - self.pinned
+        self.expected.max(self.weight.budget) - self.pinned
+    }
+
+    pub(crate) fn cry(&self, bank: &Bank) {
+        self.weight.cry(&bank.weight);
+        self.places.cry(&bank.places);
+    }
+
+    pub(crate) fn should_feed(&self, bank: &Bank) -> bool {
+        self.weight.should_feed(&bank.weight) || self.places.should_feed(&bank.places)
+    }
+
+    /// Gives what is free, but for the room of an entry of `weight` that is about to come, to who is hungry.
+    pub(crate) fn feed(&mut self, bank: &Bank, weight: u64) {
+        self.weight.give_up(&bank.weight, weight);
+        self.places.give_up(&bank.places, 1);
+        bank.weight.is_hungry.store(false, Relaxed);
+        bank.places.is_hungry.store(false, Relaxed);
+    }
+
+    #[inline]
+    pub(crate) fn has_surplus(&self) -> bool {
+        self.weight.has_surplus() || self.places.has_surplus()
+    }
+
+    pub(crate) fn give_back(&mut self, bank: &Bank) {
+        self.weight.give_back(&bank.weight);
+        self.places.give_back(&bank.places);
     }
 }
 

@@ -1,7 +1,7 @@
 //! What a write does while it holds the segment's lock: all that does not depend on the types of keys and values.
 
 use super::loads::AnyLoads;
-use super::room::{Bank, Carried};
+use super::room::{Bank, Carried, Missing, Room};
 use super::times::Times;
 use super::{Arrival, Core, Outcome, Seen};
 use crate::policy::{Chosen, Entries, Policy, Reads, Slot, policy_hash};
@@ -115,24 +115,61 @@ impl<'a> Write<'a> {
         if !arrival.is_pinned() && arrival.back.is_none() && !self.policy(admit) {
             return Way::Barred(self.turn_away(None, hash, RemovalCause::Rejected));
         }
+        if self.writer.room.fits(weight) { Way::In } else { self.find_room(bank, arrival) }
+    }
+
+    /// Makes room for an entry that does not fit: what is spare comes first, then what is loose, then the policy's victims go.
+    #[inline(always)]
+    fn find_room(&mut self, bank: &Bank, arrival: &mut Arrival<'_>) -> Way {
+        let Arrival { hash, weight, .. } = *arrival;
+        if self.lacks_room(bank, arrival, [weight, 1], [weight, 1]) {
+            return Way::Barred(Outcome::NoRoom);
+        }
         if self.writer.room.fits(weight) {
             return Way::In;
         }
-        if !self.find_budget(bank, weight, arrival) {
-            return Way::Barred(Outcome::NoRoom);
-        }
+        self.writer.room.cry(bank);
         while !self.writer.room.fits(weight) {
             if !self.evict() {
                 // Pinned entries take all the places, or the policy keeps its entries to itself.
                 return Way::Barred(self.turn_away(None, hash, RemovalCause::Rejected));
             }
         }
-        // A segment that has more than its share, from heavy entries, comes back to it by one entry for each newcomer.
-        let room = &self.writer.room;
-        if room.budget > room.share && weight <= room.share {
-            self.evict();
+        if self.writer.room.should_feed(bank) && weight <= self.writer.room.weight.share && self.evict() {
+            self.writer.room.feed(bank, weight);
+            self.tell_capacity();
         }
         Way::In
+    }
+
+    /// Draws weight and places for `more` than there is. Reports whether other segments have to give some before anything is
+    /// evicted here; `alone` is what the entry takes if all others leave.
+    #[inline]
+    fn lacks_room(
+        &mut self,
+        bank: &Bank,
+        arrival: &mut Arrival<'_>,
+        more: [u64; 2],
+        alone: [u64; 2],
+    ) -> bool {
+        let search = &mut arrival.search;
+        if (bank.weight.spare() > 0 || bank.places.spare() > 0) && (!bank.is_moving() || search.is_moving) {
+            self.draw_some(bank, more[0], more[1]);
+        }
+        let room = &self.writer.room;
+        search.missing = room.missing(more[0], more[1]);
+        search.lacking = room.lacking(alone[0], alone[1]);
+        let may_collect = !search.has_collected && bank.is_loose() && !search.missing.is_nothing();
+        !search.lacking.is_nothing() || may_collect
+    }
+
+    #[inline(never)]
+    fn draw_some(&mut self, bank: &Bank, weight: u64, places: u64) {
+        let before = self.writer.room.for_policy();
+        self.writer.room.draw(bank, weight, places);
+        if self.writer.room.for_policy() != before {
+            self.tell_capacity();
+        }
     }
 
     /// A new entry stands in `slot`.
@@ -142,8 +179,8 @@ impl<'a> Write<'a> {
         }
         self.set_weight(slot, arrival.weight);
         let room = &mut self.writer.room;
-        room.len += 1;
-        room.weight += arrival.weight;
+        room.places.used += 1;
+        room.weight.used += arrival.weight;
         if let Some(back) = arrival.back {
             self.mark_again(slot, back);
         }
@@ -169,10 +206,10 @@ impl<'a> Write<'a> {
         // `compute` finds it unchanged.
         let beside_others = arrival.weight.saturating_sub(if pinned { before } else { 0 });
         let more = arrival.weight.saturating_sub(before);
-        if !self.find_budget(bank, beside_others, arrival) {
+        if more > 0 && self.lacks_room(bank, arrival, [more, 0], [beside_others, 0]) {
             return Way::Barred(Outcome::NoRoom);
         }
-        while self.writer.room.missing(more) > 0 {
+        while !self.writer.room.missing(more, 0).is_nothing() {
             let victim = self.victim();
             if let Some(victim) = victim.filter(|victim| victim.slot() != slot) {
                 self.let_go(victim, RemovalCause::Size);
@@ -199,7 +236,7 @@ impl<'a> Write<'a> {
         let before = self.writer.weights.get(old);
         self.set_weight(new, arrival.weight);
         let room = &mut self.writer.room;
-        room.weight = room.weight - before + arrival.weight;
+        room.weight.used = room.weight.used - before + arrival.weight;
         if self.writer.header(new).is_pinned() {
             self.pin_weight(arrival.weight, before);
             self.tell_capacity();
@@ -309,8 +346,8 @@ impl<'a> Write<'a> {
         }
         self.writer.take_out(live, weight, cause);
         let Core { room, counts, .. } = &mut *self.writer;
-        room.len -= 1;
-        room.weight -= weight;
+        room.places.used -= 1;
+        room.weight.used -= weight;
         if cause == RemovalCause::Size {
             counts.evicted += 1;
             counts.evicted_weight = counts.evicted_weight.saturating_add(weight);
@@ -321,21 +358,18 @@ impl<'a> Write<'a> {
         }
     }
 
-    /// Gives back what the segment has more than its share and does not use. Comes at the end of an operation: while it
-    /// makes room, what is evicted must not be lost to others.
+    /// Gives back what the segment has free and should not keep. Comes at the end of an operation: while it makes room, what
+    /// is evicted must not be lost to others.
     #[inline]
     pub(super) fn return_surplus(&mut self, bank: &Bank) {
-        if self.writer.room.budget > self.writer.room.share {
+        if self.writer.room.has_surplus() {
             self.return_all_surplus(bank);
         }
     }
 
-    #[cold]
+    #[inline(never)]
     fn return_all_surplus(&mut self, bank: &Bank) {
-        let room = &mut self.writer.room;
-        let surplus = (room.budget - room.share).min(room.budget - room.weight);
-        room.budget -= surplus;
-        bank.put(surplus);
+        self.writer.room.give_back(bank);
         self.tell_capacity();
     }
 
@@ -406,47 +440,47 @@ impl<'a> Write<'a> {
         self.writer.policy.set_capacity(capacity);
     }
 
-    pub(super) fn grant(&mut self, amount: u64) {
-        if amount > 0 {
-            self.writer.room.budget += amount;
+    pub(super) fn grant(&mut self, amount: Missing) {
+        self.writer.room.places.budget += amount.places;
+        if amount.weight > 0 {
+            self.writer.room.weight.budget += amount.weight;
             self.tell_capacity();
         }
     }
 
-    /// Whether an entry of `weight` fits if all others leave that may; tells the arrival what is missing, if not. Takes
-    /// back first what the segment has given away, as long as there is any.
-    #[inline]
-    fn find_budget(&mut self, bank: &Bank, weight: u64, arrival: &mut Arrival<'_>) -> bool {
-        let room = &self.writer.room;
-        if room.budget < room.share && !bank.is_moving() {
-            self.top_up(bank);
-        }
-        arrival.missing = self.writer.room.lacking(weight);
-        arrival.missing == 0
+    pub(super) fn set_share(&mut self, bank: &Bank, share: u64) {
+        self.writer.room.set_share(bank, share);
+        self.tell_capacity();
     }
 
-    /// Takes back from the spare what the segment has given away.
-    #[cold]
-    pub(super) fn top_up(&mut self, bank: &Bank) {
-        let wanted = self.writer.room.share.saturating_sub(self.writer.room.budget);
-        self.grant(bank.take(wanted));
+    /// Gives up what is free.
+    pub(super) fn collect(&mut self, bank: &Bank, carried: &mut Carried<'_>) {
+        self.writer.room.collect(bank, carried);
+        self.tell_capacity();
     }
 
-    /// Gives up to `wanted` of the budget, but keeps at least `keep`.
-    pub(super) fn give(&mut self, keep: u64, wanted: u64, carried: &mut Carried<'_>) {
-        let target = self.writer.room.budget - wanted.min(self.writer.room.budget.saturating_sub(keep));
+    /// Gives up to `wanted` of the budget, but keeps at least `keep` of the weight.
+    pub(super) fn give(&mut self, bank: &Bank, keep: u64, wanted: Missing, carried: &mut Carried<'_>) {
+        let budget = self.writer.room.weight.budget;
+        let target = budget - wanted.weight.min(budget.saturating_sub(keep));
         // First, so that the policy chooses who leaves by the shares that its queues are to have.
         let for_policy = target.saturating_sub(self.writer.room.pinned);
         self.writer.policy.set_capacity(for_policy);
+        let mut places = wanted.places.min(self.writer.room.places.budget);
         loop {
-            let room = &mut self.writer.room;
-            let now = room.budget.saturating_sub(target.max(room.weight));
-            room.budget -= now;
-            carried.amount += now;
-            if room.budget <= target || !self.evict() {
+            let Room { weight, places: own, .. } = &mut self.writer.room;
+            let now = weight.budget.saturating_sub(target.max(weight.used));
+            weight.budget -= now;
+            carried.weight += now;
+            let now = places.min(own.free());
+            own.budget -= now;
+            places -= now;
+            carried.places += now;
+            if weight.budget <= target && places == 0 || !self.evict() {
                 break;
             }
         }
+        self.writer.room.expect(bank);
         self.tell_capacity();
     }
 
@@ -480,7 +514,7 @@ impl Core {
     /// Whether an entry of this weight would make room by leaving. If not it is spared: the policy does not hear of it.
     #[inline]
     fn makes_room(&self, weight: u64) -> bool {
-        weight != 0 || self.room.max_len != usize::MAX
+        weight != 0 || self.room.counts_entries
     }
 }
 
@@ -494,6 +528,6 @@ impl Writer<'_, Core> {
     /// A weight that should not wait long for its readers; where all weigh the same their number says it.
     #[inline]
     pub(super) fn heavy(&self) -> u64 {
-        if self.weights.0.is_empty() { u64::MAX } else { self.room.share / 16 }
+        if self.weights.0.is_empty() { u64::MAX } else { self.room.weight.share / 16 }
     }
 }

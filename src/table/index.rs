@@ -469,10 +469,17 @@ impl<'a> Lines<'a> {
 
 impl Index {
     /// An index with room for `initial` entries, with or without quick looks.
+    ///
+    /// It grows a little later than it will again, so that what was expected and some more does not make it.
     pub(super) fn new(initial: usize, has_quick: bool) -> (Self, IndexBooks) {
         let root = Root::new(initial.div_ceil(LINE_LOAD).next_power_of_two());
-        let books =
-            IndexBooks { len: 0, limit: root.len() * LINE_LOAD, moved: 0, has_quick, retired: Vec::new() };
+        let books = IndexBooks {
+            len: 0,
+            limit: root.len() * (LINE_LOAD + 1),
+            moved: 0,
+            has_quick,
+            retired: Vec::new(),
+        };
         let index = Self {
             quick: AtomicPtr::new(if has_quick { root } else { Root::nowhere() }.0),
             current: AtomicPtr::new(root.0),

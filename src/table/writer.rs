@@ -58,7 +58,9 @@ impl<X> Store<X> {
     ) -> Self {
         let Sizing { initial, expected } = sizing;
         let limits = Limits::new(expected);
-        let expected_slots = if expected == 0 { 0 } else { expected + limits.usual() };
+        // Some segments come to hold a little more than others.
+        let more = 4 * expected.isqrt();
+        let expected_slots = if expected == 0 { 0 } else { expected + more + limits.usual() };
         // As for the cells: what is known to be needed in the end is reserved at once, and taken when it is used.
         let (index, index_books) = Index::new(initial.max(expected.min(MOST_RESERVED)), mark_limit.is_some());
         let (cells, cell_books) = Cells::new(cell, expected_slots);
