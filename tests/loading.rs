@@ -206,7 +206,7 @@ fn loads_are_counted() {
     });
 }
 
-/// As `get_or_load` says: it alone counts one miss for a request and refreshes what is due.
+/// `get_or_load` alone counts one miss for a request, and refreshes an entry that is due.
 #[test]
 fn get_before_get_or_load_counts_two_misses_and_refreshes_nothing() {
     let clock = Clock::manual();
