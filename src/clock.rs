@@ -23,8 +23,7 @@ use std::time::{Duration, Instant};
 ///
 /// On Linux the first two stand still while the machine is suspended; elsewhere they do as [`Instant`] does.
 ///
-/// For tests of one's own expiry there is a clock that is set by hand. Its clones show the same time. A loader that advances it takes
-/// that long: see [`Stats::total_load_time`](crate::Stats::total_load_time).
+/// For tests of one's own expiry there is a clock that is set by hand. Its clones show the same time:
 ///
 /// ```
 /// use larder::{Cache, Clock};

@@ -236,8 +236,7 @@ impl<K, V, S> Inner<K, V, S> {
         let Some(started) = started else { return 0 };
         let took = self.rules.clock.since(started);
         if let Some(reads) = &self.reads {
-            // Under a manual clock loaders take time, too, besides what tests let them take.
-            reads.count_load(has_succeeded, took.real.max(took.shown));
+            reads.count_load(has_succeeded, took.real);
         }
         if self.is_early { took.shown } else { 0 }
     }

@@ -167,8 +167,7 @@ impl Stats {
         self.load_waits
     }
 
-    /// The time of all loader calls that were counted, together. It is real time, whatever the cache's clock; with
-    /// [`Clock::manual`](crate::Clock::manual), a call takes as long as that was advanced meanwhile, if that is longer.
+    /// The time of all loader calls that were counted, together: real time, whatever the cache's [`Clock`](crate::Clock).
     #[must_use]
     pub fn total_load_time(&self) -> Duration {
         self.load_time

@@ -8,7 +8,7 @@ mod common;
 
 use common::loads::{Gate, Numbers, Task, block_on, counting, joiner, leader, numbers, until_waiting};
 use common::{ends, panics, size, until};
-use larder::{Cache, Clock, WarmUp};
+use larder::{Cache, Clock};
 use std::future::ready;
 use std::sync::Barrier;
 use std::sync::atomic::Ordering::SeqCst;
@@ -187,40 +187,6 @@ fn the_time_of_loads_is_real_under_a_manual_clock() {
 }
 
 #[test]
-fn a_loader_takes_as_long_as_it_advances_a_manual_clock() {
-    // Much longer than they really take.
-    let day = Duration::from_secs(86_400);
-    type Load = fn(&Numbers, &Clock);
-    let loads: [(&str, Load); 6] = [
-        ("get_or_load", |cache, clock| _ = cache.get_or_load(1, |_| slow(clock, 1))),
-        ("try_get_or_load", |cache, clock| _ = cache.try_get_or_load(1, |_| Err::<u64, u64>(slow(clock, 1)))),
-        ("get_or_load_async", |cache, clock| {
-            Task::new(cache.get_or_load_async(1, |_| async { slow(clock, 1) })).ready();
-        }),
-        ("refresh", |cache, clock| _ = cache.refresh(1, |_| slow(clock, 1))),
-        ("get_all_or_load", |cache, clock| {
-            _ = cache.get_all_or_load([1, 2], |_| slow(clock, [(1, 1), (2, 2)]))
-        }),
-        ("warm", |cache, clock| {
-            _ = cache.warm([1, 2], WarmUp::new(), |_: &[u64]| slow(clock, [(1, 1), (2, 2)]))
-        }),
-    ];
-    fn slow<T>(clock: &Clock, value: T) -> T {
-        clock.advance(Duration::from_secs(86_400));
-        value
-    }
-    for (name, load) in loads {
-        let clock = Clock::manual();
-        let cache = counting().clock(clock.clone()).build().unwrap();
-        load(&cache, &clock);
-        cache.invalidate_all();
-        load(&cache, &clock);
-        let stats = cache.stats();
-        assert_eq!((stats.average_load_time(), stats.total_load_time()), (day, 2 * day), "{name}");
-    }
-}
-
-#[test]
 fn loads_are_counted() {
     ends(|| {
         let cache = numbers();
@@ -251,7 +217,7 @@ fn loads_are_counted() {
     });
 }
 
-/// As `get_or_load` says: it alone counts one miss for a request and refreshes what is due.
+/// `get_or_load` alone counts one miss for a request, and refreshes an entry that is due.
 #[test]
 fn get_before_get_or_load_counts_two_misses_and_refreshes_nothing() {
     let clock = Clock::manual();
