@@ -87,6 +87,7 @@ impl<K, V, S> Cache<K, V, S> {
             is_early: rules.soft.as_ref().is_some_and(|soft| soft.early > 0.0),
             reads: builder.record_stats.then(Reads::new),
             bank,
+            max_entries: builder.max_entries,
             loading: Loading::new(builder.load_timeout, builder.max_batch, builder.refresher),
             has_given: AtomicBool::new(false),
             weigher: builder.weigher,
@@ -121,10 +122,12 @@ impl<K, V, S> Cache<K, V, S> {
         Ok(())
     }
 
-    /// How many entries there are: exact if no other thread is writing. Takes each segment's lock in turn.
+    /// Returns how many entries there are: exact if no other thread is writing. Takes each segment's lock in turn.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.inner.segments.iter().map(Segment::len).sum()
+        let sum = self.inner.segments.iter().map(Segment::len).sum();
+        // Room may move between segments while these are summed. There are never more than the bound.
+        self.inner.max_entries.and_then(|most| usize::try_from(most).ok()).map_or(sum, |most| most.min(sum))
     }
 
     /// Whether there is no entry.
@@ -133,11 +136,12 @@ impl<K, V, S> Cache<K, V, S> {
         self.len() == 0
     }
 
-    /// What the entries weigh together: exact if no other thread is writing. Takes each segment's lock in turn.
+    /// Returns what the entries weigh together: exact if no other thread is writing. Takes each segment's lock in turn.
     #[must_use]
     pub fn weighted_size(&self) -> u64 {
-        // Entries may move between segments while these are summed: no overflow then.
-        self.inner.segments.iter().map(Segment::weight).fold(0, u64::saturating_add)
+        // As in `len`.
+        let sum = self.inner.segments.iter().map(Segment::weight).fold(0, u64::saturating_add);
+        sum.min(self.capacity())
     }
 
     /// The bound on [`weighted_size`](Self::weighted_size).

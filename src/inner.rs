@@ -41,6 +41,7 @@ pub(crate) struct Inner<K, V, S> {
     pub(crate) is_early: bool,
     pub(crate) reads: Option<Reads>,
     pub(crate) bank: Bank,
+    pub(crate) max_entries: Option<u64>,
     pub(crate) loading: Loading<K, V>,
     /// Whether an entry was ever given options that its updates keep.
     pub(crate) has_given: AtomicBool,

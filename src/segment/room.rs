@@ -400,7 +400,9 @@ impl Room {
     /// Gives what is free, but for the room of an entry of `weight` that is about to come, to who is hungry.
     pub(crate) fn feed(&mut self, bank: &Bank, weight: u64) {
         self.weight.give_up(&bank.weight, weight);
-        self.places.give_up(&bank.places, 1);
+        if self.counts_entries {
+            self.places.give_up(&bank.places, 1);
+        }
         bank.weight.is_hungry.store(false, Relaxed);
         bank.places.is_hungry.store(false, Relaxed);
     }
