@@ -584,7 +584,7 @@ where
 
     /// Stores the next value of an entry that was `given` these options. Loading it `took` so many nanoseconds, if that is to be
     /// kept.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn update_at(
         &self,
         hash: u64,

@@ -2,6 +2,7 @@
 
 use crate::table::coarse_nanos;
 use std::fmt;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::sync::OnceLock;
 use std::sync::atomic::AtomicU64;
@@ -51,7 +52,8 @@ pub(crate) const EPOCH: u64 = 1 << 63;
 /// A moment: really, and as the clock shows it.
 #[derive(Clone, Copy)]
 pub(crate) struct Moment {
-    real: u64,
+    /// Not zero, so that a load that is not timed takes no more room.
+    real: NonZeroU64,
     shown: u64,
 }
 
@@ -128,13 +130,13 @@ impl Clock {
     pub(crate) fn moment(&self) -> Moment {
         let real = precise_nanos();
         let shown = if let Source::Manual(now) = &self.0 { now.load(Relaxed) } else { real };
-        Moment { real, shown }
+        Moment { real: NonZeroU64::MIN.saturating_add(real), shown }
     }
 
     /// Returns the time since some moment.
     pub(crate) fn since(&self, Moment { real, shown }: Moment) -> Took {
         let now = self.moment();
-        Took { real: now.real.saturating_sub(real), shown: now.shown.saturating_sub(shown) }
+        Took { real: now.real.get().saturating_sub(real.get()), shown: now.shown.saturating_sub(shown) }
     }
 }
 

@@ -152,7 +152,7 @@ impl<K, V, S> Inner<K, V, S> {
     {
         let mut life = self.rules.life;
         match (&self.negative, ttl) {
-            (_, Some(ttl)) => (life.ttl, life.given) = (nanos(ttl), nanos(ttl)),
+            (_, Some(ttl)) => (life.ttl, life.given) = (nanos(ttl), nanos(ttl).max(1)),
             (Some(negative), None) if (negative.is_it)(value) => life.ttl = negative.ttl,
             _ => {}
         }

@@ -114,6 +114,8 @@ type Events = Arc<Mutex<Vec<(u64, u64, RemovalCause)>>>;
 struct Entry {
     id: u64,
     weight: u64,
+    /// Whether options gave the weight, so that updates keep it.
+    own: bool,
     pinned: bool,
 }
 
@@ -182,8 +184,14 @@ impl Model {
     fn arrival(&self, key: u64, weight: u64, option: Option<u64>, pin: Option<bool>) -> Allowed {
         let by_weigher = if self.setup.weighed { weight } else { 1 };
         let pinned = pin.unwrap_or_else(|| self.entries.get(&key).is_some_and(|entry| entry.pinned));
-        let entry = Entry { id: self.next, weight: option.unwrap_or(by_weigher), pinned };
+        let entry =
+            Entry { id: self.next, weight: option.unwrap_or(by_weigher), own: option.is_some(), pinned };
         Allowed { replaced: self.id_of(key), arrival: Some((key, entry)), evict: true, ..Allowed::default() }
+    }
+
+    fn updated(&self, key: u64, weight: u64) -> Allowed {
+        let own = self.entries.get(&key).and_then(|entry| entry.own.then_some(entry.weight));
+        self.arrival(key, weight, own, None)
     }
 
     fn explicit(&self, keys: impl IntoIterator<Item = u64>) -> Allowed {
@@ -274,7 +282,7 @@ impl Model {
                     value.clone()
                 });
                 assert_eq!((seen, given.what.0), (vec![self.id_of(key)], self.next));
-                self.arrival(key, weight, None, None)
+                self.updated(key, weight)
             }
             Step::ComputeInsert(key, weight) => {
                 let value = self.value(weight);
@@ -284,7 +292,7 @@ impl Model {
                     Op::Insert(value.clone())
                 });
                 assert_eq!(seen, [self.id_of(key)]);
-                let allowed = self.arrival(key, weight, None, None);
+                let allowed = self.updated(key, weight);
                 match computed {
                     Computed::Inserted(value) => {
                         assert_eq!((value.what.0, self.id_of(key)), (self.next, None));
@@ -667,9 +675,8 @@ proptest! {
                 }
                 ExactStep::OrInsert(key) => {
                     cache.entry(key).or_insert(value);
-                    if model.position(key).is_none() {
-                        model.insert(key);
-                    }
+                    // A read, if it is there.
+                    model.insert(key);
                 }
                 ExactStep::Retain(n) => {
                     cache.retain(|key, _| key % n != 0);

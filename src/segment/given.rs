@@ -39,6 +39,8 @@ impl Extras {
 
 impl<K, V> Segment<K, V> {
     /// Returns the options of the entry in `slot` for its next value; `None` if it has none.
+    // Seldom needed: a load of what is missing, the most of them, does not ask.
+    #[cold]
     pub(super) fn given(&self, writer: &Writer<'_, Core>, slot: u32) -> Option<Box<InsertOptions>> {
         let mut options = InsertOptions::new();
         if let Some(extras) = &writer.extras {

@@ -31,6 +31,9 @@ pub(super) struct Loads<K, V> {
     /// The number of those with [`Load::is_void`] unset.
     good: usize,
     log: Log,
+    /// Tags that the values of some loads will carry, by the loads' numbers: their entries' own. Apart, so that most loads, which
+    /// have none, are small.
+    tags: HashMap<u64, Box<[Tag]>, BuildHasherDefault<AsIs>>,
 }
 
 /// A load of one key. Only who leads it takes it out of the books, so no key is dropped by others, under their lock.
@@ -41,8 +44,6 @@ struct Load<K, V> {
     number: u64,
     /// Events before this do not concern it.
     since: u64,
-    /// Tags that its value will carry: its entry's own, if it is a refresh. Others the value may have.
-    tags: Box<[Tag]>,
     /// Set if no caller may join it and its value is not kept. Events may say so, too: see [`Loads::is_good`].
     is_void: bool,
     /// For those who wait, if anybody does.
@@ -159,6 +160,9 @@ impl<K: Send + 'static, V: Send + Sync + 'static> AnyLoads for Loads<K, V> {
         let good = self.lone.iter().chain(further).filter(|load| !load.is_void).count();
         assert_eq!(self.good, good, "loads that are not void");
         assert!(!self.is_idle() || self.log.events.is_empty(), "events that concern nobody");
+        let all = self.lone.iter().chain(self.by_hash.values().flat_map(Bunch::iter));
+        let tagged = all.filter(|load| self.tags.contains_key(&load.number)).count();
+        assert_eq!(self.tags.len(), tagged, "tags of loads that have ended");
         self.log.validate();
     }
 }
@@ -182,7 +186,8 @@ impl<K, V> Bunch<K, V> {
 
 impl<K, V> Loads<K, V> {
     pub(super) fn new() -> Self {
-        Self { lone: None, by_hash: HashMap::default(), good: 0, log: Log::default() }
+        let (by_hash, tags) = Default::default();
+        Self { lone: None, by_hash, good: 0, log: Log::default(), tags }
     }
 
     fn is_idle(&self) -> bool {
@@ -194,7 +199,23 @@ impl<K, V> Loads<K, V> {
     fn is_good(&self, load: &Load<K, V>) -> bool {
         !load.is_void
             && !self.log.is_visited(load.since, load.hash)
-            && (load.tags.is_empty() || self.log.is_clear(load.since, &load.tags))
+            && (self.tags.is_empty() || self.is_untouched(load))
+    }
+
+    #[cold]
+    fn note_tags(&mut self, number: u64, tags: &[Tag]) {
+        self.tags.insert(number, tags.into());
+    }
+
+    #[cold]
+    fn forget_tags(&mut self, number: u64) {
+        self.tags.remove(&number);
+    }
+
+    /// Returns whether none of the tags of a load was invalidated since it began.
+    #[cold]
+    fn is_untouched(&self, load: &Load<K, V>) -> bool {
+        self.tags.get(&load.number).is_none_or(|tags| self.log.is_clear(load.since, tags))
     }
 
     #[inline]
@@ -244,8 +265,10 @@ impl<K, V> Loads<K, V> {
     #[inline]
     pub(super) fn register(&mut self, hash: u64, key: K, number: u64, tags: &[Tag]) {
         let hash = policy_hash(hash);
-        let (since, tags) = (self.log.begin(), tags.into());
-        let load = Load { hash, key, number, since, tags, is_void: false, flight: None };
+        let load = Load { hash, key, number, since: self.log.begin(), is_void: false, flight: None };
+        if !tags.is_empty() {
+            self.note_tags(number, tags);
+        }
         self.good += 1;
         if self.lone.is_none() {
             self.lone = Some(load);
@@ -264,6 +287,9 @@ impl<K, V> Loads<K, V> {
         let load = if is_lone { self.lone.take() } else { self.end_further(hash, number) };
         let Load { key, flight, is_void, .. } = load?;
         self.good -= usize::from(!is_void);
+        if !self.tags.is_empty() {
+            self.forget_tags(number);
+        }
         self.forget_all_if_empty();
         Some(Ended { _key: key, flight })
     }

@@ -109,7 +109,7 @@ impl Core {
     }
 
     /// Takes a load out: nobody joins it from now on.
-    #[inline]
+    #[inline(always)]
     fn end_load<K: 'static, V: 'static>(&mut self, hash: u64, number: u64) -> Option<Ended<K, V>> {
         let loads = self.extras.as_mut()?.loads.as_mut()?;
         known(&mut **loads).end(hash, number)

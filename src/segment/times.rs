@@ -87,7 +87,7 @@ pub(crate) struct Life {
     pub(crate) tti: u64,
     /// From now, by what an `Expiry` said.
     pub(crate) own: u64,
-    /// The time to live that options gave; 0 for none.
+    /// The time to live that options gave, at least 1; 0 for none.
     pub(crate) given: u64,
     /// How long it took to load the value; 0 if that is not known.
     pub(crate) took: u64,
@@ -342,7 +342,7 @@ impl Times {
     #[inline(never)]
     fn begin_more(&self, slot: u32, end: u64, life: &Life, now: u64) {
         self.note(Extra::End, slot, end);
-        self.note(Extra::Idle, slot, if life.tti == self.rules.life.tti { 0 } else { life.tti });
+        self.note(Extra::Idle, slot, if life.tti == self.rules.life.tti { 0 } else { life.tti.max(1) });
         self.note(Extra::Given, slot, life.given);
         self.note(Extra::Reads, slot, self.rules.max_reads.unwrap_or(0));
         self.note(Extra::Written, slot, if self.rules.has_ages { now } else { 0 });

@@ -136,7 +136,9 @@ impl Track {
         if self.leniency.drains && state.is_present() {
             return [Some(self.after_sight(state)), empties.then(|| self.removed(state))];
         }
-        self.removed_if(empties || !state.is_present(), state)
+        // By its documentation: it does not give what it takes out and what ends before its turn.
+        let may_end = matches!(state.entry, Entry::Present(id) if self.life(id).ends_from < step.to);
+        self.removed_if(empties || may_end || !state.is_present(), state)
     }
 
     /// Says whether the key has this value, or none, to a caller without a loader.

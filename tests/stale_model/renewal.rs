@@ -140,7 +140,8 @@ impl Model {
         }
         self.void(key);
         let life = |own: u64, general: Option<u64>| if own == NEVER { general.unwrap_or(NEVER) } else { own };
-        let own = [ttl, tti];
+        // Updates keep no time as none at all.
+        let own = [ttl.max(1), tti.max(1)];
         let (end, tti) = (self.now.saturating_add(life(ttl, self.setup.ttl)), life(tti, self.setup.tti));
         let entry = Entry {
             id,
