@@ -332,6 +332,10 @@ impl Room {
         }
     }
 
+    fn bounded_places(&mut self) -> Option<&mut Allowance> {
+        self.counts_entries.then_some(&mut self.places)
+    }
+
     /// Whether one more entry fits.
     #[inline]
     pub(crate) fn fits(&self, weight: u64) -> bool {
@@ -340,7 +344,10 @@ impl Room {
 
     /// Draws what one more entry needs, as far as it is spare.
     pub(crate) fn draw(&mut self, bank: &Bank, weight: u64, places: u64) {
-        let is_loose = self.weight.draw(&bank.weight, weight) | self.places.draw(&bank.places, places);
+        let mut is_loose = self.weight.draw(&bank.weight, weight);
+        if let Some(own) = self.bounded_places() {
+            is_loose |= own.draw(&bank.places, places);
+        }
         if is_loose && !bank.is_loose() {
             bank.is_loose.store(true, Relaxed);
         }
@@ -356,8 +363,8 @@ impl Room {
     /// Gives up what is free.
     pub(crate) fn collect(&mut self, bank: &Bank, carried: &mut Carried<'_>) {
         carried.weight += self.weight.take_free();
-        if self.counts_entries {
-            carried.places += self.places.take_free();
+        if let Some(own) = self.bounded_places() {
+            carried.places += own.take_free();
         }
         self.expect(bank);
     }
@@ -400,8 +407,8 @@ impl Room {
     /// Gives what is free, but for the room of an entry of `weight` that is about to come, to who is hungry.
     pub(crate) fn feed(&mut self, bank: &Bank, weight: u64) {
         self.weight.give_up(&bank.weight, weight);
-        if self.counts_entries {
-            self.places.give_up(&bank.places, 1);
+        if let Some(own) = self.bounded_places() {
+            own.give_up(&bank.places, 1);
         }
         bank.weight.is_hungry.store(false, Relaxed);
         bank.places.is_hungry.store(false, Relaxed);
@@ -414,7 +421,9 @@ impl Room {
 
     pub(crate) fn give_back(&mut self, bank: &Bank) {
         self.weight.give_back(&bank.weight);
-        self.places.give_back(&bank.places);
+        if let Some(own) = self.bounded_places() {
+            own.give_back(&bank.places);
+        }
     }
 }
 
