@@ -474,7 +474,8 @@ where
     /// # What it may do
     ///
     /// No lock of the cache is held, so it may use the cache. What its own changes make leave is notified after it has
-    /// returned, so that the stack does not grow. It must not wait for another thread that changes the cache, nor for a
+    /// returned, so that the stack does not grow; a listener whose every call makes an entry leave is called without end. It
+    /// must not wait for another thread that changes the cache, nor for a
     /// lock that such a thread holds: that thread may be waiting for the listener.
     ///
     /// If it panics, the other notifications are delivered, and then the panic reaches the caller of the operation in whose

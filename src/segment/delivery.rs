@@ -14,7 +14,7 @@
 //! so whoever queues an entry after that gets the turn.
 
 use super::{Listener, Panics, Segment};
-use crate::table::Queue;
+use crate::table::{Queue, Ticket};
 use parking_lot::Mutex;
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -23,8 +23,8 @@ use std::sync::{Arc, OnceLock, Weak};
 /// What a segment needs to deliver.
 pub(crate) struct Delivery<K, V> {
     listener: Listener<K, V>,
-    /// Held by the thread that delivers, while the listener runs and removed entries are dropped. No operation on the cache
-    /// needs it but those that find the queue long.
+    /// Held by the thread that delivers, while the listener runs. No operation waits for it but those that find the queue
+    /// long.
     turn: Mutex<()>,
     /// Which of the cache's segments this is.
     index: usize,
@@ -51,17 +51,27 @@ impl<K, V> Segment<K, V> {
         let Some(delivery) = &self.delivery else { return };
         let cache = delivery.segments.get().map_or(0, |segments| segments.as_ptr().cast::<()>().addr());
         let Some(round) = Round::begin(cache, delivery.index) else { return };
-        self.deliver_own(queue == Queue::Long && round.is_outermost, panics);
+        let ticket = self.deliver_own(queue == Queue::Long && round.is_outermost, panics);
+        let mut others = Vec::new();
         while let Some(index) = round.next() {
-            let segments = delivery.segments.get().and_then(Weak::upgrade);
-            segments.iter().for_each(|segments| segments[index].deliver_own(false, panics));
+            let Some(segments) = delivery.segments.get().and_then(Weak::upgrade) else { break };
+            if let Some(ticket) = segments[index].deliver_own(false, panics) {
+                others.push((segments, index, ticket));
+            }
         }
+        // What is dropped may change the cache: not in the round, which would go on with that.
+        drop(round);
+        if let Some(ticket) = ticket {
+            self.reclaim(ticket);
+        }
+        others.into_iter().for_each(|(segments, index, ticket)| segments[index].reclaim(ticket));
     }
 
-    fn deliver_own(&self, may_wait: bool, panics: &mut Panics) {
-        let Some(Delivery { listener, turn, .. }) = &self.delivery else { return };
-        let turn = if may_wait { Some(turn.lock()) } else { turn.try_lock() };
-        let Some(turn) = turn else { return };
+    /// Delivers until the queue is empty. Returns the ticket up to which to reclaim.
+    fn deliver_own(&self, may_wait: bool, panics: &mut Panics) -> Option<Ticket> {
+        let Delivery { listener, turn, .. } = self.delivery.as_ref()?;
+        let turn = if may_wait { turn.lock() } else { turn.try_lock()? };
+        let mut ticket = None;
         let mut writer = self.table.lock();
         while let Some(departures) = writer.departures() {
             drop(writer);
@@ -70,14 +80,11 @@ impl<K, V> Segment<K, V> {
             }
             writer = self.table.lock();
             let heavy = writer.heavy();
-            if let Some(ticket) = writer.retire(departures, heavy) {
-                drop(writer);
-                self.reclaim(ticket);
-                writer = self.table.lock();
-            }
+            ticket = writer.retire(departures, heavy).or(ticket);
         }
         // Before the lock is released: see the top of this module.
         drop(turn);
+        ticket
     }
 }
 

@@ -221,6 +221,8 @@ impl<'a> Write<'a> {
                 Some(current) => self.let_go(current, RemovalCause::Replaced),
                 None => self.take_out_slot(slot, RemovalCause::Replaced),
             }
+            // Not to be put off now: the old value is gone.
+            arrival.search.has_collected = true;
             return self.way_in(bank, arrival);
         }
         Way::Over(slot)
