@@ -462,10 +462,10 @@ where
     ///
     /// # Order
     ///
-    /// Of each key it is called in the order in which the key's values left. For that one thread at a time calls it for the
-    /// keys of a segment: most often the thread whose operation made the entry leave, before that operation returns. Where
+    /// The values of a key are notified in the order in which they left. So only one thread at a time calls the listener for
+    /// the keys of a segment: usually the thread whose operation made the entry leave, before that operation returns. If
     /// another thread is calling it for that segment already, that thread goes on with the entry, and the operation returns;
-    /// but where many entries wait, it waits until its turn comes. When all operations on the cache have returned, every
+    /// it waits for its turn only if many entries are queued. When all operations on the cache have returned, every
     /// notification has been delivered.
     ///
     /// Operations on many entries, such as [`invalidate_all`](Cache::invalidate_all) and [`retain`](Cache::retain), visit

@@ -170,8 +170,8 @@ impl<K, V, S> Cache<K, V, S> {
     }
 
     /// Does now what otherwise waits for later operations: removes entries whose time is over, tells the policy of recent
-    /// reads, and drops removed values that no reader holds any more. The listener hears of entries, unless another thread
-    /// is calling it; this does not wait for that thread.
+    /// reads, and drops removed values that no reader holds any more. Delivers what is queued for the listener, unless
+    /// another thread delivers it; does not wait for that thread.
     ///
     /// A cache needs no such call; it serves one that is idle and should let go of what it removed last.
     pub fn run_pending_tasks(&self) {

@@ -145,7 +145,8 @@
 //!    atomic for their key. Nothing is promised across keys. The closures of `compute`, [`Entry::and_upsert_with`] and
 //!    [`remove_if`](Cache::remove_if) may run more than once, when other threads are faster; only the last answer
 //!    counts.
-//! 3. **The bound holds at every moment.** Room is made before an entry gets in, so the weight of the entries, which is
+//! 3. **The bound holds at every moment,** and nothing is evicted while the whole cache has room, but for a thousandth of it at
+//!    most. Room is made before an entry gets in, so the weight of the entries, which is
 //!    their number where nothing else was said, never exceeds the capacity, whatever threads do; nor does their number
 //!    exceed [`max_entries`](Builder::max_entries). Once [`set_capacity`](Cache::set_capacity) has returned this is so
 //!    for the new capacity. Sums of weights cannot overflow. An entry as heavy as the whole capacity gets in, however

@@ -1,17 +1,17 @@
-//! Delivery: the listener hears of entries that have left, of each key in the order in which its values left.
+//! Delivery: the listener is called for entries that have left, in the order in which they left.
 //!
-//! An entry that leaves is queued in its segment, under the segment's lock. The thread whose operation queued it then takes
-//! the segment's *turn* and delivers until the queue is empty. So one thread at a time delivers for a segment, and what
-//! others queue meanwhile it delivers, too: they return at once, unless the queue is long. Then they wait for the turn, so
-//! that writers are not faster than the listener for long.
+//! An entry that leaves is queued in its segment, under the segment's lock. The thread whose operation queued it takes the
+//! segment's *turn* and delivers until the queue is empty. So one thread at a time delivers for a segment, and the values of a
+//! key are notified in order. An operation that finds the turn taken returns at once: the thread that has it delivers for both.
+//! Only if the queue is long the operation waits for the turn, so that writers cannot outrun the listener.
 //!
-//! A listener may change the cache. What its changes queue waits until it returns: a thread delivers for one cache in one
-//! place of its stack only, and visits one segment after another from there. So the depth of the stack is bounded, by one
-//! delivery for each cache whose listener changes another cache. A thread that delivers never waits for a turn: it might
-//! be waited for.
+//! A listener may change the cache. What its changes queue is delivered after it has returned: a thread delivers for a cache at
+//! one place of its stack only, and visits the changed segments from there. So the depth of the stack is bounded, by one
+//! delivery for each cache whose listener changes another cache. A thread that delivers never waits for a turn, since another
+//! thread may wait for its own.
 //!
-//! When all operations have returned all queues are empty: a turn ends under the segment's lock, when the queue is empty,
-//! so whoever queues an entry after that gets the turn.
+//! When all operations have returned, all queues are empty. A turn ends under the segment's lock, with an empty queue; an entry
+//! that is queued after that finds the turn free.
 
 use super::{Listener, Panics, Segment};
 use crate::table::{Queue, Ticket};
@@ -20,7 +20,7 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::sync::{Arc, OnceLock, Weak};
 
-/// What a segment needs to deliver.
+/// The listener of a segment, and the turn to call it.
 pub(crate) struct Delivery<K, V> {
     listener: Listener<K, V>,
     /// Held by the thread that delivers, while the listener runs. No operation waits for it but those that find the queue

@@ -1,4 +1,4 @@
-//! What is done after a segment's lock is released: the drops, and before them the listener (`delivery`).
+//! Settling: calls of the listener (`delivery`) and drops, after a segment's lock is released.
 
 use super::Segment;
 use crate::table::{Left, Queue, Ticket};

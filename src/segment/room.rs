@@ -10,16 +10,16 @@
 //!
 //! # Nothing is evicted while there is room
 //!
-//! What a segment has drawn and does not use yet is *loose*. A segment that finds the pool dry has what is loose in the others
-//! [collected](Bank::is_loose) before it evicts. Portions are so small that this happens a few times while a cache fills, and
-//! then no more: in a full cache nothing is loose but a thousandth, which segments keep [in hand](Allowance::in_hand) so that
-//! an entry that comes for one that was removed seldom meets the pool.
+//! Budget that a segment has drawn and does not use yet is *loose*. When a segment finds the pool dry, the loose budget of the
+//! others is [collected](Bank::is_loose) before the segment evicts. Portions are so small that this happens a few times while a
+//! cache fills, and then no more. In a full cache only a thousandth is loose, which segments keep [in
+//! hand](Allowance::in_hand): so an entry that takes the place of a removed one seldom needs the pool.
 //!
 //! # When all is given out
 //!
-//! A segment that has much less than its *share*, an equal part of the bound, and has to evict, cries. One that has much more
-//! then gives up an entry more than its own newcomer needs. So what heavy entries have moved comes back, one entry at a time.
-//! That hashes do not divide keys evenly is no reason.
+//! A segment that has much less than its *share*, an equal part of the bound, and has to evict, reports that it is hungry. A
+//! segment that has much more then evicts one entry more than its newcomer needs, and gives up the room. So budget that heavy
+//! entries have moved comes back, one entry at a time. Differences that random hashes explain start no such transfer.
 //!
 //! An entry that does not fit into its segment even if all others left takes budget from the other segments at once
 //! ([`Bank::move_budget`]).
@@ -101,7 +101,7 @@ pub(crate) struct Moving<'a> {
 }
 
 impl Moving<'_> {
-    /// Notes that nothing is loose any more, after all segments have given it up.
+    /// Notes that no budget is loose, after all segments have given theirs up.
     pub(crate) fn end_collection(&self) {
         self.bank.is_loose.store(false, Relaxed);
     }
@@ -157,7 +157,7 @@ impl Bank {
     }
 }
 
-/// What a segment has too little of for an entry.
+/// Budget that a segment needs for an entry and does not have.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Missing {
     pub(crate) weight: u64,
@@ -177,9 +177,9 @@ pub(crate) struct Search {
     pub(crate) is_moving: bool,
     /// Whether what was loose has been collected.
     pub(crate) has_collected: bool,
-    /// What is missing beside the segment's entries.
+    /// Missing if all entries of the segment stay.
     pub(crate) missing: Missing,
-    /// What would be missing if all of them left that may.
+    /// Missing if all of them leave that may.
     pub(crate) lacking: Missing,
 }
 
@@ -230,10 +230,10 @@ impl Drop for Carried<'_> {
 pub(crate) struct Allowance {
     /// An equal part of the bound.
     pub(crate) share: u64,
-    /// What the segment may use now. Never less than `used`.
+    /// The bound of the segment now. Never less than `used`.
     pub(crate) budget: u64,
     pub(crate) used: u64,
-    /// What the segment may have free at the end of an operation: what it has drawn last beside what it needed, or a
+    /// The most that may be free at the end of an operation: the portion that was drawn last, or a
     /// thousandth of its share, so that an entry that comes for one that has left seldom meets the pool.
     in_hand: u64,
     /// How far from its share the budget may be without consequences: four deviations of what random keys make of it.
@@ -296,7 +296,7 @@ impl Allowance {
     }
 
     /// Tells the others that this segment should have more, if it should.
-    fn cry(&self, pool: &Pool) {
+    fn report_hunger(&self, pool: &Pool) {
         let is_poor = self.budget < self.share.saturating_sub(self.tolerance) && pool.spare() == 0;
         if is_poor && !pool.is_hungry.load(Relaxed) {
             pool.is_hungry.store(true, Relaxed);
@@ -395,16 +395,16 @@ impl Room {
         self.expected.max(self.weight.budget) - self.pinned
     }
 
-    pub(crate) fn cry(&self, bank: &Bank) {
-        self.weight.cry(&bank.weight);
-        self.places.cry(&bank.places);
+    pub(crate) fn report_hunger(&self, bank: &Bank) {
+        self.weight.report_hunger(&bank.weight);
+        self.places.report_hunger(&bank.places);
     }
 
     pub(crate) fn should_feed(&self, bank: &Bank) -> bool {
         self.weight.should_feed(&bank.weight) || self.places.should_feed(&bank.places)
     }
 
-    /// Gives what is free, but for the room of an entry of `weight` that is about to come, to who is hungry.
+    /// Gives up what is free, but for the room of an entry of `weight` that is about to come.
     pub(crate) fn feed(&mut self, bank: &Bank, weight: u64) {
         self.weight.give_up(&bank.weight, weight);
         if let Some(own) = self.bounded_places() {

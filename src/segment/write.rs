@@ -128,7 +128,7 @@ impl<'a> Write<'a> {
         if self.writer.room.fits(weight) {
             return Way::In;
         }
-        self.writer.room.cry(bank);
+        self.writer.room.report_hunger(bank);
         while !self.writer.room.fits(weight) {
             if !self.evict() {
                 // Pinned entries take all the places, or the policy keeps its entries to itself.

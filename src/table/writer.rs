@@ -135,7 +135,7 @@ pub(crate) struct Unlinked {
     pub(super) store: *const (),
 }
 
-/// What an operation leaves behind for the time after the lock.
+/// Work that an operation leaves for the time after the lock.
 pub(crate) struct Left {
     pub(crate) queue: Queue,
     /// The ticket up to which to [reclaim](super::Table::scan).
