@@ -485,7 +485,8 @@ where
 
     /// Removes all entries that were there when it was called. Entries inserted meanwhile may stay or go.
     ///
-    /// Goes from key to key, a few at a time. A value that is being loaded for a key when its turn comes is not kept.
+    /// Goes from key to key in the order of their hashes, a few at a time, and so the listener is called. A value that is being
+    /// loaded for a key when its turn comes is not kept.
     pub fn invalidate_all(&self) {
         let mut panics = Panics::default();
         self.inner.remove_all(RemovalCause::Explicit, &mut panics);

@@ -74,7 +74,8 @@ where
     /// Removes the entries for which `keep` says no. See [`iter`](Self::iter) for which entries it meets.
     ///
     /// An entry is removed only if it is the one that `keep` has seen: one that has replaced it since stays. Runs without a
-    /// lock. A value that is being loaded for a key when its turn comes is not kept, since `keep` does not see it.
+    /// lock. A value that is being loaded for a key when its turn comes is not kept, since `keep` does not see it. The keys, and
+    /// with them the calls of the listener, come in the order of their hashes.
     pub fn retain(&self, mut keep: impl FnMut(&K, &V) -> bool) {
         let mut place = Place::default();
         let mut panics = Panics::default();
