@@ -11,7 +11,7 @@ use crate::policy::{End, EvictionPolicy};
 use crate::refresh::Refresh;
 use crate::removal::RemovalCause;
 use crate::segment::{
-    Arrival, Bank, Carried, Leaving, Life, Missing, Moving, Offer, Outcome, Panics, Rules, Search, Segment,
+    Amount, Arrival, Bank, Carried, Leaving, Life, Moving, Offer, Outcome, Panics, Rules, Search, Segment,
     Spent, Takes, Visited, share, span,
 };
 use crate::stats::Reads;
@@ -330,15 +330,15 @@ impl<K, V, S> Inner<K, V, S> {
     fn collect<'a>(
         &'a self,
         but: usize,
-        wanted: Missing,
+        wanted: Amount,
         moving: &Moving<'_>,
         carried: &mut Carried<'_>,
         left: &mut Vec<Leaving<'a, K, V>>,
     ) {
         for (_, segment) in self.segments.iter().enumerate().filter(|&(index, _)| index != but) {
-            left.push(segment.collect(&self.bank, carried));
+            left.push(segment.collect(&self.bank, wanted, carried));
         }
-        moving.end_collection();
+        moving.end_collection(wanted);
         carried.put_down(wanted);
         carried.fill(wanted);
     }
@@ -348,7 +348,7 @@ impl<K, V, S> Inner<K, V, S> {
     fn gather<'a>(
         &'a self,
         but: usize,
-        wanted: Missing,
+        wanted: Amount,
         carried: &mut Carried<'_>,
         left: &mut Vec<Leaving<'a, K, V>>,
     ) {
@@ -358,7 +358,7 @@ impl<K, V, S> Inner<K, V, S> {
                 if !carried.has(wanted) {
                     let weight = at_most.min(wanted.weight.saturating_sub(carried.weight));
                     let places = wanted.places.saturating_sub(carried.places);
-                    left.push(segment.give(&self.bank, Missing { weight, places }, carried));
+                    left.push(segment.give(&self.bank, Amount { weight, places }, carried));
                 }
             }
         }
@@ -381,7 +381,7 @@ impl<K, V, S> Inner<K, V, S> {
             } else {
                 let excess = before - capacity;
                 let mut carried = self.bank.carry();
-                carried.fill(Missing { weight: excess, places: 0 });
+                carried.fill(Amount { weight: excess, places: 0 });
                 for (segment, share) in self.segments.iter().zip(shares) {
                     left.push(segment.shrink(&self.bank, share, excess - carried.weight, &mut carried));
                 }
@@ -417,14 +417,14 @@ impl<K, V, S> Inner<K, V, S> {
     /// Takes `excess` out of the budgets, wherever it is. Terminates: together they have more than that.
     fn withdraw<'a>(&'a self, excess: u64, carried: &mut Carried<'_>, left: &mut Vec<Leaving<'a, K, V>>) {
         for segment in self.segments.iter() {
-            carried.fill(Missing { weight: excess, places: 0 });
-            let wanted = Missing { weight: excess - carried.weight, places: 0 };
+            carried.fill(Amount { weight: excess, places: 0 });
+            let wanted = Amount { weight: excess - carried.weight, places: 0 };
             left.push(segment.give(&self.bank, wanted, carried));
         }
         // Pinned entries go only if they alone are too much.
         while carried.weight < excess {
             for segment in self.segments.iter() {
-                carried.fill(Missing { weight: excess, places: 0 });
+                carried.fill(Amount { weight: excess, places: 0 });
                 left.push(segment.unpin_and_give(&self.bank, excess - carried.weight, carried));
             }
         }

@@ -733,3 +733,16 @@ fn builders_refuse_what_makes_no_sense() {
     assert!(build(0).unwrap_err().to_string().contains("segments(0)"));
     assert!("lfru".parse::<EvictionPolicy>().unwrap_err().to_string().contains("lfru"));
 }
+
+/// Bounds on weight and on entries: what is free of one is not collected for the other, so that a full cache asks no other segment.
+#[test]
+fn a_cache_full_of_entries_keeps_its_weight_where_it_is() {
+    for_all(|policy, segments| {
+        let cache = weighed(u64::MAX, segments, policy).max_entries(40).build().unwrap();
+        for key in 0..size(500, 100) as u64 {
+            cache.insert(key, key % 7);
+            cache.validate();
+        }
+        assert!(cache.len() >= 39, "{}", cache.len());
+    });
+}

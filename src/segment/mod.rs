@@ -41,7 +41,7 @@ pub(crate) use given::Given;
 pub(crate) use invalidation::{Takes, Visited};
 pub(crate) use leaving::{Leaving, Panics};
 pub(crate) use loads::{Ended, LoadId};
-pub(crate) use room::{Bank, Carried, Missing, Moving, Search, share};
+pub(crate) use room::{Amount, Bank, Carried, Moving, Search, share};
 #[cfg(feature = "serde")]
 pub(crate) use saving::{Back, Kept, Order, Place, Rest};
 pub(crate) use soft::{Claim, Soft, Stage};
@@ -679,7 +679,7 @@ impl<K, V> Segment<K, V> {
     ) -> Leaving<'_, K, V> {
         let mut write = self.write();
         write.set_share(bank, share);
-        write.give(bank, share, Missing { weight: wanted, places: 0 }, carried);
+        write.give(bank, share, Amount { weight: wanted, places: 0 }, carried);
         write.return_surplus(bank);
         self.close(write)
     }
@@ -701,7 +701,7 @@ impl<K, V> Segment<K, V> {
             let weighs = write.writer.weights.get(slot) > 0;
             if let Some(live) = write.writer.live(slot).filter(|_| weighs) {
                 write.take_out(live, RemovalCause::Size);
-                write.give(bank, 0, Missing { weight: enough - carried.weight, places: 0 }, carried);
+                write.give(bank, 0, Amount { weight: enough - carried.weight, places: 0 }, carried);
             }
         }
         write.return_surplus(bank);
@@ -715,15 +715,20 @@ impl<K, V> Segment<K, V> {
         self.close(write)
     }
 
-    /// Gives up what is free.
-    pub(crate) fn collect(&self, bank: &Bank, carried: &mut Carried<'_>) -> Leaving<'_, K, V> {
+    /// Gives up what is free of what is `wanted`.
+    pub(crate) fn collect(
+        &self,
+        bank: &Bank,
+        wanted: Amount,
+        carried: &mut Carried<'_>,
+    ) -> Leaving<'_, K, V> {
         let mut write = self.write();
-        write.collect(bank, carried);
+        write.collect(bank, wanted, carried);
         self.close(write)
     }
 
     /// Gives up to `wanted` of its budget, evicting what does not fit any more.
-    pub(crate) fn give(&self, bank: &Bank, wanted: Missing, carried: &mut Carried<'_>) -> Leaving<'_, K, V> {
+    pub(crate) fn give(&self, bank: &Bank, wanted: Amount, carried: &mut Carried<'_>) -> Leaving<'_, K, V> {
         let mut write = self.write();
         write.give(bank, 0, wanted, carried);
         write.return_surplus(bank);
@@ -760,7 +765,7 @@ impl<K, V> Segment<K, V> {
     }
 
     /// Checks everything that is kept twice. No other thread may be using the segment; gives its budgets.
-    pub(crate) fn validate(&self) -> Missing {
+    pub(crate) fn validate(&self) -> Amount {
         let mut write = self.write();
         let len = write.writer.room.places.used as usize;
         write.writer.validate(len);
@@ -778,7 +783,7 @@ impl<K, V> Segment<K, V> {
         assert!(room.weight.used <= room.weight.budget, "{weight} of {} used", room.weight.budget);
         assert!(room.places.used <= room.places.budget, "{len} of {} entries", room.places.budget);
         let places = if room.counts_entries { room.places.budget } else { 0 };
-        let budgets = Missing { weight: room.weight.budget, places };
+        let budgets = Amount { weight: room.weight.budget, places };
         if let Some(extras) = &write.writer.extras {
             extras.tags.validate(|slot| write.writer.live(slot).is_some());
             extras.loads.iter().for_each(|loads| loads.validate());

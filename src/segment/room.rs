@@ -11,7 +11,7 @@
 //! # Nothing is evicted while there is room
 //!
 //! Budget that a segment has drawn and does not use yet is *loose*. When a segment finds the pool dry, the loose budget of the
-//! others is [collected](Bank::is_loose) before the segment evicts. Portions are so small that this happens a few times while a
+//! others is [collected](Moving::end_collection) before the segment evicts. Portions are so small that this happens a few times while a
 //! cache fills, and then no more. In a full cache only a thousandth is loose, which segments keep [in
 //! hand](Allowance::in_hand): so an entry that takes the place of a removed one seldom needs the pool.
 //!
@@ -34,6 +34,8 @@ pub(crate) struct Pool {
     spare: AtomicU64,
     /// Whether a segment with less than its share has had to evict.
     is_hungry: AtomicBool,
+    /// Whether segments may have drawn more than they use. Reset by a collection, while nobody draws.
+    is_loose: AtomicBool,
     segments: u64,
 }
 
@@ -43,6 +45,7 @@ impl Pool {
             bound: AtomicU64::new(bound),
             spare: AtomicU64::new(bound),
             is_hungry: AtomicBool::new(false),
+            is_loose: AtomicBool::new(false),
             segments: segments as u64,
         }
     }
@@ -87,8 +90,6 @@ pub(crate) struct Bank {
     moving: Mutex<()>,
     /// Whether somebody holds `moving`.
     is_moving: AtomicBool,
-    /// Whether segments may have drawn more than they use. Only [`Moving::end_collection`] denies it, when nobody draws.
-    is_loose: AtomicBool,
 }
 
 /// The right to move budget between segments.
@@ -101,9 +102,13 @@ pub(crate) struct Moving<'a> {
 }
 
 impl Moving<'_> {
-    /// Notes that no budget is loose, after all segments have given theirs up.
-    pub(crate) fn end_collection(&self) {
-        self.bank.is_loose.store(false, Relaxed);
+    /// Notes that nothing of what was `wanted` is loose, after all segments have given it up.
+    pub(crate) fn end_collection(&self, wanted: Amount) {
+        for (pool, wanted) in [(&self.bank.weight, wanted.weight), (&self.bank.places, wanted.places)] {
+            if wanted > 0 {
+                pool.is_loose.store(false, Relaxed);
+            }
+        }
     }
 }
 
@@ -120,7 +125,6 @@ impl Bank {
             places: Pool::new(places.unwrap_or(0), segments),
             moving: Mutex::new(()),
             is_moving: AtomicBool::new(false),
-            is_loose: AtomicBool::new(false),
         }
     }
 
@@ -129,9 +133,10 @@ impl Bank {
         self.is_moving.load(Relaxed)
     }
 
-    /// Reports whether what other segments do not use should be collected before anything is evicted.
-    pub(crate) fn is_loose(&self) -> bool {
-        self.is_loose.load(Relaxed)
+    /// Reports whether other segments may have some of what is missing, and do not use it.
+    pub(crate) fn is_loose(&self, missing: Amount) -> bool {
+        let is_loose = |pool: &Pool, missing| missing > 0 && pool.is_loose.load(Relaxed);
+        is_loose(&self.weight, missing.weight) || is_loose(&self.places, missing.places)
     }
 
     /// Waits for the right to move budget.
@@ -157,14 +162,14 @@ impl Bank {
     }
 }
 
-/// Budget that a segment needs for an entry and does not have.
+/// Some of both budgets.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Missing {
+pub(crate) struct Amount {
     pub(crate) weight: u64,
     pub(crate) places: u64,
 }
 
-impl Missing {
+impl Amount {
     pub(crate) fn is_nothing(self) -> bool {
         self == Self::default()
     }
@@ -177,10 +182,10 @@ pub(crate) struct Search {
     pub(crate) is_moving: bool,
     /// Whether what was loose has been collected.
     pub(crate) has_collected: bool,
-    /// Missing if all entries of the segment stay.
-    pub(crate) missing: Missing,
-    /// Missing if all of them leave that may.
-    pub(crate) lacking: Missing,
+    /// Missing budget, if all entries of the segment stay.
+    pub(crate) missing: Amount,
+    /// Missing budget, if all of them leave that may.
+    pub(crate) lacking: Amount,
 }
 
 /// Budget on its way between segments. If it does not arrive, since a policy panics, it is spare.
@@ -192,17 +197,17 @@ pub(crate) struct Carried<'a> {
 
 impl Carried<'_> {
     /// Takes from what is spare until it has what is `wanted`.
-    pub(crate) fn fill(&mut self, wanted: Missing) {
+    pub(crate) fn fill(&mut self, wanted: Amount) {
         self.weight += self.bank.weight.take(wanted.weight.saturating_sub(self.weight));
         self.places += self.bank.places.take(wanted.places.saturating_sub(self.places));
     }
 
-    pub(crate) fn has(&self, wanted: Missing) -> bool {
+    pub(crate) fn has(&self, wanted: Amount) -> bool {
         self.weight >= wanted.weight && self.places >= wanted.places
     }
 
     /// Puts down what is more than `wanted`.
-    pub(crate) fn put_down(&mut self, wanted: Missing) {
+    pub(crate) fn put_down(&mut self, wanted: Amount) {
         let (weight, places) = (self.weight.min(wanted.weight), self.places.min(wanted.places));
         self.bank.weight.put(self.weight - weight);
         self.bank.places.put(self.places - places);
@@ -214,8 +219,8 @@ impl Carried<'_> {
     }
 
     /// Hands it all over.
-    pub(crate) fn hand_over(&mut self) -> Missing {
-        Missing { weight: std::mem::take(&mut self.weight), places: std::mem::take(&mut self.places) }
+    pub(crate) fn hand_over(&mut self) -> Amount {
+        Amount { weight: std::mem::take(&mut self.weight), places: std::mem::take(&mut self.places) }
     }
 }
 
@@ -266,15 +271,17 @@ impl Allowance {
         free
     }
 
-    /// Draws what `wanted` more needs, and a portion beside it. Takes less if there is less. Reports whether some of it is
-    /// loose.
-    fn draw(&mut self, pool: &Pool, wanted: u64) -> bool {
+    /// Draws what `wanted` more needs, and a portion beside it. Takes less if there is less.
+    fn draw(&mut self, pool: &Pool, wanted: u64) {
         let (missing, portion) = (wanted.saturating_sub(self.free()), pool.portion());
-        if missing > 0 {
-            self.budget += pool.take(missing.saturating_add(portion));
-            self.in_hand = portion.max(self.share >> 10);
+        if missing == 0 {
+            return;
         }
-        self.free() > wanted
+        self.budget += pool.take(missing.saturating_add(portion));
+        self.in_hand = portion.max(self.share >> 10);
+        if self.free() > wanted && !pool.is_loose.load(Relaxed) {
+            pool.is_loose.store(true, Relaxed);
+        }
     }
 
     #[inline]
@@ -343,13 +350,10 @@ impl Room {
     }
 
     /// Draws what one more entry needs, as far as it is spare.
-    pub(crate) fn draw(&mut self, bank: &Bank, weight: u64, places: u64) {
-        let mut is_loose = self.weight.draw(&bank.weight, weight);
+    pub(crate) fn draw(&mut self, bank: &Bank, wanted: Amount) {
+        self.weight.draw(&bank.weight, wanted.weight);
         if let Some(own) = self.bounded_places() {
-            is_loose |= own.draw(&bank.places, places);
-        }
-        if is_loose && !bank.is_loose() {
-            bank.is_loose.store(true, Relaxed);
+            own.draw(&bank.places, wanted.places);
         }
         self.expect(bank);
     }
@@ -360,13 +364,15 @@ impl Room {
         self.expect(bank);
     }
 
-    /// Gives up what is free.
-    pub(crate) fn collect(&mut self, bank: &Bank, carried: &mut Carried<'_>) {
-        carried.weight += self.weight.take_free();
-        if let Some(own) = self.bounded_places() {
-            carried.places += own.take_free();
+    /// Gives up what is free of what is `wanted`.
+    pub(crate) fn collect(&mut self, bank: &Bank, wanted: Amount, carried: &mut Carried<'_>) {
+        if wanted.weight > 0 {
+            carried.weight += self.weight.take_free();
+            self.expect(bank);
         }
-        self.expect(bank);
+        if wanted.places > 0 {
+            carried.places += self.places.take_free();
+        }
     }
 
     /// Adapts what the policy may expect.
@@ -374,19 +380,19 @@ impl Room {
         self.expected = self.weight.share.min(self.weight.budget.saturating_add(bank.weight.spare()));
     }
 
-    /// Returns what is missing for `weight` more.
-    pub(crate) fn missing(&self, weight: u64, places: u64) -> Missing {
-        Missing {
-            weight: weight.saturating_sub(self.weight.free()),
-            places: places.saturating_sub(self.places.free()),
+    /// Returns what is missing for `more` than is used.
+    pub(crate) fn missing(&self, more: Amount) -> Amount {
+        Amount {
+            weight: more.weight.saturating_sub(self.weight.free()),
+            places: more.places.saturating_sub(self.places.free()),
         }
     }
 
-    /// Returns what is missing for an entry even if all others left that may.
-    pub(crate) fn lacking(&self, weight: u64, places: u64) -> Missing {
-        Missing {
-            weight: weight.saturating_sub(self.weight.budget - self.pinned),
-            places: places.saturating_sub(self.places.budget),
+    /// Returns what is missing for an entry if all others leave that may.
+    pub(crate) fn lacking(&self, alone: Amount) -> Amount {
+        Amount {
+            weight: alone.weight.saturating_sub(self.weight.budget - self.pinned),
+            places: alone.places.saturating_sub(self.places.budget),
         }
     }
 

@@ -1,7 +1,7 @@
 //! What a write does while it holds the segment's lock: all that does not depend on the types of keys and values.
 
 use super::loads::AnyLoads;
-use super::room::{Bank, Carried, Missing, Room};
+use super::room::{Amount, Bank, Carried, Room};
 use super::times::Times;
 use super::{Arrival, Core, Outcome, Seen};
 use crate::policy::{Chosen, Entries, Policy, Reads, Slot, policy_hash};
@@ -122,7 +122,8 @@ impl<'a> Write<'a> {
     #[inline(always)]
     fn find_room(&mut self, bank: &Bank, arrival: &mut Arrival<'_>) -> Way {
         let Arrival { hash, weight, .. } = *arrival;
-        if self.lacks_room(bank, arrival, [weight, 1], [weight, 1]) {
+        let alone = Amount { weight, places: 1 };
+        if self.lacks_room(bank, arrival, alone, alone) {
             return Way::Barred(Outcome::NoRoom);
         }
         if self.writer.room.fits(weight) {
@@ -142,31 +143,24 @@ impl<'a> Write<'a> {
         Way::In
     }
 
-    /// Draws weight and places for `more` than there is. Reports whether other segments have to give some before anything is
-    /// evicted here; `alone` is what the entry takes if all others leave.
+    /// Draws budget for `more` than is used. Reports whether other segments have to give some before anything is evicted here;
+    /// `alone` is what the entry takes if all others leave.
     #[inline]
-    fn lacks_room(
-        &mut self,
-        bank: &Bank,
-        arrival: &mut Arrival<'_>,
-        more: [u64; 2],
-        alone: [u64; 2],
-    ) -> bool {
+    fn lacks_room(&mut self, bank: &Bank, arrival: &mut Arrival<'_>, more: Amount, alone: Amount) -> bool {
         let search = &mut arrival.search;
         if (bank.weight.spare() > 0 || bank.places.spare() > 0) && (!bank.is_moving() || search.is_moving) {
-            self.draw_some(bank, more[0], more[1]);
+            self.draw(bank, more);
         }
-        let room = &self.writer.room;
-        search.missing = room.missing(more[0], more[1]);
-        search.lacking = room.lacking(alone[0], alone[1]);
-        let may_collect = !search.has_collected && bank.is_loose() && !search.missing.is_nothing();
+        search.missing = self.writer.room.missing(more);
+        search.lacking = self.writer.room.lacking(alone);
+        let may_collect = !search.has_collected && bank.is_loose(search.missing);
         !search.lacking.is_nothing() || may_collect
     }
 
     #[inline(never)]
-    fn draw_some(&mut self, bank: &Bank, weight: u64, places: u64) {
+    fn draw(&mut self, bank: &Bank, more: Amount) {
         let before = self.writer.room.for_policy();
-        self.writer.room.draw(bank, weight, places);
+        self.writer.room.draw(bank, more);
         if self.writer.room.for_policy() != before {
             self.tell_capacity();
         }
@@ -204,12 +198,13 @@ impl<'a> Write<'a> {
         let pinned = self.writer.header(slot).is_pinned();
         // Room from elsewhere comes first: until it is there the old value stays, so that whoever decided on it by
         // `compute` finds it unchanged.
-        let beside_others = arrival.weight.saturating_sub(if pinned { before } else { 0 });
-        let more = arrival.weight.saturating_sub(before);
-        if more > 0 && self.lacks_room(bank, arrival, [more, 0], [beside_others, 0]) {
+        let of_weight = |weight| Amount { weight, places: 0 };
+        let beside_others = of_weight(arrival.weight.saturating_sub(if pinned { before } else { 0 }));
+        let more = of_weight(arrival.weight.saturating_sub(before));
+        if more.weight > 0 && self.lacks_room(bank, arrival, more, beside_others) {
             return Way::Barred(Outcome::NoRoom);
         }
-        while !self.writer.room.missing(more, 0).is_nothing() {
+        while !self.writer.room.missing(more).is_nothing() {
             let victim = self.victim();
             if let Some(victim) = victim.filter(|victim| victim.slot() != slot) {
                 self.let_go(victim, RemovalCause::Size);
@@ -442,7 +437,7 @@ impl<'a> Write<'a> {
         self.writer.policy.set_capacity(capacity);
     }
 
-    pub(super) fn grant(&mut self, amount: Missing) {
+    pub(super) fn grant(&mut self, amount: Amount) {
         self.writer.room.places.budget += amount.places;
         if amount.weight > 0 {
             self.writer.room.weight.budget += amount.weight;
@@ -455,14 +450,13 @@ impl<'a> Write<'a> {
         self.tell_capacity();
     }
 
-    /// Gives up what is free.
-    pub(super) fn collect(&mut self, bank: &Bank, carried: &mut Carried<'_>) {
-        self.writer.room.collect(bank, carried);
+    pub(super) fn collect(&mut self, bank: &Bank, wanted: Amount, carried: &mut Carried<'_>) {
+        self.writer.room.collect(bank, wanted, carried);
         self.tell_capacity();
     }
 
     /// Gives up to `wanted` of the budget, but keeps at least `keep` of the weight.
-    pub(super) fn give(&mut self, bank: &Bank, keep: u64, wanted: Missing, carried: &mut Carried<'_>) {
+    pub(super) fn give(&mut self, bank: &Bank, keep: u64, wanted: Amount, carried: &mut Carried<'_>) {
         let budget = self.writer.room.weight.budget;
         let target = budget - wanted.weight.min(budget.saturating_sub(keep));
         // First, so that the policy chooses who leaves by the shares that its queues are to have.
