@@ -133,8 +133,7 @@ where
 
     /// How many entries the cache holds at most, beside the bound on weight.
     ///
-    /// Each segment keeps to its part of this number, so with many segments and few entries the last of them may not
-    /// all be usable. Each has at least one: see [`segments`](Self::segments).
+    /// As for the capacity, nothing is evicted for it while the whole cache has a place.
     ///
     /// With this bound an entry of [weight](Self::weigher) 0 takes a place, so it is evicted like any other: also in vain,
     /// when its turn comes while weight is short.
@@ -475,8 +474,9 @@ where
     ///
     /// No lock of the cache is held, so it may use the cache. What its own changes make leave is notified after it has
     /// returned, so that the stack does not grow; a listener whose every call makes an entry leave is called without end. It
-    /// must not wait for another thread that changes the cache, nor for a
-    /// lock that such a thread holds: that thread may be waiting for the listener.
+    /// must not wait for another thread that changes the cache, for a lock that such a thread holds, or for a load whose loader
+    /// changes the cache: the other thread may be waiting for the listener. What it changes in another cache does not wait for
+    /// that cache's listener, however long the queue; that listener has to keep up.
     ///
     /// If it panics, the other notifications are delivered, and then the panic reaches the caller of the operation in whose
     /// thread it ran.

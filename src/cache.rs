@@ -175,7 +175,7 @@ impl<K, V, S> Cache<K, V, S> {
     ///
     /// A cache needs no such call; it serves one that is idle and should let go of what it removed last.
     pub fn run_pending_tasks(&self) {
-        self.inner.segments.iter().for_each(Segment::run_pending_tasks);
+        self.inner.segments.iter().for_each(|segment| segment.run_pending_tasks(&self.inner.bank));
     }
 
     /// Changes the capacity. Entries that do not fit any more have been evicted when it returns.

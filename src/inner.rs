@@ -315,15 +315,24 @@ impl<K, V, S> Inner<K, V, S> {
                 return (outcome, left);
             }
             let Search { missing, lacking, .. } = arrival.search;
-            self.collect(index, missing, &moving, &mut carried, &mut left);
-            self.gather(index, lacking, &mut carried, &mut left);
-            arrival.search.has_collected = true;
-            if carried.is_empty() && !lacking.is_nothing() {
+            if !lacking.is_nothing() && !self.can_give(index, lacking, &carried) {
                 let (outcome, leaving) = segment.refuse(&self.bank, *arrival, offer);
                 left.push(leaving);
                 return (outcome, left);
             }
+            self.collect(index, missing, &moving, &mut carried, &mut left);
+            self.gather(index, lacking, &mut carried, &mut left);
+            arrival.search.has_collected = true;
         }
+    }
+
+    /// Reports whether all segments but one, if all entries left that may, and what is spare could give as much as is `wanted`. It
+    /// becomes no more while the caller holds the right to move budget, unless pinned entries leave.
+    fn can_give(&self, but: usize, wanted: Amount, carried: &Carried<'_>) -> bool {
+        let others = self.segments.iter().enumerate().filter(|&(index, _)| index != but);
+        let most = others.fold(Amount::default(), |sum, (_, segment)| sum.plus(segment.can_give()));
+        // Last: what a segment gives back meanwhile counts twice rather than not at all.
+        most.plus(carried.with_spare()).covers(wanted)
     }
 
     /// Collects what is loose in all segments but one, and takes up to `wanted` of it.
@@ -393,7 +402,7 @@ impl<K, V, S> Inner<K, V, S> {
         }
         let mut panics = Panics::default();
         left.into_iter().for_each(|leaving| leaving.settle_but(&mut panics));
-        if capacity == 0 {
+        if capacity == 0 && self.bank.capacity() == 0 {
             // Entries without weight, too.
             self.remove_all(RemovalCause::Size, &mut panics);
         }

@@ -26,6 +26,19 @@ impl<K, V> Leaving<'_, K, V> {
         panics.resume();
     }
 
+    /// As [`settle`](Self::settle), but returns at once if another thread is calling the listener, however long the queue.
+    pub(crate) fn settle_without_waiting(mut self) {
+        self.do_not_wait();
+        self.settle();
+    }
+
+    /// Makes [`settle`](Self::settle) return at once if another thread is calling the listener, however long the queue.
+    pub(crate) fn do_not_wait(&mut self) {
+        if let Some(Left { queue: queue @ Queue::Long, .. }) = &mut self.left {
+            *queue = Queue::Short;
+        }
+    }
+
     /// As [`settle`](Self::settle), but leaves a panic of the listener for later.
     #[inline]
     pub(crate) fn settle_but(self, panics: &mut Panics) {

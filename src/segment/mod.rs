@@ -432,7 +432,12 @@ impl<K, V> Segment<K, V> {
         if outcome != Outcome::NoRoom {
             offer.held = None;
         }
-        self.close(write).settle_but(panics);
+        let mut leaving = self.close(write);
+        if offer.ended.is_some() {
+            // A listener may wait for the load.
+            leaving.do_not_wait();
+        }
+        leaving.settle_but(panics);
         outcome
     }
 
@@ -693,6 +698,8 @@ impl<K, V> Segment<K, V> {
     ) -> Leaving<'_, K, V> {
         let mut write = self.write();
         let enough = carried.weight + wanted;
+        // Also what pinned entries leave that have gone by themselves meanwhile.
+        write.give(bank, 0, Amount { weight: wanted, places: 0 }, carried);
         let slots = 0..write.writer.given() as u32;
         for slot in slots {
             if carried.weight == enough {
@@ -713,6 +720,11 @@ impl<K, V> Segment<K, V> {
         let mut write = self.write();
         write.set_share(bank, share);
         self.close(write)
+    }
+
+    /// Returns what the segment could give up if all entries left that may.
+    pub(crate) fn can_give(&self) -> Amount {
+        self.table.lock().room.can_give()
     }
 
     /// Gives up what is free of what is `wanted`.
@@ -736,9 +748,11 @@ impl<K, V> Segment<K, V> {
     }
 
     /// Replays reads, removes expired entries, drops removed ones, and gives back memory that nobody uses.
-    pub(crate) fn run_pending_tasks(&self) {
+    pub(crate) fn run_pending_tasks(&self, bank: &Bank) {
         self.sweep();
-        self.close(self.write()).settle();
+        let mut write = self.write();
+        write.return_surplus(bank);
+        self.close(write).settle_without_waiting();
         let ticket = self.table.lock().seal();
         if let Some(ticket) = ticket {
             self.reclaim(ticket);
@@ -769,17 +783,17 @@ impl<K, V> Segment<K, V> {
         let mut write = self.write();
         let len = write.writer.room.places.used as usize;
         write.writer.validate(len);
-        let (mut weight, mut pinned, mut ordered) = (0, 0, 0);
+        let (mut weight, mut pinned, mut ordered) = (0, Amount::default(), 0);
         for slot in (0..write.writer.given() as u32).filter(|&slot| write.writer.live(slot).is_some()) {
             weight += write.writer.weights.get(slot);
             if write.writer.header(slot).is_pinned() {
-                pinned += write.writer.weights.get(slot);
+                pinned = pinned.plus(Amount { weight: write.writer.weights.get(slot), places: 1 });
             }
             ordered += usize::from(write.writer.is_ordered(slot));
         }
         let room = &write.writer.room;
         assert_eq!(room.weight.used, weight, "the weight of the entries");
-        assert_eq!(room.pinned, pinned, "the weight of the pinned entries");
+        assert_eq!(room.pinned, pinned, "what the pinned entries use");
         assert!(room.weight.used <= room.weight.budget, "{weight} of {} used", room.weight.budget);
         assert!(room.places.used <= room.places.budget, "{len} of {} entries", room.places.budget);
         let places = if room.counts_entries { room.places.budget } else { 0 };

@@ -163,7 +163,7 @@ impl Bank {
 }
 
 /// Some of both budgets.
-#[derive(Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Amount {
     pub(crate) weight: u64,
     pub(crate) places: u64,
@@ -172,6 +172,17 @@ pub(crate) struct Amount {
 impl Amount {
     pub(crate) fn is_nothing(self) -> bool {
         self == Self::default()
+    }
+
+    pub(crate) fn covers(self, wanted: Self) -> bool {
+        self.weight >= wanted.weight && self.places >= wanted.places
+    }
+
+    pub(crate) fn plus(self, other: Self) -> Self {
+        Self {
+            weight: self.weight.saturating_add(other.weight),
+            places: self.places.saturating_add(other.places),
+        }
     }
 }
 
@@ -203,7 +214,13 @@ impl Carried<'_> {
     }
 
     pub(crate) fn has(&self, wanted: Amount) -> bool {
-        self.weight >= wanted.weight && self.places >= wanted.places
+        Amount { weight: self.weight, places: self.places }.covers(wanted)
+    }
+
+    /// Returns what is carried, and what is spare.
+    pub(crate) fn with_spare(&self) -> Amount {
+        let spare = Amount { weight: self.bank.weight.spare(), places: self.bank.places.spare() };
+        spare.plus(Amount { weight: self.weight, places: self.places })
     }
 
     /// Puts down what is more than `wanted`.
@@ -212,10 +229,6 @@ impl Carried<'_> {
         self.bank.weight.put(self.weight - weight);
         self.bank.places.put(self.places - places);
         (self.weight, self.places) = (weight, places);
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.weight == 0 && self.places == 0
     }
 
     /// Hands it all over.
@@ -250,13 +263,14 @@ impl Allowance {
         Self { share: u64::MAX, budget: u64::MAX, used: 0, in_hand: u64::MAX, tolerance: 0 };
 
     fn new(share: u64) -> Self {
-        let mut new = Self { share: 0, budget: 0, used: 0, in_hand: share >> 10, tolerance: 0 };
+        let mut new = Self { share: 0, budget: 0, used: 0, in_hand: 0, tolerance: 0 };
         new.set_share(share);
         new
     }
 
     fn set_share(&mut self, share: u64) {
         self.share = share;
+        self.in_hand = share >> 10;
         self.tolerance = (share / 16).max(4 * share.isqrt());
     }
 
@@ -268,6 +282,7 @@ impl Allowance {
     fn take_free(&mut self) -> u64 {
         let free = self.free();
         self.budget = self.used;
+        self.in_hand = self.share >> 10;
         free
     }
 
@@ -322,8 +337,8 @@ pub(crate) struct Room {
     pub(crate) places: Allowance,
     /// Whether the number of entries is bounded.
     pub(crate) counts_entries: bool,
-    /// The part of the weight that is pinned.
-    pub(crate) pinned: u64,
+    /// The part of both that is pinned.
+    pub(crate) pinned: Amount,
     /// The budget that the segment has or will have when it is full, for the policy.
     expected: u64,
 }
@@ -334,7 +349,7 @@ impl Room {
             weight: Allowance::new(weight),
             places: places.map_or(Allowance::UNBOUNDED, Allowance::new),
             counts_entries: places.is_some(),
-            pinned: 0,
+            pinned: Amount::default(),
             expected: weight,
         }
     }
@@ -391,14 +406,20 @@ impl Room {
     /// Returns what is missing for an entry if all others leave that may.
     pub(crate) fn lacking(&self, alone: Amount) -> Amount {
         Amount {
-            weight: alone.weight.saturating_sub(self.weight.budget - self.pinned),
-            places: alone.places.saturating_sub(self.places.budget),
+            weight: alone.weight.saturating_sub(self.weight.budget - self.pinned.weight),
+            places: alone.places.saturating_sub(self.places.budget - self.pinned.places),
         }
+    }
+
+    /// Returns what could be given up if all entries left that may.
+    pub(crate) fn can_give(&self) -> Amount {
+        let places = if self.counts_entries { self.places.budget - self.pinned.places } else { 0 };
+        Amount { weight: self.weight.budget - self.pinned.weight, places }
     }
 
     /// What the policy may fill.
     pub(crate) fn for_policy(&self) -> u64 {
-        self.expected.max(self.weight.budget) - self.pinned
+        self.expected.max(self.weight.budget) - self.pinned.weight
     }
 
     pub(crate) fn report_hunger(&self, bank: &Bank) {

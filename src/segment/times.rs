@@ -524,9 +524,11 @@ impl<K, V> Segment<K, V> {
 
     #[cold]
     pub(super) fn begin_times(&self) {
-        self.times.get_or_init(|| Box::new(Times::new(Arc::clone(&self.rules), self.table.column())));
-        // Before the entry is there: a reader that finds it sees this.
-        self.note_reads();
+        self.times.get_or_init(|| {
+            // First: whoever sees that there are times may put in an entry that expires, and a reader that finds it sees this.
+            self.note_reads();
+            Box::new(Times::new(Arc::clone(&self.rules), self.table.column()))
+        });
     }
 
     /// Whether an entry that was found has ended.
@@ -593,7 +595,7 @@ impl<K, V> Segment<K, V> {
             let mut write = self.write();
             // What it is now: another read may have made it shorter still, and been here before.
             schedule(&mut write.writer, slot, times.watched(times.deadline(slot)), FOREVER);
-            self.close(write).settle();
+            self.close(write).settle_without_waiting();
         }
     }
 
@@ -607,7 +609,7 @@ impl<K, V> Segment<K, V> {
         while self.times().is_some() {
             let mut write = self.write();
             let is_done = write.sweep(SWEPT_AT_ONCE);
-            self.close(write).settle();
+            self.close(write).settle_without_waiting();
             if is_done {
                 break;
             }

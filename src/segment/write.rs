@@ -153,8 +153,10 @@ impl<'a> Write<'a> {
         }
         search.missing = self.writer.room.missing(more);
         search.lacking = self.writer.room.lacking(alone);
+        // What is being moved may be spare in a moment.
         let may_collect = !search.has_collected && bank.is_loose(search.missing);
-        !search.lacking.is_nothing() || may_collect
+        let may_come = !search.missing.is_nothing() && bank.is_moving() && !search.is_moving;
+        !search.lacking.is_nothing() || may_collect || may_come
     }
 
     #[inline(never)]
@@ -180,7 +182,7 @@ impl<'a> Write<'a> {
         }
         if arrival.is_pinned() {
             self.writer.header(slot).set_pinned(true);
-            self.pin_weight(arrival.weight, 0);
+            self.pin(Amount { weight: arrival.weight, places: 1 }, Amount::default());
             self.tell_capacity();
         } else if self.writer.makes_room(arrival.weight) {
             self.tell_places(slot);
@@ -198,7 +200,6 @@ impl<'a> Write<'a> {
         let pinned = self.writer.header(slot).is_pinned();
         // Room from elsewhere comes first: until it is there the old value stays, so that whoever decided on it by
         // `compute` finds it unchanged.
-        let of_weight = |weight| Amount { weight, places: 0 };
         let beside_others = of_weight(arrival.weight.saturating_sub(if pinned { before } else { 0 }));
         let more = of_weight(arrival.weight.saturating_sub(before));
         if more.weight > 0 && self.lacks_room(bank, arrival, more, beside_others) {
@@ -235,7 +236,7 @@ impl<'a> Write<'a> {
         let room = &mut self.writer.room;
         room.weight.used = room.weight.used - before + arrival.weight;
         if self.writer.header(new).is_pinned() {
-            self.pin_weight(arrival.weight, before);
+            self.pin(of_weight(arrival.weight), of_weight(before));
             self.tell_capacity();
         } else {
             self.move_in_order(old, new, self.writer.makes_room(before));
@@ -350,7 +351,7 @@ impl<'a> Write<'a> {
             counts.evicted_weight = counts.evicted_weight.saturating_add(weight);
         }
         if pinned {
-            self.pin_weight(0, weight);
+            self.pin(Amount::default(), Amount { weight, places: 1 });
             self.tell_capacity();
         }
     }
@@ -376,15 +377,19 @@ impl<'a> Write<'a> {
         }
         let weight = self.writer.weights.get(slot);
         self.writer.header(slot).set_pinned(pinned);
+        let (its, nothing) = (Amount { weight, places: 1 }, Amount::default());
+        if pinned {
+            self.pin(its, nothing)
+        } else {
+            self.pin(nothing, its)
+        }
         if !self.writer.makes_room(weight) {
             return;
         }
         if pinned {
-            self.pin_weight(weight, 0);
             self.forget(slot, RemovalCause::Explicit);
             self.tell_capacity();
         } else {
-            self.pin_weight(0, weight);
             self.tell_capacity();
             self.tell_places(slot);
             self.policy(|policy, entries| policy.insert(Slot::new(slot), entries));
@@ -427,9 +432,10 @@ impl<'a> Write<'a> {
         if self.is_over(slot) { RemovalCause::Expired } else { RemovalCause::Explicit }
     }
 
-    fn pin_weight(&mut self, more: u64, less: u64) {
-        let room = &mut self.writer.room;
-        room.pinned = room.pinned - less + more;
+    fn pin(&mut self, more: Amount, less: Amount) {
+        let pinned = &mut self.writer.room.pinned;
+        pinned.weight = pinned.weight - less.weight + more.weight;
+        pinned.places = pinned.places - less.places + more.places;
     }
 
     fn tell_capacity(&mut self) {
@@ -460,7 +466,7 @@ impl<'a> Write<'a> {
         let budget = self.writer.room.weight.budget;
         let target = budget - wanted.weight.min(budget.saturating_sub(keep));
         // First, so that the policy chooses who leaves by the shares that its queues are to have.
-        let for_policy = target.saturating_sub(self.writer.room.pinned);
+        let for_policy = target.saturating_sub(self.writer.room.pinned.weight);
         self.writer.policy.set_capacity(for_policy);
         let mut places = wanted.places.min(self.writer.room.places.budget);
         loop {
@@ -526,4 +532,8 @@ impl Writer<'_, Core> {
     pub(super) fn heavy(&self) -> u64 {
         if self.weights.0.is_empty() { u64::MAX } else { self.room.weight.share / 16 }
     }
+}
+
+fn of_weight(weight: u64) -> Amount {
+    Amount { weight, places: 0 }
 }

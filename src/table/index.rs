@@ -72,6 +72,8 @@ const PLACES: usize = 12;
 const OVERFLOW_SHIFT: u32 = 32;
 /// Entries to a line, of twelve places, at which the table grows.
 const LINE_LOAD: usize = if cfg!(larder_loom) { 1 } else { 8 };
+/// The same for the first table, so that what was expected and some more does not make it grow.
+const FIRST_LINE_LOAD: usize = if cfg!(larder_loom) { LINE_LOAD } else { LINE_LOAD + 1 };
 
 #[repr(C, align(64))]
 struct Line {
@@ -469,13 +471,11 @@ impl<'a> Lines<'a> {
 
 impl Index {
     /// An index with room for `initial` entries, with or without quick looks.
-    ///
-    /// It grows a little later than it will again, so that what was expected and some more does not make it.
     pub(super) fn new(initial: usize, has_quick: bool) -> (Self, IndexBooks) {
         let root = Root::new(initial.div_ceil(LINE_LOAD).next_power_of_two());
         let books = IndexBooks {
             len: 0,
-            limit: root.len() * (LINE_LOAD + 1),
+            limit: root.len() * FIRST_LINE_LOAD,
             moved: 0,
             has_quick,
             retired: Vec::new(),

@@ -211,11 +211,11 @@ impl<K, V, X> Table<K, V, X> {
 
     #[inline]
     pub(crate) fn lock(&self) -> Writer<'_, X> {
-        Writer { store: &self.store, books: self.store.books.lock() }
+        Writer { store: &self.store, books: self.store.books.lock(), has_queued: false }
     }
 
     pub(crate) fn try_lock(&self) -> Option<Writer<'_, X>> {
-        Some(Writer { store: &self.store, books: self.store.books.try_lock()? })
+        Some(Writer { store: &self.store, books: self.store.books.try_lock()?, has_queued: false })
     }
 
     /// As [`find`](Self::find), for the holder of this table's lock.

@@ -147,7 +147,7 @@ pub(crate) struct Left {
 pub(crate) enum Queue {
     Empty,
     Short,
-    /// So many that they should not become more.
+    /// So many that the operation, which has queued some of them, should not return before they are fewer.
     Long,
 }
 
@@ -169,6 +169,8 @@ pub(super) struct Spent {
 pub(crate) struct Writer<'a, X> {
     pub(super) store: &'a Store<X>,
     pub(super) books: MutexGuard<'a, Books<X>>,
+    /// Whether it has queued an entry for the listener.
+    pub(super) has_queued: bool,
 }
 
 impl<X> Deref for Writer<'_, X> {
@@ -252,6 +254,7 @@ impl<'a, X> Writer<'a, X> {
     pub(super) fn push_departed(&mut self, slot: u32, header: &Header, weight: u64) {
         let Books { departing, limbo, .. } = &mut *self.books;
         if self.store.is_heard {
+            self.has_queued = true;
             // The listener hears of them in their order.
             self.store.cells.push_back(&mut departing.chain, slot);
             departing.weight = departing.weight.saturating_add(weight);
@@ -283,7 +286,7 @@ impl<'a, X> Writer<'a, X> {
         let Books { departing, limbo, .. } = &mut *self.books;
         let queue = match departing.chain.len {
             0 => Queue::Empty,
-            _ if limbo.is_much(departing, heavy) => Queue::Long,
+            _ if self.has_queued && limbo.is_much(departing, heavy) => Queue::Long,
             _ => Queue::Short,
         };
         Left { queue, reclaim: limbo.due(heavy) }
