@@ -8,7 +8,7 @@ use crate::options::InsertOptions;
 use crate::parts::keeper::keep;
 use crate::policy::{End, EvictionPolicy};
 use crate::removal::RemovalCause;
-use crate::segment::{Arrival, Bank, Given, Leaving, Offer, Outcome, Panics, Rules, Search, Seen, Segment};
+use crate::segment::{Arrival, Bank, Given, Leaving, Offer, Outcome, Panics, Rules, Seen, Segment};
 use crate::stats::{Reads, Stats};
 use crate::table::{Found, Held, Spread, Unsure};
 use crate::tag::Tag;
@@ -578,8 +578,7 @@ where
         let own = self.inner.own_life(hash, key, value, options.ttl, options.tti, options.took);
         let life = own.as_ref().or(self.inner.is_timed.then_some(&self.inner.rules.life));
         let pin = options.pinned;
-        let search = Search::default();
-        let mut arrival = Arrival { hash, weight, pin, search, life, tags: &tags, given, back: None };
+        let mut arrival = Arrival { hash, weight, pin, search: None, life, tags: &tags, given, back: None };
         self.store_ready(&mut arrival, offer)
     }
 

@@ -305,24 +305,25 @@ impl<K, V, S> Inner<K, V, S> {
         let segment = &self.segments[index];
         let mut left = Vec::new();
         let moving = self.bank.move_budget();
-        arrival.search.is_moving = true;
+        let search = Search::default();
+        let mut arrival = Arrival { search: Some(&search), ..*arrival };
         let mut carried = self.bank.carry();
         loop {
             // First without more: while this waited for the right to move budget, others may have moved some here.
-            let (outcome, leaving) = segment.insert_with_more(&self.bank, arrival, offer, &mut carried);
+            let (outcome, leaving) = segment.insert_with_more(&self.bank, &mut arrival, offer, &mut carried);
             left.push(leaving);
             if outcome != Outcome::NoRoom {
                 return (outcome, left);
             }
-            let Search { missing, lacking, .. } = arrival.search;
+            let (missing, lacking) = (search.missing.get(), search.lacking.get());
             if !lacking.is_nothing() && !self.can_give(index, lacking, &carried) {
-                let (outcome, leaving) = segment.refuse(&self.bank, *arrival, offer);
+                let (outcome, leaving) = segment.refuse(&self.bank, arrival, offer);
                 left.push(leaving);
                 return (outcome, left);
             }
             self.collect(index, missing, &moving, &mut carried, &mut left);
             self.gather(index, lacking, &mut carried, &mut left);
-            arrival.search.has_collected = true;
+            search.has_collected.set(true);
         }
     }
 

@@ -166,8 +166,8 @@ pub(crate) struct Arrival<'a> {
     pub(crate) weight: u64,
     /// Whether it is to be pinned; `None` keeps what the entry was that it replaces.
     pub(crate) pin: Option<bool>,
-    /// How far it has come to get room.
-    pub(crate) search: Search,
+    /// None until it has been tried without moving budget.
+    pub(crate) search: Option<&'a Search>,
     /// None without end.
     pub(crate) life: Option<&'a Life>,
     pub(crate) tags: &'a [Tag],

@@ -32,7 +32,7 @@ fn store(segment: &Numbers, value: u32, seen: Seen) -> (Outcome, Option<Ended<u3
         hash: HASH,
         weight: 1,
         pin: None,
-        search: Search::default(),
+        search: None,
         life: None,
         tags: &[],
         given: Given::NOTHING,

@@ -25,29 +25,20 @@
 //! ([`Bank::move_budget`]).
 
 use parking_lot::{Mutex, MutexGuard};
+use std::cell::Cell;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicU8, AtomicU64};
 
 /// A bound, and the part of it that no segment has. Amounts only: nothing else is ordered by them, so relaxed.
 pub(crate) struct Pool {
     bound: AtomicU64,
     spare: AtomicU64,
-    /// Whether a segment with less than its share has had to evict.
-    is_hungry: AtomicBool,
-    /// Whether segments may have drawn more than they use. Reset by a collection, while nobody draws.
-    is_loose: AtomicBool,
     segments: u64,
 }
 
 impl Pool {
     fn new(bound: u64, segments: usize) -> Self {
-        Self {
-            bound: AtomicU64::new(bound),
-            spare: AtomicU64::new(bound),
-            is_hungry: AtomicBool::new(false),
-            is_loose: AtomicBool::new(false),
-            segments: segments as u64,
-        }
+        Self { bound: AtomicU64::new(bound), spare: AtomicU64::new(bound), segments: segments as u64 }
     }
 
     pub(crate) fn bound(&self) -> u64 {
@@ -88,9 +79,18 @@ pub(crate) struct Bank {
     /// Held while budget moves between segments, so that two heavy entries do not take it from each other endlessly. Taken
     /// before segments' locks, so what user code runs under those, `Eq` of keys and policies, runs under it, too.
     moving: Mutex<()>,
-    /// Whether somebody holds `moving`.
-    is_moving: AtomicBool,
+    /// What of these is so: [`MOVING`], [`LOOSE_WEIGHT`], [`LOOSE_PLACES`], [`HUNGRY`]. In one word, since most often none is.
+    state: AtomicU8,
 }
+
+/// Somebody holds `moving`.
+const MOVING: u8 = 1;
+/// Segments may have drawn more weight than they use. Reset by a collection, while nobody draws.
+const LOOSE_WEIGHT: u8 = 2;
+/// The same of places.
+const LOOSE_PLACES: u8 = 4;
+/// A segment with much less than its share has had to evict.
+const HUNGRY: u8 = 8;
 
 /// The right to move budget between segments.
 ///
@@ -104,17 +104,13 @@ pub(crate) struct Moving<'a> {
 impl Moving<'_> {
     /// Notes that nothing of what was `wanted` is loose, after all segments have given it up.
     pub(crate) fn end_collection(&self, wanted: Amount) {
-        for (pool, wanted) in [(&self.bank.weight, wanted.weight), (&self.bank.places, wanted.places)] {
-            if wanted > 0 {
-                pool.is_loose.store(false, Relaxed);
-            }
-        }
+        self.bank.reset(loose(wanted));
     }
 }
 
 impl Drop for Moving<'_> {
     fn drop(&mut self) {
-        self.bank.is_moving.store(false, Relaxed);
+        self.bank.reset(MOVING);
     }
 }
 
@@ -124,26 +120,47 @@ impl Bank {
             weight: Pool::new(weight, segments),
             places: Pool::new(places.unwrap_or(0), segments),
             moving: Mutex::new(()),
-            is_moving: AtomicBool::new(false),
+            state: AtomicU8::new(0),
         }
+    }
+
+    #[inline]
+    fn is(&self, bits: u8) -> bool {
+        self.state.load(Relaxed) & bits != 0
+    }
+
+    /// The line stays shared where that is nothing new.
+    fn set(&self, bits: u8) {
+        if self.state.load(Relaxed) & bits != bits {
+            self.state.fetch_or(bits, Relaxed);
+        }
+    }
+
+    fn reset(&self, bits: u8) {
+        self.state.fetch_and(!bits, Relaxed);
+    }
+
+    /// Reports whether no segment can get budget without taking it from others' entries: all of it is in use.
+    #[inline]
+    pub(crate) fn is_exhausted(&self) -> bool {
+        self.weight.spare() == 0 && self.places.spare() == 0 && !self.is(!HUNGRY)
     }
 
     /// Reports whether budget is being moved. Then only its mover draws: it would be taken from the mover otherwise.
     pub(crate) fn is_moving(&self) -> bool {
-        self.is_moving.load(Relaxed)
+        self.is(MOVING)
     }
 
     /// Reports whether other segments may have some of what is missing, and do not use it.
     pub(crate) fn is_loose(&self, missing: Amount) -> bool {
-        let is_loose = |pool: &Pool, missing| missing > 0 && pool.is_loose.load(Relaxed);
-        is_loose(&self.weight, missing.weight) || is_loose(&self.places, missing.places)
+        self.is(loose(missing))
     }
 
     /// Waits for the right to move budget.
     pub(crate) fn move_budget(&self) -> Moving<'_> {
         let lock = self.moving.lock();
         // Relaxed: a segment that does not see this yet sees it after its lock has been taken by the holder.
-        self.is_moving.store(true, Relaxed);
+        self.set(MOVING);
         Moving { bank: self, _lock: lock }
     }
 
@@ -186,17 +203,20 @@ impl Amount {
     }
 }
 
-/// How far an entry has come to get room.
-#[derive(Clone, Copy, Default)]
+/// The bits that say that some of an amount is loose.
+fn loose(amount: Amount) -> u8 {
+    (if amount.weight > 0 { LOOSE_WEIGHT } else { 0 }) | if amount.places > 0 { LOOSE_PLACES } else { 0 }
+}
+
+/// The search for the room of an entry in all segments, by somebody who has the right to move budget.
+#[derive(Default)]
 pub(crate) struct Search {
-    /// Whether its bringer has the right to move budget.
-    pub(crate) is_moving: bool,
     /// Whether what was loose has been collected.
-    pub(crate) has_collected: bool,
+    pub(crate) has_collected: Cell<bool>,
     /// Missing budget, if all entries of the segment stay.
-    pub(crate) missing: Amount,
+    pub(crate) missing: Cell<Amount>,
     /// Missing budget, if all of them leave that may.
-    pub(crate) lacking: Amount,
+    pub(crate) lacking: Cell<Amount>,
 }
 
 /// Budget on its way between segments. If it does not arrive, since a policy panics, it is spare.
@@ -254,16 +274,17 @@ pub(crate) struct Allowance {
     /// The most that may be free at the end of an operation: the portion that was drawn last, or a
     /// thousandth of its share, so that an entry that comes for one that has left seldom meets the pool.
     in_hand: u64,
-    /// How far from its share the budget may be without consequences: four deviations of what random keys make of it.
-    tolerance: u64,
+    /// Beyond these the budget is much less or more than the share: four deviations of what random keys make of it.
+    poor: u64,
+    rich: u64,
 }
 
 impl Allowance {
     const UNBOUNDED: Self =
-        Self { share: u64::MAX, budget: u64::MAX, used: 0, in_hand: u64::MAX, tolerance: 0 };
+        Self { share: u64::MAX, budget: u64::MAX, used: 0, in_hand: u64::MAX, poor: 0, rich: u64::MAX };
 
     fn new(share: u64) -> Self {
-        let mut new = Self { share: 0, budget: 0, used: 0, in_hand: 0, tolerance: 0 };
+        let mut new = Self { share: 0, budget: 0, used: 0, in_hand: 0, poor: 0, rich: 0 };
         new.set_share(share);
         new
     }
@@ -271,7 +292,8 @@ impl Allowance {
     fn set_share(&mut self, share: u64) {
         self.share = share;
         self.in_hand = share >> 10;
-        self.tolerance = (share / 16).max(4 * share.isqrt());
+        let tolerance = (share / 16).max(4 * share.isqrt());
+        (self.poor, self.rich) = (share.saturating_sub(tolerance), share.saturating_add(tolerance));
     }
 
     #[inline]
@@ -286,17 +308,16 @@ impl Allowance {
         free
     }
 
-    /// Draws what `wanted` more needs, and a portion beside it. Takes less if there is less.
-    fn draw(&mut self, pool: &Pool, wanted: u64) {
+    /// Draws what `wanted` more needs, and a portion beside it. Takes less if there is less. Reports whether some of it is
+    /// loose.
+    fn draw(&mut self, pool: &Pool, wanted: u64) -> bool {
         let (missing, portion) = (wanted.saturating_sub(self.free()), pool.portion());
         if missing == 0 {
-            return;
+            return false;
         }
         self.budget += pool.take(missing.saturating_add(portion));
         self.in_hand = portion.max(self.share >> 10);
-        if self.free() > wanted && !pool.is_loose.load(Relaxed) {
-            pool.is_loose.store(true, Relaxed);
-        }
+        self.free() > wanted
     }
 
     #[inline]
@@ -315,19 +336,6 @@ impl Allowance {
         let surplus = self.free().saturating_sub(kept);
         self.budget -= surplus;
         pool.put(surplus);
-    }
-
-    /// Tells the others that this segment should have more, if it should.
-    fn report_hunger(&self, pool: &Pool) {
-        let is_poor = self.budget < self.share.saturating_sub(self.tolerance) && pool.spare() == 0;
-        if is_poor && !pool.is_hungry.load(Relaxed) {
-            pool.is_hungry.store(true, Relaxed);
-        }
-    }
-
-    /// Reports whether another segment needs what this one has more than its share.
-    fn should_feed(&self, pool: &Pool) -> bool {
-        self.budget > self.share.saturating_add(self.tolerance) && pool.is_hungry.load(Relaxed)
     }
 }
 
@@ -366,9 +374,11 @@ impl Room {
 
     /// Draws what one more entry needs, as far as it is spare.
     pub(crate) fn draw(&mut self, bank: &Bank, wanted: Amount) {
-        self.weight.draw(&bank.weight, wanted.weight);
-        if let Some(own) = self.bounded_places() {
-            own.draw(&bank.places, wanted.places);
+        if self.weight.draw(&bank.weight, wanted.weight) {
+            bank.set(LOOSE_WEIGHT);
+        }
+        if self.bounded_places().is_some_and(|own| own.draw(&bank.places, wanted.places)) {
+            bank.set(LOOSE_PLACES);
         }
         self.expect(bank);
     }
@@ -422,13 +432,24 @@ impl Room {
         self.expected.max(self.weight.budget) - self.pinned.weight
     }
 
-    pub(crate) fn report_hunger(&self, bank: &Bank) {
-        self.weight.report_hunger(&bank.weight);
-        self.places.report_hunger(&bank.places);
+    /// Reports whether an entry of `weight` fits if all others leave that may.
+    #[inline]
+    pub(crate) fn could_hold(&self, weight: u64) -> bool {
+        weight <= self.weight.budget - self.pinned.weight && self.pinned.places < self.places.budget
     }
 
+    /// Tells the others if this segment should have more.
+    #[inline]
+    pub(crate) fn report_hunger(&self, bank: &Bank) {
+        if self.weight.budget < self.weight.poor || self.places.budget < self.places.poor {
+            bank.set(HUNGRY);
+        }
+    }
+
+    /// Reports whether another segment needs what this one has more than its share.
+    #[inline]
     pub(crate) fn should_feed(&self, bank: &Bank) -> bool {
-        self.weight.should_feed(&bank.weight) || self.places.should_feed(&bank.places)
+        bank.is(HUNGRY) && (self.weight.budget > self.weight.rich || self.places.budget > self.places.rich)
     }
 
     /// Gives up what is free, but for the room of an entry of `weight` that is about to come.
@@ -437,8 +458,7 @@ impl Room {
         if let Some(own) = self.bounded_places() {
             own.give_up(&bank.places, 1);
         }
-        bank.weight.is_hungry.store(false, Relaxed);
-        bank.places.is_hungry.store(false, Relaxed);
+        bank.reset(HUNGRY);
     }
 
     #[inline]

@@ -1,7 +1,7 @@
 //! What a write does while it holds the segment's lock: all that does not depend on the types of keys and values.
 
 use super::loads::AnyLoads;
-use super::room::{Amount, Bank, Carried, Room};
+use super::room::{Amount, Bank, Carried, Room, Search};
 use super::times::Times;
 use super::{Arrival, Core, Outcome, Seen};
 use crate::policy::{Chosen, Entries, Policy, Reads, Slot, policy_hash};
@@ -122,12 +122,14 @@ impl<'a> Write<'a> {
     #[inline(always)]
     fn find_room(&mut self, bank: &Bank, arrival: &mut Arrival<'_>) -> Way {
         let Arrival { hash, weight, .. } = *arrival;
-        let alone = Amount { weight, places: 1 };
-        if self.lacks_room(bank, arrival, alone, alone) {
-            return Way::Barred(Outcome::NoRoom);
-        }
-        if self.writer.room.fits(weight) {
-            return Way::In;
+        if !bank.is_exhausted() || !self.writer.room.could_hold(weight) {
+            let alone = Amount { weight, places: 1 };
+            if self.lacks_room(bank, arrival, alone, alone) {
+                return Way::Barred(Outcome::NoRoom);
+            }
+            if self.writer.room.fits(weight) {
+                return Way::In;
+            }
         }
         self.writer.room.report_hunger(bank);
         while !self.writer.room.fits(weight) {
@@ -145,21 +147,24 @@ impl<'a> Write<'a> {
 
     /// Draws budget for `more` than is used. Reports whether other segments have to give some before anything is evicted here;
     /// `alone` is what the entry takes if all others leave.
-    #[inline]
-    fn lacks_room(&mut self, bank: &Bank, arrival: &mut Arrival<'_>, more: Amount, alone: Amount) -> bool {
-        let search = &mut arrival.search;
-        if (bank.weight.spare() > 0 || bank.places.spare() > 0) && (!bank.is_moving() || search.is_moving) {
+    #[inline(never)]
+    fn lacks_room(&mut self, bank: &Bank, arrival: &Arrival<'_>, more: Amount, alone: Amount) -> bool {
+        let search = arrival.search;
+        let is_spare = bank.weight.spare() > 0 || bank.places.spare() > 0;
+        if is_spare && (!bank.is_moving() || search.is_some()) {
             self.draw(bank, more);
         }
-        search.missing = self.writer.room.missing(more);
-        search.lacking = self.writer.room.lacking(alone);
+        let (missing, lacking) = (self.writer.room.missing(more), self.writer.room.lacking(alone));
+        if let Some(search) = search {
+            search.missing.set(missing);
+            search.lacking.set(lacking);
+        }
+        let may_collect = bank.is_loose(missing) && !search.is_some_and(|search| search.has_collected.get());
         // What is being moved may be spare in a moment.
-        let may_collect = !search.has_collected && bank.is_loose(search.missing);
-        let may_come = !search.missing.is_nothing() && bank.is_moving() && !search.is_moving;
-        !search.lacking.is_nothing() || may_collect || may_come
+        let may_come = !missing.is_nothing() && bank.is_moving() && search.is_none();
+        !lacking.is_nothing() || may_collect || may_come
     }
 
-    #[inline(never)]
     fn draw(&mut self, bank: &Bank, more: Amount) {
         let before = self.writer.room.for_policy();
         self.writer.room.draw(bank, more);
@@ -218,8 +223,9 @@ impl<'a> Write<'a> {
                 None => self.take_out_slot(slot, RemovalCause::Replaced),
             }
             // Not to be put off now: the old value is gone.
-            arrival.search.has_collected = true;
-            return self.way_in(bank, arrival);
+            let search = Search::default();
+            search.has_collected.set(true);
+            return self.way_in(bank, &mut Arrival { search: Some(&search), ..*arrival });
         }
         Way::Over(slot)
     }

@@ -9,7 +9,7 @@ use super::{PROGRESS_EVERY, SnapshotReport};
 use crate::cache::{Cache, Stored};
 use crate::clock::nanos;
 use crate::error::SnapshotError;
-use crate::segment::{Arrival, Back, Given, Kept, Life, Offer, Rest, Search, Seen};
+use crate::segment::{Arrival, Back, Given, Kept, Life, Offer, Rest, Seen};
 use std::hash::{BuildHasher, Hash};
 use std::io::Read;
 use std::time::SystemTime;
@@ -151,7 +151,7 @@ where
             hash: self.inner.hash(&key),
             weight: kept.weight,
             pin: Some(kept.is_pinned),
-            search: Search::default(),
+            search: None,
             life: (self.inner.is_timed || is_limited).then_some(&life),
             tags: &kept.tags,
             given: kept.given,
