@@ -14,7 +14,7 @@
 //! that is queued after that finds the turn free.
 
 use super::{Listener, Panics, Segment};
-use crate::table::{Queue, Ticket};
+use crate::table::Ticket;
 use parking_lot::Mutex;
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -47,11 +47,11 @@ impl<K, V> Segment<K, V> {
 
     /// Delivers what is queued, here and in the segments that the listener changes. Leaves that to the thread which has the
     /// turn, or to an outer call of the same thread.
-    pub(super) fn deliver(&self, queue: Queue, panics: &mut Panics) {
+    pub(super) fn deliver(&self, may_wait: bool, panics: &mut Panics) {
         let Some(delivery) = &self.delivery else { return };
         let cache = delivery.segments.get().map_or(0, |segments| segments.as_ptr().cast::<()>().addr());
         let Some(round) = Round::begin(cache, delivery.index) else { return };
-        let ticket = self.deliver_own(queue == Queue::Long && round.is_outermost, panics);
+        let ticket = self.deliver_own(may_wait && round.is_outermost, panics);
         let mut others = Vec::new();
         while let Some(index) = round.next() {
             let Some(segments) = delivery.segments.get().and_then(Weak::upgrade) else { break };

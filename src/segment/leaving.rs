@@ -27,32 +27,29 @@ impl<K, V> Leaving<'_, K, V> {
     }
 
     /// As [`settle`](Self::settle), but returns at once if another thread is calling the listener, however long the queue.
-    pub(crate) fn settle_without_waiting(mut self) {
-        self.do_not_wait();
-        self.settle();
-    }
-
-    /// Makes [`settle`](Self::settle) return at once if another thread is calling the listener, however long the queue.
-    pub(crate) fn do_not_wait(&mut self) {
-        if let Some(Left { queue: queue @ Queue::Long, .. }) = &mut self.left {
-            *queue = Queue::Short;
+    pub(crate) fn settle_without_waiting(self) {
+        let mut panics = Panics::default();
+        if let Some(left) = self.left {
+            self.segment.settle(&left, false, &mut panics);
         }
+        panics.resume();
     }
 
     /// As [`settle`](Self::settle), but leaves a panic of the listener for later.
     #[inline]
     pub(crate) fn settle_but(self, panics: &mut Panics) {
         if let Some(left) = self.left {
-            self.segment.settle(&left, panics);
+            self.segment.settle(&left, true, panics);
         }
     }
 }
 
 impl<K, V> Segment<K, V> {
+    /// Calls the listener, for which it `may_wait`, and drops what can be dropped.
     #[cold]
-    fn settle(&self, left: &Left, panics: &mut Panics) {
+    pub(super) fn settle(&self, left: &Left, may_wait: bool, panics: &mut Panics) {
         if left.queue != Queue::Empty {
-            self.deliver(left.queue, panics);
+            self.deliver(may_wait && left.queue == Queue::Long, panics);
         }
         if let Some(ticket) = left.reclaim {
             self.reclaim(ticket);

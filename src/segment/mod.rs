@@ -432,12 +432,10 @@ impl<K, V> Segment<K, V> {
         if outcome != Outcome::NoRoom {
             offer.held = None;
         }
-        let mut leaving = self.close(write);
-        if offer.ended.is_some() {
+        if let Some(left) = write.close() {
             // A listener may wait for the load.
-            leaving.do_not_wait();
+            self.settle(&left, offer.ended.is_none(), panics);
         }
-        leaving.settle_but(panics);
         outcome
     }
 
@@ -538,7 +536,10 @@ impl<K, V> Segment<K, V> {
         if let (Some(ended), Seen::Loading(LoadId::Of(number))) = (&mut offer.ended, offer.seen) {
             **ended = write.writer.end_load(arrival.hash, number);
         }
-        write.return_surplus(bank);
+        // Where all weigh the same and nothing ends, an entry that gets in leaves nothing over.
+        if outcome != Outcome::Stored || write.times.is_some() || write.has_weights() {
+            write.return_surplus(bank);
+        }
     }
 
     #[inline]

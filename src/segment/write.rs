@@ -362,6 +362,12 @@ impl<'a> Write<'a> {
         }
     }
 
+    /// Reports whether entries may weigh something else than 1.
+    #[inline]
+    pub(super) fn has_weights(&self) -> bool {
+        !self.writer.weights.0.is_empty()
+    }
+
     /// Gives back what the segment has free and should not keep. Comes at the end of an operation: while it makes room, what
     /// is evicted must not be lost to others.
     #[inline]
