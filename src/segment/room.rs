@@ -325,6 +325,11 @@ impl Allowance {
         self.free() > self.in_hand
     }
 
+    #[inline]
+    fn is_balanced(&self) -> bool {
+        self.budget.wrapping_sub(self.poor) <= self.rich - self.poor
+    }
+
     /// Gives back what it has free and should not keep in hand.
     fn give_back(&mut self, pool: &Pool) {
         self.in_hand = pool.portion().max(self.share >> 10);
@@ -438,17 +443,17 @@ impl Room {
         weight <= self.weight.budget - self.pinned.weight && self.pinned.places < self.places.budget
     }
 
-    /// Tells the others if this segment should have more.
+    /// Reports whether the segment has about its share.
     #[inline]
-    pub(crate) fn report_hunger(&self, bank: &Bank) {
+    pub(crate) fn is_balanced(&self) -> bool {
+        self.weight.is_balanced() && (!self.counts_entries || self.places.is_balanced())
+    }
+
+    /// Tells the others if this segment should have more. Reports whether another one needs what this one has more than its share.
+    pub(crate) fn should_feed(&self, bank: &Bank) -> bool {
         if self.weight.budget < self.weight.poor || self.places.budget < self.places.poor {
             bank.set(HUNGRY);
         }
-    }
-
-    /// Reports whether another segment needs what this one has more than its share.
-    #[inline]
-    pub(crate) fn should_feed(&self, bank: &Bank) -> bool {
         bank.is(HUNGRY) && (self.weight.budget > self.weight.rich || self.places.budget > self.places.rich)
     }
 

@@ -131,18 +131,25 @@ impl<'a> Write<'a> {
                 return Way::In;
             }
         }
-        self.writer.room.report_hunger(bank);
         while !self.writer.room.fits(weight) {
             if !self.evict() {
                 // Pinned entries take all the places, or the policy keeps its entries to itself.
                 return Way::Barred(self.turn_away(None, hash, RemovalCause::Rejected));
             }
         }
+        if !self.writer.room.is_balanced() {
+            self.balance(bank, weight);
+        }
+        Way::In
+    }
+
+    /// Evicts one entry more than a newcomer of `weight` needs, if another segment needs the room.
+    #[inline(never)]
+    fn balance(&mut self, bank: &Bank, weight: u64) {
         if self.writer.room.should_feed(bank) && weight <= self.writer.room.weight.share && self.evict() {
             self.writer.room.feed(bank, weight);
             self.tell_capacity();
         }
-        Way::In
     }
 
     /// Draws budget for `more` than is used. Reports whether other segments have to give some before anything is evicted here;
