@@ -365,9 +365,9 @@ impl<K, V, S> Inner<K, V, S> {
         let others = self.segments.len() as u64;
         for at_most in [(wanted.weight / others).saturating_add(1), wanted.weight] {
             for (_, segment) in self.segments.iter().enumerate().filter(|&(index, _)| index != but) {
-                if !carried.has(wanted) {
-                    let weight = at_most.min(wanted.weight.saturating_sub(carried.weight));
-                    let places = wanted.places.saturating_sub(carried.places);
+                if !carried.amount.covers(wanted) {
+                    let weight = at_most.min(wanted.weight.saturating_sub(carried.amount.weight));
+                    let places = wanted.places.saturating_sub(carried.amount.places);
                     left.push(segment.give(&self.bank, Amount { weight, places }, carried));
                 }
             }
@@ -393,7 +393,12 @@ impl<K, V, S> Inner<K, V, S> {
                 let mut carried = self.bank.carry();
                 carried.fill(Amount { weight: excess, places: 0 });
                 for (segment, share) in self.segments.iter().zip(shares) {
-                    left.push(segment.shrink(&self.bank, share, excess - carried.weight, &mut carried));
+                    left.push(segment.shrink(
+                        &self.bank,
+                        share,
+                        excess - carried.amount.weight,
+                        &mut carried,
+                    ));
                 }
                 self.withdraw(excess, &mut carried, &mut left);
                 // And so the excess is gone.
@@ -428,14 +433,14 @@ impl<K, V, S> Inner<K, V, S> {
     fn withdraw<'a>(&'a self, excess: u64, carried: &mut Carried<'_>, left: &mut Vec<Leaving<'a, K, V>>) {
         for segment in self.segments.iter() {
             carried.fill(Amount { weight: excess, places: 0 });
-            let wanted = Amount { weight: excess - carried.weight, places: 0 };
+            let wanted = Amount { weight: excess - carried.amount.weight, places: 0 };
             left.push(segment.give(&self.bank, wanted, carried));
         }
         // Pinned entries go only if they alone are too much.
-        while carried.weight < excess {
+        while carried.amount.weight < excess {
             for segment in self.segments.iter() {
                 carried.fill(Amount { weight: excess, places: 0 });
-                left.push(segment.unpin_and_give(&self.bank, excess - carried.weight, carried));
+                left.push(segment.unpin_and_give(&self.bank, excess - carried.amount.weight, carried));
             }
         }
     }

@@ -698,18 +698,18 @@ impl<K, V> Segment<K, V> {
         carried: &mut Carried<'_>,
     ) -> Leaving<'_, K, V> {
         let mut write = self.write();
-        let enough = carried.weight + wanted;
+        let enough = carried.amount.weight + wanted;
         // Also what pinned entries leave that have gone by themselves meanwhile.
         write.give(bank, 0, Amount { weight: wanted, places: 0 }, carried);
         let slots = 0..write.writer.given() as u32;
         for slot in slots {
-            if carried.weight == enough {
+            if carried.amount.weight == enough {
                 break;
             }
             let weighs = write.writer.weights.get(slot) > 0;
             if let Some(live) = write.writer.live(slot).filter(|_| weighs) {
                 write.take_out(live, RemovalCause::Size);
-                write.give(bank, 0, Amount { weight: enough - carried.weight, places: 0 }, carried);
+                write.give(bank, 0, Amount { weight: enough - carried.amount.weight, places: 0 }, carried);
             }
         }
         write.return_surplus(bank);

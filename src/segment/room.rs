@@ -175,7 +175,7 @@ impl Bank {
 
     /// Empty hands, to carry budget in.
     pub(crate) fn carry(&self) -> Carried<'_> {
-        Carried { bank: self, weight: 0, places: 0 }
+        Carried { bank: self, amount: Amount::default() }
     }
 }
 
@@ -222,45 +222,39 @@ pub(crate) struct Search {
 /// Budget on its way between segments. If it does not arrive, since a policy panics, it is spare.
 pub(crate) struct Carried<'a> {
     bank: &'a Bank,
-    pub(crate) weight: u64,
-    pub(crate) places: u64,
+    pub(crate) amount: Amount,
 }
 
 impl Carried<'_> {
     /// Takes from what is spare until it has what is `wanted`.
     pub(crate) fn fill(&mut self, wanted: Amount) {
-        self.weight += self.bank.weight.take(wanted.weight.saturating_sub(self.weight));
-        self.places += self.bank.places.take(wanted.places.saturating_sub(self.places));
-    }
-
-    pub(crate) fn has(&self, wanted: Amount) -> bool {
-        Amount { weight: self.weight, places: self.places }.covers(wanted)
+        let Self { bank, amount } = self;
+        amount.weight += bank.weight.take(wanted.weight.saturating_sub(amount.weight));
+        amount.places += bank.places.take(wanted.places.saturating_sub(amount.places));
     }
 
     /// Returns what is carried, and what is spare.
     pub(crate) fn with_spare(&self) -> Amount {
-        let spare = Amount { weight: self.bank.weight.spare(), places: self.bank.places.spare() };
-        spare.plus(Amount { weight: self.weight, places: self.places })
+        self.amount.plus(Amount { weight: self.bank.weight.spare(), places: self.bank.places.spare() })
     }
 
     /// Puts down what is more than `wanted`.
     pub(crate) fn put_down(&mut self, wanted: Amount) {
-        let (weight, places) = (self.weight.min(wanted.weight), self.places.min(wanted.places));
-        self.bank.weight.put(self.weight - weight);
-        self.bank.places.put(self.places - places);
-        (self.weight, self.places) = (weight, places);
+        let Amount { weight, places } = self.amount;
+        self.amount = Amount { weight: weight.min(wanted.weight), places: places.min(wanted.places) };
+        self.bank.weight.put(weight - self.amount.weight);
+        self.bank.places.put(places - self.amount.places);
     }
 
     /// Hands it all over.
     pub(crate) fn hand_over(&mut self) -> Amount {
-        Amount { weight: std::mem::take(&mut self.weight), places: std::mem::take(&mut self.places) }
+        std::mem::take(&mut self.amount)
     }
 }
 
 impl Drop for Carried<'_> {
     fn drop(&mut self) {
-        self.bank.weight.put(self.weight);
-        self.bank.places.put(self.places);
+        self.put_down(Amount::default());
     }
 }
 
@@ -271,8 +265,8 @@ pub(crate) struct Allowance {
     /// The bound of the segment now. Never less than `used`.
     pub(crate) budget: u64,
     pub(crate) used: u64,
-    /// The most that may be free at the end of an operation: the portion that was drawn last, or a
-    /// thousandth of its share, so that an entry that comes for one that has left seldom meets the pool.
+    /// The most that may be free at the end of an operation: the portion that was drawn last, or a thousandth of the share,
+    /// so that an entry that takes the place of a removed one seldom needs the pool.
     in_hand: u64,
     /// Beyond these the budget is much less or more than the share: four deviations of what random keys make of it.
     poor: u64,
@@ -328,6 +322,11 @@ impl Allowance {
     #[inline]
     fn is_balanced(&self) -> bool {
         self.budget.wrapping_sub(self.poor) <= self.rich - self.poor
+    }
+
+    /// Reports whether it is much less than the share, and cannot be more.
+    fn is_hungry(&self, pool: &Pool) -> bool {
+        self.budget < self.poor && pool.spare() == 0
     }
 
     /// Gives back what it has free and should not keep in hand.
@@ -397,11 +396,11 @@ impl Room {
     /// Gives up what is free of what is `wanted`.
     pub(crate) fn collect(&mut self, bank: &Bank, wanted: Amount, carried: &mut Carried<'_>) {
         if wanted.weight > 0 {
-            carried.weight += self.weight.take_free();
+            carried.amount.weight += self.weight.take_free();
             self.expect(bank);
         }
         if wanted.places > 0 {
-            carried.places += self.places.take_free();
+            carried.amount.places += self.places.take_free();
         }
     }
 
@@ -451,7 +450,7 @@ impl Room {
 
     /// Tells the others if this segment should have more. Reports whether another one needs what this one has more than its share.
     pub(crate) fn should_feed(&self, bank: &Bank) -> bool {
-        if self.weight.budget < self.weight.poor || self.places.budget < self.places.poor {
+        if self.weight.is_hungry(&bank.weight) || self.places.is_hungry(&bank.places) {
             bank.set(HUNGRY);
         }
         bank.is(HUNGRY) && (self.weight.budget > self.weight.rich || self.places.budget > self.places.rich)

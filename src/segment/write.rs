@@ -492,11 +492,11 @@ impl<'a> Write<'a> {
             let Room { weight, places: own, .. } = &mut self.writer.room;
             let now = weight.budget.saturating_sub(target.max(weight.used));
             weight.budget -= now;
-            carried.weight += now;
+            carried.amount.weight += now;
             let now = places.min(own.free());
             own.budget -= now;
             places -= now;
-            carried.places += now;
+            carried.amount.places += now;
             if weight.budget <= target && places == 0 || !self.evict() {
                 break;
             }
