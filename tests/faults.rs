@@ -1,4 +1,4 @@
-//! What users found that did not hold, by its number in the list of faults: tests for the right value.
+//! Faults that users met, topic by topic: each test asserts the right behaviour.
 //! Written from the documentation alone.
 
 use larder::{
@@ -71,7 +71,7 @@ impl Faults {
 }
 
 // -----------------------------------------------------------------------------------------------------------
-// 1. Hotness goes by reads
+// Hotness goes by reads
 // -----------------------------------------------------------------------------------------------------------
 
 /// A cache of 10,000 with 5,000 entries, of which the keys 5..105 were read `times` times each.
@@ -352,7 +352,7 @@ fn a_snapshot_of_a_full_cache_loaded_into_a_smaller_one_keeps_what_was_read() {
 }
 
 // -----------------------------------------------------------------------------------------------------------
-// 2. To get by `entry` or `compute` is to use the entry
+// To get by `entry` or `compute` is to use the entry
 // -----------------------------------------------------------------------------------------------------------
 
 type Use = fn(&Cache<u32, u32>, u32) -> u32;
@@ -495,7 +495,7 @@ fn what_entry_puts_in_is_no_hit() {
 }
 
 // -----------------------------------------------------------------------------------------------------------
-// 4. Entries of weight 0 make no room
+// Entries of weight 0 make no room
 // -----------------------------------------------------------------------------------------------------------
 
 /// A cache of weight 100 whose entries weigh their value, and the keys of weight 0 that have left it.
@@ -599,7 +599,7 @@ fn entries_of_weight_0_count_for_max_entries() {
 }
 
 // -----------------------------------------------------------------------------------------------------------
-// 5. What is dead on arrival evicts nobody
+// What is dead on arrival evicts nobody
 // -----------------------------------------------------------------------------------------------------------
 
 /// Says of some values that their time is over at once.
@@ -733,7 +733,7 @@ fn what_is_over_at_once_but_good_while_it_is_revalidated_is_kept() {
 }
 
 // -----------------------------------------------------------------------------------------------------------
-// 6. Scans look at the clock at each step
+// Scans look at the clock at each step
 // -----------------------------------------------------------------------------------------------------------
 
 /// Entries whose values are the seconds that each lives, from 1 to 300, in a cache that is nearly full, and
@@ -989,7 +989,7 @@ fn hottest_and_coldest_give_nothing_that_is_over_at_their_step() {
 }
 
 // -----------------------------------------------------------------------------------------------------------
-// 8. An update keeps what its entry was given
+// An update keeps what its entry was given
 // -----------------------------------------------------------------------------------------------------------
 
 type Update = fn(&Cache<u32, u64>);
@@ -1208,7 +1208,7 @@ fn what_an_entry_was_given_goes_with_it() {
 }
 
 // -----------------------------------------------------------------------------------------------------------
-// 9. Load times are real time
+// Load times are real time
 // -----------------------------------------------------------------------------------------------------------
 
 #[test]
@@ -1250,7 +1250,7 @@ fn load_times_are_real_time_whatever_the_clock_of_the_cache_says() {
 }
 
 // -----------------------------------------------------------------------------------------------------------
-// 10. Notifications of one key come in the order in which its values left
+// Notifications of one key come in the order in which its values left
 // -----------------------------------------------------------------------------------------------------------
 
 type Log = Arc<Mutex<Vec<(u32, u64)>>>;
@@ -1401,7 +1401,7 @@ fn values_that_one_thread_writes_and_another_removes_are_notified_in_their_order
 }
 
 // -----------------------------------------------------------------------------------------------------------
-// 11. A listener that writes does not nest
+// A listener that writes does not nest
 // -----------------------------------------------------------------------------------------------------------
 
 thread_local! {
@@ -1555,7 +1555,7 @@ fn a_listener_that_removes_other_keys_does_not_nest() {
 }
 
 // -----------------------------------------------------------------------------------------------------------
-// 14. Nothing is evicted before the cache is full
+// Nothing is evicted before the cache is full
 // -----------------------------------------------------------------------------------------------------------
 
 /// 0.999 of the capacity.
@@ -1800,7 +1800,7 @@ fn threads_that_fill_a_cache_together_find_its_room_and_keep_its_bound() {
 }
 
 // -----------------------------------------------------------------------------------------------------------
-// 15. More segments than entries
+// More segments than entries
 // -----------------------------------------------------------------------------------------------------------
 
 #[test]
@@ -1866,7 +1866,7 @@ fn the_smallest_caches_keep_what_they_may_however_many_segments() {
 }
 
 // -----------------------------------------------------------------------------------------------------------
-// 16. A save leaves what is no regular file alone
+// A save leaves what is no regular file alone
 // -----------------------------------------------------------------------------------------------------------
 
 #[cfg(all(feature = "serde", unix))]
@@ -2041,7 +2041,7 @@ mod saves {
 }
 
 // -----------------------------------------------------------------------------------------------------------
-// 19. An error says what failed, its source says why, and neither says both
+// An error says what failed, its source says why, and neither says both
 // -----------------------------------------------------------------------------------------------------------
 
 #[derive(Debug)]
@@ -2238,7 +2238,7 @@ mod snapshot_errors {
 }
 
 // -----------------------------------------------------------------------------------------------------------
-// 20. A cache goes into `catch_unwind`
+// A cache goes into `catch_unwind`
 // -----------------------------------------------------------------------------------------------------------
 
 const _: () = {
