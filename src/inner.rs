@@ -384,7 +384,7 @@ impl<K, V, S> Inner<K, V, S> {
             let shares = (0..).map(|index| share(capacity, index, self.segments.len()));
             if capacity >= before {
                 self.bank.set_capacity(capacity);
-                self.bank.weight.put(capacity - before);
+                self.bank.put(Amount { weight: capacity - before, places: 0 });
                 for (segment, share) in self.segments.iter().zip(shares) {
                     left.push(segment.widen(&self.bank, share));
                 }

@@ -26,7 +26,7 @@
 
 use parking_lot::{Mutex, MutexGuard};
 use std::cell::Cell;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::atomic::{AtomicU8, AtomicU64};
 
 /// A bound, and the part of it that no segment has. Amounts only: nothing else is ordered by them, so relaxed.
@@ -54,12 +54,6 @@ impl Pool {
         self.spare() / (4 * self.segments)
     }
 
-    pub(crate) fn put(&self, amount: u64) {
-        if amount > 0 {
-            self.spare.fetch_add(amount, Relaxed);
-        }
-    }
-
     /// Takes as much as there is, at most `amount`.
     pub(crate) fn take(&self, amount: u64) -> u64 {
         if self.spare() == 0 {
@@ -79,10 +73,13 @@ pub(crate) struct Bank {
     /// Held while budget moves between segments, so that two heavy entries do not take it from each other endlessly. Taken
     /// before segments' locks, so what user code runs under those, `Eq` of keys and policies, runs under it, too.
     moving: Mutex<()>,
-    /// What of these is so: [`MOVING`], [`LOOSE_WEIGHT`], [`LOOSE_PLACES`], [`HUNGRY`]. In one word, since most often none is.
+    /// Which of these hold: [`SPARE`], [`MOVING`], [`LOOSE_WEIGHT`], [`LOOSE_PLACES`], [`HUNGRY`]. In one word, since in a full
+    /// cache none does.
     state: AtomicU8,
 }
 
+/// Something may be spare. Held wherever something is, but for the moment between the two steps of [`Bank::put`].
+const SPARE: u8 = 16;
 /// Somebody holds `moving`.
 const MOVING: u8 = 1;
 /// Segments may have drawn more weight than they use. Reset by a collection, while nobody draws.
@@ -120,7 +117,7 @@ impl Bank {
             weight: Pool::new(weight, segments),
             places: Pool::new(places.unwrap_or(0), segments),
             moving: Mutex::new(()),
-            state: AtomicU8::new(0),
+            state: AtomicU8::new(SPARE),
         }
     }
 
@@ -140,10 +137,37 @@ impl Bank {
         self.state.fetch_and(!bits, Relaxed);
     }
 
+    /// Makes some budget spare.
+    pub(crate) fn put(&self, amount: Amount) {
+        if amount.is_nothing() {
+            return;
+        }
+        // SeqCst, as the two steps of `is_spare`: either this finds that the bit has been reset, or that finds what this adds.
+        self.weight.spare.fetch_add(amount.weight, SeqCst);
+        self.places.spare.fetch_add(amount.places, SeqCst);
+        if self.state.load(SeqCst) & SPARE == 0 {
+            self.state.fetch_or(SPARE, SeqCst);
+        }
+    }
+
+    /// Reports whether something is spare.
+    pub(crate) fn is_spare(&self) -> bool {
+        let look = || self.weight.spare.load(SeqCst) > 0 || self.places.spare.load(SeqCst) > 0;
+        if look() {
+            return true;
+        }
+        self.state.fetch_and(!SPARE, SeqCst);
+        let is_spare = look();
+        if is_spare {
+            self.state.fetch_or(SPARE, SeqCst);
+        }
+        is_spare
+    }
+
     /// Reports whether no segment can get budget without taking it from others' entries: all of it is in use.
     #[inline]
     pub(crate) fn is_exhausted(&self) -> bool {
-        self.weight.spare() == 0 && self.places.spare() == 0 && !self.is(!HUNGRY)
+        !self.is(!HUNGRY)
     }
 
     /// Reports whether budget is being moved. Then only its mover draws: it would be taken from the mover otherwise.
@@ -242,8 +266,7 @@ impl Carried<'_> {
     pub(crate) fn put_down(&mut self, wanted: Amount) {
         let Amount { weight, places } = self.amount;
         self.amount = Amount { weight: weight.min(wanted.weight), places: places.min(wanted.places) };
-        self.bank.weight.put(weight - self.amount.weight);
-        self.bank.places.put(places - self.amount.places);
+        self.bank.put(Amount { weight: weight - self.amount.weight, places: places - self.amount.places });
     }
 
     /// Hands it all over.
@@ -329,17 +352,17 @@ impl Allowance {
         self.budget < self.poor && pool.spare() == 0
     }
 
-    /// Gives back what it has free and should not keep in hand.
-    fn give_back(&mut self, pool: &Pool) {
+    /// Takes what is free and should not be kept in hand.
+    fn take_surplus(&mut self, pool: &Pool) -> u64 {
         self.in_hand = pool.portion().max(self.share >> 10);
-        self.give_up(pool, self.in_hand);
+        self.take_beside(self.in_hand)
     }
 
-    /// Gives back what it has free beside `kept`.
-    fn give_up(&mut self, pool: &Pool, kept: u64) {
+    /// Takes what is free beside `kept`.
+    fn take_beside(&mut self, kept: u64) -> u64 {
         let surplus = self.free().saturating_sub(kept);
         self.budget -= surplus;
-        pool.put(surplus);
+        surplus
     }
 }
 
@@ -373,7 +396,7 @@ impl Room {
     /// Whether one more entry fits.
     #[inline]
     pub(crate) fn fits(&self, weight: u64) -> bool {
-        weight <= self.weight.free() && self.places.free() > 0
+        weight <= self.weight.free() && (!self.counts_entries || self.places.free() > 0)
     }
 
     /// Draws what one more entry needs, as far as it is spare.
@@ -439,7 +462,8 @@ impl Room {
     /// Reports whether an entry of `weight` fits if all others leave that may.
     #[inline]
     pub(crate) fn could_hold(&self, weight: u64) -> bool {
-        weight <= self.weight.budget - self.pinned.weight && self.pinned.places < self.places.budget
+        let has_place = !self.counts_entries || self.pinned.places < self.places.budget;
+        has_place && weight <= self.weight.budget - self.pinned.weight
     }
 
     /// Reports whether the segment has about its share.
@@ -458,10 +482,8 @@ impl Room {
 
     /// Gives up what is free, but for the room of an entry of `weight` that is about to come.
     pub(crate) fn feed(&mut self, bank: &Bank, weight: u64) {
-        self.weight.give_up(&bank.weight, weight);
-        if let Some(own) = self.bounded_places() {
-            own.give_up(&bank.places, 1);
-        }
+        let weight = self.weight.take_beside(weight);
+        bank.put(Amount { weight, places: self.bounded_places().map_or(0, |own| own.take_beside(1)) });
         bank.reset(HUNGRY);
     }
 
@@ -471,10 +493,9 @@ impl Room {
     }
 
     pub(crate) fn give_back(&mut self, bank: &Bank) {
-        self.weight.give_back(&bank.weight);
-        if let Some(own) = self.bounded_places() {
-            own.give_back(&bank.places);
-        }
+        let weight = self.weight.take_surplus(&bank.weight);
+        let places = self.bounded_places().map_or(0, |own| own.take_surplus(&bank.places));
+        bank.put(Amount { weight, places });
     }
 }
 

@@ -157,8 +157,7 @@ impl<'a> Write<'a> {
     #[inline(never)]
     fn lacks_room(&mut self, bank: &Bank, arrival: &Arrival<'_>, more: Amount, alone: Amount) -> bool {
         let search = arrival.search;
-        let is_spare = bank.weight.spare() > 0 || bank.places.spare() > 0;
-        if is_spare && (!bank.is_moving() || search.is_some()) {
+        if bank.is_spare() && (!bank.is_moving() || search.is_some()) {
             self.draw(bank, more);
         }
         let (missing, lacking) = (self.writer.room.missing(more), self.writer.room.lacking(alone));

@@ -462,18 +462,19 @@ impl Cells {
         books.room += far_len(block);
     }
 
-    /// Puts an entry into a cell that was taken. It is held, but neither in the index nor live yet.
+    /// Puts an entry into a cell that was taken, and returns its header. It is held, but neither in the index nor live yet.
     ///
     /// # Safety
     ///
     /// As for [`cell`](Self::cell); and `slot` has been taken since it was last filled.
     #[inline]
-    pub(super) unsafe fn fill<K, V>(&self, slot: u32, hash: u64, entry: (K, V)) {
+    pub(super) unsafe fn fill<'a, K: 'a, V: 'a>(&'a self, slot: u32, hash: u64, entry: (K, V)) -> &'a Header {
         // SAFETY: by the caller's promise.
         let cell = unsafe { self.cell::<K, V>(slot) };
         // SAFETY: taken, and not held since: by the table of states nobody else has access to the entry.
         unsafe { (*cell.entry.get()).write(entry) };
         cell.header.fill(hash);
+        &cell.header
     }
 
     /// Adds a slot that has ended to the front of `chain`.

@@ -255,10 +255,10 @@ impl<K, V, X> Table<K, V, X> {
         let slot = writer.take();
         prepare(writer, slot);
         // SAFETY: just taken; and as in `cell`.
-        unsafe { self.store.cells.fill(slot, hash, entry()) };
+        let header = unsafe { self.store.cells.fill(slot, hash, entry()) };
         // In this order: a live entry is in the index.
         writer.enlist(hash, slot);
-        writer.header(slot).publish();
+        header.publish();
         slot
     }
 
@@ -278,8 +278,7 @@ impl<K, V, X> Table<K, V, X> {
         let slot = writer.take();
         prepare(writer, slot);
         // SAFETY: as in `publish`.
-        unsafe { self.store.cells.fill(slot, before.hash(), entry()) };
-        let header = writer.header(slot);
+        let header = unsafe { self.store.cells.fill(slot, before.hash(), entry()) };
         header.set_mark(before.mark());
         header.set_pinned(before.is_pinned());
         // In this order, as for one that comes and one that leaves.
@@ -302,8 +301,7 @@ impl<K, V, X> Table<K, V, X> {
         self.store.check(writer.store.id());
         let slot = writer.take();
         // SAFETY: as in `publish`.
-        unsafe { self.store.cells.fill(slot, 0, entry()) };
-        let header = writer.header(slot);
+        let header = unsafe { self.store.cells.fill(slot, 0, entry()) };
         header.end(cause);
         writer.push_departed(slot, header, weight);
     }
