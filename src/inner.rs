@@ -308,6 +308,8 @@ impl<K, V, S> Inner<K, V, S> {
         let search = Search::default();
         let mut arrival = Arrival { search: Some(&search), ..*arrival };
         let mut carried = self.bank.carry();
+        // Most often one round does. Other writes to the segment may give back what it was granted.
+        let mut rounds = 16_u32;
         loop {
             // First without more: while this waited for the right to move budget, others may have moved some here.
             let (outcome, leaving) = segment.insert_with_more(&self.bank, &mut arrival, offer, &mut carried);
@@ -316,14 +318,21 @@ impl<K, V, S> Inner<K, V, S> {
                 return (outcome, left);
             }
             let (missing, lacking) = (search.missing.get(), search.lacking.get());
-            if !lacking.is_nothing() && !self.can_give(index, lacking, &carried) {
+            let takes_others = !lacking.is_nothing();
+            let mut is_hopeless = takes_others && (rounds == 0 || !self.can_give(index, lacking, &carried));
+            if !is_hopeless {
+                self.collect(index, missing, &moving, &mut carried, &mut left);
+                self.gather(index, lacking, &mut carried, &mut left);
+                search.has_collected.set(true);
+                // Policies may keep their entries to themselves.
+                is_hopeless = takes_others && carried.amount.is_nothing();
+            }
+            if is_hopeless {
                 let (outcome, leaving) = segment.refuse(&self.bank, arrival, offer);
                 left.push(leaving);
                 return (outcome, left);
             }
-            self.collect(index, missing, &moving, &mut carried, &mut left);
-            self.gather(index, lacking, &mut carried, &mut left);
-            search.has_collected.set(true);
+            rounds = rounds.saturating_sub(1);
         }
     }
 
