@@ -336,11 +336,15 @@ impl<K, V, S> Inner<K, V, S> {
         }
     }
 
+    /// Returns all segments but one.
+    fn others(&self, but: usize) -> impl Iterator<Item = &Segment<K, V>> {
+        self.segments.iter().enumerate().filter(move |&(index, _)| index != but).map(|(_, segment)| segment)
+    }
+
     /// Reports whether all segments but one, if all entries left that may, and what is spare could give as much as is `wanted`. It
     /// becomes no more while the caller holds the right to move budget, unless pinned entries leave.
     fn can_give(&self, but: usize, wanted: Amount, carried: &Carried<'_>) -> bool {
-        let others = self.segments.iter().enumerate().filter(|&(index, _)| index != but);
-        let most = others.fold(Amount::default(), |sum, (_, segment)| sum.plus(segment.can_give()));
+        let most = self.others(but).fold(Amount::default(), |sum, segment| sum.plus(segment.can_give()));
         // Last: what a segment gives back meanwhile counts twice rather than not at all.
         most.plus(carried.with_spare()).covers(wanted)
     }
@@ -354,7 +358,7 @@ impl<K, V, S> Inner<K, V, S> {
         carried: &mut Carried<'_>,
         left: &mut Vec<Leaving<'a, K, V>>,
     ) {
-        for (_, segment) in self.segments.iter().enumerate().filter(|&(index, _)| index != but) {
+        for segment in self.others(but) {
             left.push(segment.collect(&self.bank, wanted, carried));
         }
         moving.end_collection(wanted);
@@ -373,7 +377,7 @@ impl<K, V, S> Inner<K, V, S> {
     ) {
         let others = self.segments.len() as u64;
         for at_most in [(wanted.weight / others).saturating_add(1), wanted.weight] {
-            for (_, segment) in self.segments.iter().enumerate().filter(|&(index, _)| index != but) {
+            for segment in self.others(but) {
                 if !carried.amount.covers(wanted) {
                     let weight = at_most.min(wanted.weight.saturating_sub(carried.amount.weight));
                     let places = wanted.places.saturating_sub(carried.amount.places);
@@ -393,14 +397,14 @@ impl<K, V, S> Inner<K, V, S> {
             let shares = (0..).map(|index| share(capacity, index, self.segments.len()));
             if capacity >= before {
                 self.bank.set_capacity(capacity);
-                self.bank.put(Amount { weight: capacity - before, places: 0 });
+                self.bank.put(Amount::of_weight(capacity - before));
                 for (segment, share) in self.segments.iter().zip(shares) {
                     left.push(segment.widen(&self.bank, share));
                 }
             } else {
                 let excess = before - capacity;
                 let mut carried = self.bank.carry();
-                carried.fill(Amount { weight: excess, places: 0 });
+                carried.fill(Amount::of_weight(excess));
                 for (segment, share) in self.segments.iter().zip(shares) {
                     left.push(segment.shrink(
                         &self.bank,
@@ -441,14 +445,14 @@ impl<K, V, S> Inner<K, V, S> {
     /// Takes `excess` out of the budgets, wherever it is. Terminates: together they have more than that.
     fn withdraw<'a>(&'a self, excess: u64, carried: &mut Carried<'_>, left: &mut Vec<Leaving<'a, K, V>>) {
         for segment in self.segments.iter() {
-            carried.fill(Amount { weight: excess, places: 0 });
-            let wanted = Amount { weight: excess - carried.amount.weight, places: 0 };
+            carried.fill(Amount::of_weight(excess));
+            let wanted = Amount::of_weight(excess - carried.amount.weight);
             left.push(segment.give(&self.bank, wanted, carried));
         }
         // Pinned entries go only if they alone are too much.
         while carried.amount.weight < excess {
             for segment in self.segments.iter() {
-                carried.fill(Amount { weight: excess, places: 0 });
+                carried.fill(Amount::of_weight(excess));
                 left.push(segment.unpin_and_give(&self.bank, excess - carried.amount.weight, carried));
             }
         }

@@ -3,6 +3,7 @@
 
 mod common;
 
+use common::queue::keys_of_segments;
 use common::{Identity, causes, for_all, logged, panics, policies, size};
 use larder::{BuildError, Cache, EvictionPolicy, InsertOptions, RemovalCause};
 use std::sync::Barrier;
@@ -15,31 +16,6 @@ fn weighed(capacity: u64, segments: usize, policy: EvictionPolicy) -> larder::Bu
         .segments(segments)
         .weigher(|_, value| *value)
         .eviction_policy(policy)
-}
-
-/// Two keys that stand in different segments of `cache`, found by filling it with entries as heavy as it is: one in
-/// another segment takes the whole budget, one in the same segment only the place of the first.
-fn by_segment(segments: usize, wanted: usize) -> Vec<u64> {
-    // The segment is chosen by the highest bits of the hash, which the cache mixes from what the hasher gives:
-    // `max_entries` of one for each segment shows which keys share one.
-    let cache: Cache<u64, u64, Identity> = Cache::builder()
-        .max_entries(segments as u64)
-        .segments(segments)
-        .eviction_policy(EvictionPolicy::fifo())
-        .build_with_hasher(Identity)
-        .unwrap();
-    let mut keys = Vec::new();
-    for key in 0.. {
-        let before = cache.len();
-        cache.insert(key, 0);
-        if cache.len() > before {
-            keys.push(key);
-        }
-        if keys.len() == wanted {
-            break;
-        }
-    }
-    keys
 }
 
 /// Case 7: a tiny weighted capacity, odd weights, keys used again and again.
@@ -380,7 +356,7 @@ fn case_24_heavy_and_light_in_turn() {
 fn heaviest_entries_from_two_threads() {
     for policy in policies() {
         for segments in [2, 16] {
-            let keys = by_segment(segments, 2);
+            let keys: Vec<u64> = keys_of_segments(segments, 1).into_iter().flatten().take(2).collect();
             let (builder, log) = logged(weighed(64, segments, policy.clone()));
             let cache = builder.build_with_hasher(Identity).unwrap();
             let start = Barrier::new(3);

@@ -3,11 +3,10 @@
 
 mod common;
 
+use common::queue::Queue;
 use common::{policies, size};
-use larder::policy::{End, Entries, Policy, Reads, Slot};
-use larder::{Cache, EvictionPolicy, RemovalCause};
+use larder::{Cache, EvictionPolicy};
 use std::collections::HashSet;
-use std::ops::ControlFlow;
 
 type Numbers = Cache<u64, u64>;
 
@@ -119,37 +118,9 @@ fn the_order_of_fifo_is_that_of_the_inserts_whatever_is_read() {
     assert!(cache.coldest(100).into_iter().map(|(key, _)| key).eq(0..100));
 }
 
-/// A queue that leaves to the default what marks mean.
-#[derive(Default)]
-struct Marked(Vec<Slot>);
-
-impl Policy for Marked {
-    fn reads(&self) -> Reads {
-        Reads::Marked(3)
-    }
-    fn insert(&mut self, slot: Slot, _: Entries<'_>) {
-        self.0.push(slot);
-    }
-    fn moved(&mut self, old: Slot, new: Slot, _: Entries<'_>) {
-        self.0.iter_mut().filter(|slot| **slot == old).for_each(|slot| *slot = new);
-    }
-    fn evict(&mut self, _: Entries<'_>) -> Option<Slot> {
-        (!self.0.is_empty()).then(|| self.0.remove(0))
-    }
-    fn remove(&mut self, slot: Slot, _: RemovalCause, _: Entries<'_>) {
-        self.0.retain(|&other| other != slot);
-    }
-    fn walk(&self, from: End, visit: &mut dyn FnMut(Slot) -> ControlFlow<()>) {
-        let _ = match from {
-            End::Coldest => self.0.iter().copied().try_for_each(visit),
-            End::Hottest => self.0.iter().rev().copied().try_for_each(visit),
-        };
-    }
-}
-
 #[test]
 fn a_policy_of_ones_own_is_ranked_by_its_marks() {
-    let cache = make(&EvictionPolicy::custom(|_| Marked::default()), 1, 10);
+    let cache = make(&EvictionPolicy::custom(|_| Queue::default()), 1, 10);
     (0..6).for_each(|key| cache.insert(key, key));
     for key in [3, 1, 1, 4, 1] {
         cache.get(&key);

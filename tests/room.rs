@@ -3,117 +3,23 @@
 
 mod common;
 
-use common::ends;
-use larder::policy::{End, Entries, Policy, Reads, Slot};
-use larder::{Builder, Cache, Clock, EvictionPolicy, InsertOptions, RemovalCause, WeakCache};
-use std::collections::VecDeque;
-use std::hash::{BuildHasher, Hasher};
-use std::ops::ControlFlow;
+use common::queue::{hooked, keys_of_segments};
+use common::{Identity, ends};
+use larder::{Builder, Cache, Clock, EvictionPolicy, InsertOptions, WeakCache};
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::{Arc, Mutex, OnceLock, mpsc};
 use std::thread;
 use std::time::Duration;
 
-#[derive(Clone, Default)]
-struct Identity(u64);
-impl Hasher for Identity {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-    fn write(&mut self, _: &[u8]) {
-        unreachable!()
-    }
-    fn write_u64(&mut self, key: u64) {
-        self.0 = key;
-    }
-}
-impl BuildHasher for Identity {
-    type Hasher = Self;
-    fn build_hasher(&self) -> Self {
-        Self(0)
-    }
-}
-
 type Plain = Cache<u64, u64, Identity>;
-type Hook = Arc<dyn Fn(usize) + Send + Sync>;
-
-/// FIFO that knows which segment it is of, and calls hooks under the lock.
-struct Hooked {
-    queue: VecDeque<Slot>,
-    index: usize,
-    on_admit: Hook,
-    on_insert: Hook,
-    on_capacity: Hook,
-}
-impl Policy for Hooked {
-    fn reads(&self) -> Reads {
-        Reads::Ignored
-    }
-    fn set_capacity(&mut self, _: u64) {
-        (self.on_capacity)(self.index);
-    }
-    fn admit(&mut self, _: u64, _: u64, _: Entries<'_>) -> bool {
-        (self.on_admit)(self.index);
-        true
-    }
-    fn insert(&mut self, slot: Slot, _: Entries<'_>) {
-        (self.on_insert)(self.index);
-        self.queue.push_back(slot);
-    }
-    fn moved(&mut self, old: Slot, new: Slot, _: Entries<'_>) {
-        self.queue.iter_mut().filter(|slot| **slot == old).for_each(|slot| *slot = new);
-    }
-    fn evict(&mut self, _: Entries<'_>) -> Option<Slot> {
-        self.queue.pop_front()
-    }
-    fn remove(&mut self, slot: Slot, _: RemovalCause, _: Entries<'_>) {
-        self.queue.retain(|other| *other != slot);
-    }
-    fn walk(&self, _: End, visit: &mut dyn FnMut(Slot) -> ControlFlow<()>) {
-        let _ = self.queue.iter().copied().try_for_each(visit);
-    }
-}
-
-fn hooked(on_admit: Hook, on_insert: Hook) -> EvictionPolicy {
-    hooked_too(on_admit, on_insert, Arc::new(|_| ()))
-}
-
-fn hooked_too(on_admit: Hook, on_insert: Hook, on_capacity: Hook) -> EvictionPolicy {
-    let made = AtomicUsize::new(0);
-    EvictionPolicy::custom(move |_| Hooked {
-        queue: VecDeque::new(),
-        index: made.fetch_add(1, SeqCst),
-        on_admit: on_admit.clone(),
-        on_insert: on_insert.clone(),
-        on_capacity: on_capacity.clone(),
-    })
-}
-
-/// `count` keys of each of two segments, for any cache of two segments with `Identity`.
+/// `count` keys of each of two segments.
 fn keys(count: usize) -> [Vec<u64>; 2] {
-    let last = Arc::new(AtomicUsize::new(9));
-    let seen = Arc::clone(&last);
-    let policy = hooked(Arc::new(|_| ()), Arc::new(move |index| seen.store(index, SeqCst)));
-    let cache: Plain = Cache::builder()
-        .max_capacity(1 << 40)
-        .segments(2)
-        .eviction_policy(policy)
-        .build_with_hasher(Identity(0))
-        .unwrap();
-    let mut keys = [Vec::new(), Vec::new()];
-    for key in 0.. {
-        cache.insert(key, 0);
-        keys[last.load(SeqCst)].push(key);
-        if keys.iter().all(|keys| keys.len() >= count) {
-            break;
-        }
-    }
-    keys
+    keys_of_segments(2, count).try_into().unwrap()
 }
 
 fn two(builder: Builder<u64, u64>) -> Plain {
-    builder.segments(2).eviction_policy(EvictionPolicy::fifo()).build_with_hasher(Identity(0)).unwrap()
+    builder.segments(2).eviction_policy(EvictionPolicy::fifo()).build_with_hasher(Identity).unwrap()
 }
 
 /// Pinned entries expire while the capacity shrinks: the sweep removes them before the shrink does.
@@ -231,8 +137,8 @@ fn nothing_is_evicted_while_another_thread_collects() {
     let cache: Plain = Cache::builder()
         .max_capacity(1_000)
         .segments(2)
-        .eviction_policy(hooked(Arc::new(on_admit), Arc::new(|_| ())))
-        .build_with_hasher(Identity(0))
+        .eviction_policy(hooked(Arc::new(on_admit), Arc::new(|_| ()), Arc::new(|_| ())))
+        .build_with_hasher(Identity)
         .unwrap();
     b[..10].iter().for_each(|&key| cache.insert(key, 0));
     // B has drawn about an eighth; A takes the rest.
@@ -409,8 +315,8 @@ fn refusal_comes_soon_where_others_write_to_the_segment() {
         .max_capacity(1_000)
         .segments(2)
         .weigher(|_, value| *value)
-        .eviction_policy(hooked_too(Arc::new(|_| ()), Arc::new(|_| ()), Arc::new(on_capacity)))
-        .build_with_hasher(Identity(0))
+        .eviction_policy(hooked(Arc::new(|_| ()), Arc::new(|_| ()), Arc::new(on_capacity)))
+        .build_with_hasher(Identity)
         .unwrap();
     (0..60).for_each(|at| cache.insert_with(b[at], 10, InsertOptions::new().pinned(true)));
     let (other, keys) = (cache.clone(), a.clone());

@@ -4,6 +4,7 @@
 
 mod common;
 
+use common::queue::Queue;
 use common::{Same, for_all, policies, size};
 use larder::policy::{End, Entries, Policy, Reads, Slot};
 use larder::{
@@ -11,7 +12,6 @@ use larder::{
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use std::collections::VecDeque;
 use std::error::Error;
 use std::fs;
 use std::hash::Hash;
@@ -447,36 +447,8 @@ fn heavy_entries_come_back() {
     });
 }
 
-/// A queue that knows nothing of snapshots.
-#[derive(Default)]
-struct Plain(VecDeque<Slot>);
-
-impl Policy for Plain {
-    fn reads(&self) -> Reads {
-        Reads::Marked(3)
-    }
-    fn insert(&mut self, slot: Slot, _: Entries<'_>) {
-        self.0.push_back(slot);
-    }
-    fn moved(&mut self, old: Slot, new: Slot, _: Entries<'_>) {
-        self.0.iter_mut().filter(|slot| **slot == old).for_each(|slot| *slot = new);
-    }
-    fn evict(&mut self, _: Entries<'_>) -> Option<Slot> {
-        self.0.pop_front()
-    }
-    fn remove(&mut self, slot: Slot, _: RemovalCause, _: Entries<'_>) {
-        self.0.retain(|&other| other != slot);
-    }
-    fn walk(&self, from: End, visit: &mut dyn FnMut(Slot) -> ControlFlow<()>) {
-        let _ = match from {
-            End::Coldest => self.0.iter().copied().try_for_each(visit),
-            End::Hottest => self.0.iter().rev().copied().try_for_each(visit),
-        };
-    }
-}
-
 /// One that names what are no entries, keeps words of its own, and tells all that it was given.
-struct Liar(Plain);
+struct Liar(Queue);
 
 impl Policy for Liar {
     fn reads(&self) -> Reads {
@@ -525,8 +497,8 @@ fn policies_of_ones_own() {
                 .build_with_hasher(ahash::RandomState::with_seeds(1, 2, 3, 4))
                 .unwrap()
         };
-        let plain = || make(EvictionPolicy::custom(|_| Plain::default()));
-        let liar = || make(EvictionPolicy::custom(|_| Liar(Plain::default())));
+        let plain = || make(EvictionPolicy::custom(|_| Queue::default()));
+        let liar = || make(EvictionPolicy::custom(|_| Liar(Queue::default())));
         let cache = plain();
         (0..60).for_each(|key| cache.insert(key, key));
         cache.remove(&7);

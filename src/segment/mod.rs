@@ -685,7 +685,7 @@ impl<K, V> Segment<K, V> {
     ) -> Leaving<'_, K, V> {
         let mut write = self.write();
         write.set_share(bank, share);
-        write.give(bank, share, Amount { weight: wanted, places: 0 }, carried);
+        write.give(bank, share, Amount::of_weight(wanted), carried);
         write.return_surplus(bank);
         self.close(write)
     }
@@ -700,7 +700,7 @@ impl<K, V> Segment<K, V> {
         let mut write = self.write();
         let enough = carried.amount.weight + wanted;
         // Also what pinned entries leave that have gone by themselves meanwhile.
-        write.give(bank, 0, Amount { weight: wanted, places: 0 }, carried);
+        write.give(bank, 0, Amount::of_weight(wanted), carried);
         let slots = 0..write.writer.given() as u32;
         for slot in slots {
             if carried.amount.weight == enough {
@@ -709,7 +709,7 @@ impl<K, V> Segment<K, V> {
             let weighs = write.writer.weights.get(slot) > 0;
             if let Some(live) = write.writer.live(slot).filter(|_| weighs) {
                 write.take_out(live, RemovalCause::Size);
-                write.give(bank, 0, Amount { weight: enough - carried.amount.weight, places: 0 }, carried);
+                write.give(bank, 0, Amount::of_weight(enough - carried.amount.weight), carried);
             }
         }
         write.return_surplus(bank);

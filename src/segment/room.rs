@@ -211,6 +211,10 @@ pub(crate) struct Amount {
 }
 
 impl Amount {
+    pub(crate) fn of_weight(weight: u64) -> Self {
+        Self { weight, places: 0 }
+    }
+
     pub(crate) fn is_nothing(self) -> bool {
         self == Self::default()
     }

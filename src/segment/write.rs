@@ -211,8 +211,8 @@ impl<'a> Write<'a> {
         let pinned = self.writer.header(slot).is_pinned();
         // Room from elsewhere comes first: until it is there the old value stays, so that whoever decided on it by
         // `compute` finds it unchanged.
-        let beside_others = of_weight(arrival.weight.saturating_sub(if pinned { before } else { 0 }));
-        let more = of_weight(arrival.weight.saturating_sub(before));
+        let beside_others = Amount::of_weight(arrival.weight.saturating_sub(if pinned { before } else { 0 }));
+        let more = Amount::of_weight(arrival.weight.saturating_sub(before));
         if more.weight > 0 && self.lacks_room(bank, arrival, more, beside_others) {
             return Way::Barred(Outcome::NoRoom);
         }
@@ -248,7 +248,7 @@ impl<'a> Write<'a> {
         let room = &mut self.writer.room;
         room.weight.used = room.weight.used - before + arrival.weight;
         if self.writer.header(new).is_pinned() {
-            self.pin(of_weight(arrival.weight), of_weight(before));
+            self.pin(Amount::of_weight(arrival.weight), Amount::of_weight(before));
             self.tell_capacity();
         } else {
             self.move_in_order(old, new, self.writer.makes_room(before));
@@ -550,8 +550,4 @@ impl Writer<'_, Core> {
     pub(super) fn heavy(&self) -> u64 {
         if self.weights.0.is_empty() { u64::MAX } else { self.room.weight.share / 16 }
     }
-}
-
-fn of_weight(weight: u64) -> Amount {
-    Amount { weight, places: 0 }
 }

@@ -1,8 +1,9 @@
 //! What the integration tests share: every policy by name, keys and values that count their drops, odd hashers, random
-//! numbers that can be repeated, and in `loads` what tests of loading need, in `time` and `soft` those of time.
+//! numbers that can be repeated, and in `loads` what tests of loading need, in `time` and `soft` those of time, in `queue` a policy of one's own.
 #![allow(dead_code, unreachable_pub)]
 
 pub mod loads;
+pub mod queue;
 pub mod soft;
 pub mod time;
 
