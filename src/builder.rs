@@ -133,7 +133,7 @@ where
 
     /// How many entries the cache holds at most, beside the bound on weight.
     ///
-    /// As for the capacity, nothing is evicted for it while the whole cache has a place.
+    /// Nothing is evicted for this bound while the whole cache has a place, as for the capacity.
     ///
     /// With this bound an entry of [weight](Self::weigher) 0 takes a place, so it is evicted like any other: also in vain,
     /// when its turn comes while weight is short.

@@ -170,8 +170,8 @@ impl<K, V, S> Cache<K, V, S> {
     }
 
     /// Does now what otherwise waits for later operations: removes entries whose time is over, tells the policy of recent
-    /// reads, and drops removed values that no reader holds any more. Delivers what is queued for the listener, unless
-    /// another thread delivers it; does not wait for that thread.
+    /// reads, and drops removed values that no reader holds any more. Delivers queued notifications to the listener,
+    /// unless another thread delivers them. Does not wait for that thread.
     ///
     /// A cache needs no such call; it serves one that is idle and should let go of what it removed last.
     pub fn run_pending_tasks(&self) {
@@ -257,7 +257,7 @@ where
 
     /// The values of many keys, in their order.
     ///
-    /// The same as a [`get`](Self::get) for each, at its own time, but cheaper.
+    /// Equals a [`get`](Self::get) of each key, one after another.
     pub fn get_many<'q, Q>(&self, keys: impl IntoIterator<Item = &'q Q>) -> Vec<Option<V>>
     where
         Q: Hash + Equivalent<K> + ?Sized + 'q,

@@ -1,4 +1,4 @@
-//! What entries were given by [`InsertOptions`], which their next values keep.
+//! Options that entries were given by [`InsertOptions`], and that their next values keep.
 //!
 //! A tag, a weight or a life is an entry's own if options gave it, and not the builder's rules. An update, as by `compute` or a
 //! refresh, brings a value and no options: it is stored with those that [`Segment::given`] reads from the entry, so all of them go
@@ -56,8 +56,8 @@ impl<K, V> Segment<K, V> {
         options.is_any().then(|| Box::new(options))
     }
 
-    /// The same for an entry that was found, as long as the [`Found`](crate::table::Found) lives. Of one that has left this is
-    /// not all.
+    /// Returns the options of an entry that was found, as long as the [`Found`](crate::table::Found) lives. They are incomplete
+    /// if the entry has left.
     pub(crate) fn given_to(&self, slot: u32) -> Option<Box<InsertOptions>> {
         self.given(&self.table.lock(), slot)
     }

@@ -26,7 +26,7 @@ impl<K, V> Leaving<'_, K, V> {
         panics.resume();
     }
 
-    /// As [`settle`](Self::settle), but returns at once if another thread is calling the listener, however long the queue.
+    /// Settles without waiting for another thread that is calling the listener, however long the queue.
     pub(crate) fn settle_without_waiting(self) {
         let mut panics = Panics::default();
         if let Some(left) = self.left {

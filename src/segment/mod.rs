@@ -166,7 +166,7 @@ pub(crate) struct Arrival<'a> {
     pub(crate) weight: u64,
     /// Whether it is to be pinned; `None` keeps what the entry was that it replaces.
     pub(crate) pin: Option<bool>,
-    /// None until it has been tried without moving budget.
+    /// There if its bringer moves budget for it: after a first try without.
     pub(crate) search: Option<&'a Search>,
     /// None without end.
     pub(crate) life: Option<&'a Life>,

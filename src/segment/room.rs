@@ -84,7 +84,7 @@ const SPARE: u8 = 16;
 const MOVING: u8 = 1;
 /// Segments may have drawn more weight than they use. Reset by a collection, while nobody draws.
 const LOOSE_WEIGHT: u8 = 2;
-/// The same of places.
+/// Segments may have drawn more places than they use.
 const LOOSE_PLACES: u8 = 4;
 /// A segment with much less than its share has had to evict.
 const HUNGRY: u8 = 8;
@@ -236,7 +236,7 @@ fn loose(amount: Amount) -> u8 {
     (if amount.weight > 0 { LOOSE_WEIGHT } else { 0 }) | if amount.places > 0 { LOOSE_PLACES } else { 0 }
 }
 
-/// The search for the room of an entry in all segments, by somebody who has the right to move budget.
+/// A search for room in all segments. Its thread has the right to move budget.
 #[derive(Default)]
 pub(crate) struct Search {
     /// Whether what was loose has been collected.

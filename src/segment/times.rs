@@ -525,7 +525,7 @@ impl<K, V> Segment<K, V> {
     #[cold]
     pub(super) fn begin_times(&self) {
         self.times.get_or_init(|| {
-            // First: whoever sees that there are times may put in an entry that expires, and a reader that finds it sees this.
+            // First: a thread that sees `times` may add an entry that expires, and a reader that finds the entry has to see this.
             self.note_reads();
             Box::new(Times::new(Arc::clone(&self.rules), self.table.column()))
         });

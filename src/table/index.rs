@@ -72,7 +72,7 @@ const PLACES: usize = 12;
 const OVERFLOW_SHIFT: u32 = 32;
 /// Entries to a line, of twelve places, at which the table grows.
 const LINE_LOAD: usize = if cfg!(larder_loom) { 1 } else { 8 };
-/// The same for the first table, so that what was expected and some more does not make it grow.
+/// Entries to a line at which the first table grows: it holds the expected number, and a little more.
 const FIRST_LINE_LOAD: usize = if cfg!(larder_loom) { LINE_LOAD } else { LINE_LOAD + 1 };
 
 #[repr(C, align(64))]
